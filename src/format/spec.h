@@ -1,0 +1,87 @@
+/* The numbers of the capture format. docs/format.md is the specification; this header only names them. */
+#ifndef PMT_FORMAT_SPEC_H
+#define PMT_FORMAT_SPEC_H
+
+#include <stdint.h>
+
+#define PMT_FORMAT_MAJOR 1
+#define PMT_FORMAT_MINOR 0
+#define PMT_HEADER_SIZE 4096
+#define PMT_HEADER_USED 64
+#define PMT_SLOT_A_OFFSET 512
+#define PMT_SLOT_B_OFFSET 1024
+#define PMT_SLOT_SIZE 256
+#define PMT_CHUNK_HEADER_SIZE 40
+#define PMT_CHUNK_MAX (256u << 20) /* stored and raw payload */
+
+#define PMT_MAGIC_BYTES {0x89, 'P', 'M', 'T', '\r', '\n', 0x1a, '\n'}
+
+#define PMT_FEATURE_EPOCHS 1u
+#define PMT_FEATURE_EVENTS 2u
+#define PMT_FEATURE_REDACTED 4u
+
+enum { PMT_STATUS_RECORDING = 1, PMT_STATUS_ENDED = 2, PMT_STATUS_STOPPED = 3 };
+enum {
+    PMT_REASON_NONE = 0,
+    PMT_REASON_NO_SPACE = 1,
+    PMT_REASON_MAX_SIZE = 2,
+    PMT_REASON_WRITE_ERROR = 3,
+    PMT_REASON_FILE_GONE = 4
+};
+
+#define PMT_CHUNK_COMPRESSED 1u
+#define PMT_CHUNK_REQUIRED 2u
+
+enum {
+    PMT_SECTION_STRINGS = 1,
+    PMT_SECTION_CODES = 2,
+    PMT_SECTION_NODES = 3,
+    PMT_SECTION_SITES = 4,
+    PMT_SECTION_THREADS = 5,
+    PMT_SECTION_MARKS = 6,
+    PMT_SECTION_CUT = 7,
+    PMT_SECTION_SIZES = 8
+};
+
+enum { PMT_FACT_NUMBER = 1, PMT_FACT_TEXT = 2, PMT_FACT_LIST = 3, PMT_FACT_SIGNED = 4 };
+
+enum { PMT_NODE_PYTHON = 0, PMT_NODE_NATIVE = 1, PMT_NODE_INLINED = 2, PMT_NODE_SYNTHETIC = 3 };
+
+enum {
+    PMT_DOMAIN_OBJ = 1,
+    PMT_DOMAIN_MEM = 2,
+    PMT_DOMAIN_RAW = 3,
+    PMT_DOMAIN_MALLOC = 4,
+    PMT_DOMAIN_MMAP = 5,
+    PMT_DOMAIN_TRACK = 6,
+    PMT_DOMAIN_COUNT = 7
+};
+
+#define PMT_SIZE_EXACT_MAX 512u /* larger requests share one sizeless site */
+#define PMT_SIZE_LARGE 513u     /* the size field of a sizeless site */
+
+enum {
+    PMT_CUT_MAIN_RETURNED = 1,
+    PMT_CUT_FINAL = 2,
+    PMT_CUT_PEAK_MOVED = 4,
+    PMT_CUT_MERGED = 8
+};
+
+enum {
+    PMT_COUNTER_MEMORY_LIMIT = 1,
+    PMT_COUNTER_FOLDED_STACKS = 2,
+    PMT_COUNTER_UNKNOWN_FREES = 3,
+    PMT_COUNTER_FOREIGN = 4,
+    PMT_COUNTER_MISSED_FREES = 5,
+    PMT_COUNTER_NO_GIL = 6,
+    PMT_COUNTER_NO_STACK = 7,
+    PMT_COUNTER_CACHE_DROPS = 8,
+    PMT_COUNTER_FOLDED_EPOCHS = 9,
+    PMT_COUNTER_REATTRIBUTED = 10,
+    PMT_COUNTER_FOLDED_THREADS = 11,
+    PMT_COUNTER_LIMIT = 12 /* one behind the last */
+};
+
+enum { PMT_END_NORMAL = 1, PMT_END_BY_PROGRAM = 2 };
+
+#endif
