@@ -35,7 +35,7 @@ class LayersError(Exception):
 
 @dataclass(frozen=True)
 class Layers:
-    """For each room the rooms that it may include (itself among them), and where Python.h may be."""
+    """For each room the rooms that it may include, itself among them; and who may see Python.h."""
 
     allowed: dict[str, frozenset[str]]
     python_rooms: frozenset[str]
@@ -100,15 +100,15 @@ def complaint(layers: Layers, room: str, source: Path, mark: str, path: str) -> 
     head, slash, _ = path.partition("/")
     ours = head in layers.allowed or head == "pymemtrace"
     if mark == "<":
-        return f"our own headers are included with quotes: \"{path}\"" if slash and ours else None
+        return f'our own headers are included with quotes: "{path}"' if slash and ours else None
     if head == "pymemtrace" and slash:
         return None
     if not slash:
         if room == EXTENSION_ROOM and (source.parent / path).is_file():
             return None
-        return f"\"{path}\" does not name its room: write \"{room}/{path}\""
+        return f'"{path}" does not name its room: write "{room}/{path}"'
     if head not in layers.allowed:
-        return f"\"{path}\" is in no room that src/LAYERS knows"
+        return f'"{path}" is in no room that src/LAYERS knows'
     if head not in layers.allowed[room]:
         may = ", ".join(sorted(layers.allowed[room] - {room})) or "no other room"
         return f"{room} may not include {head} (it may include {may})"
@@ -120,7 +120,7 @@ def public_complaint(mark: str, path: str) -> str | None:
         return None
     if mark == '"' and path.startswith("pymemtrace/"):
         return None
-    return f"a public header includes the C standard library and \"pymemtrace/...\" only, not {path}"
+    return f'a public header includes the C standard library and "pymemtrace/..." only, not {path}'
 
 
 def check(checkout: Path) -> list[str]:

@@ -18,16 +18,18 @@ int
 ext_errors_init(ext_errors *self, PyObject *module)
 {
     if (add_exception(module, &self->base, "pymemtrace.PymemtraceError",
-                      "Base class of what PyMemTrace raises.", NULL) < 0) {
+                      "Base class of what PyMemTrace raises.", NULL)
+        < 0) {
         return -1;
     }
     if (add_exception(module, &self->unsupported, "pymemtrace.UnsupportedError",
-                      "Not possible with this interpreter or on this system.", self->base) < 0) {
+                      "Not possible with this interpreter or on this system.", self->base)
+        < 0) {
         return -1;
     }
     if (add_exception(module, &self->capture, "pymemtrace.CaptureError",
-                      "The input is no capture, is damaged, or is of a newer version.",
-                      self->base) < 0) {
+                      "The input is no capture, is damaged, or is of a newer version.", self->base)
+        < 0) {
         return -1;
     }
     return add_exception(module, &self->capture_exists, "pymemtrace.CaptureExistsError",

@@ -32,8 +32,12 @@ EXIT_IMPOSSIBLE = 4
 
 def command_names() -> list[str]:
     """The commands that are installed, by the files of this folder."""
-    names = (entry.removesuffix(".py") for path in __path__ for entry in os.listdir(path)
-             if entry.endswith(".py"))  # fmt: skip
+    names = (
+        entry.name.removesuffix(".py")
+        for path in __path__
+        for entry in os.scandir(path)
+        if entry.name.endswith(".py")
+    )
     return sorted(name for name in names if not name.startswith("_"))
 
 

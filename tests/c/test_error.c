@@ -37,8 +37,7 @@ test_offset_is_kept_and_named(void **state)
 {
     (void)state;
     pmt_error err = PMT_ERROR_INIT;
-    assert_int_equal(pmt__error_set_at(&err, PMT_ERR_DAMAGED, 4711, "bad length"),
-                     PMT_ERR_DAMAGED);
+    assert_int_equal(pmt__error_set_at(&err, PMT_ERR_DAMAGED, 4711, "bad length"), PMT_ERR_DAMAGED);
     assert_int_equal(err.offset, 4711);
     assert_non_null(strstr(err.message, "at offset 4711"));
 }

@@ -1,0 +1,63 @@
+# `make` alone lists what there is. Recipes of more than a line are scripts in tools/.
+#
+#   PYTHON=...  the interpreter for .venv (default: the first Python >= 3.11 on PATH)
+#   ARGS=...    more arguments for pytest, meson test or the benchmark
+#   JOBS=...    parallel jobs (default 2)
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+export PYTHON JOBS
+
+.PHONY: help setup build demo test test-all test-c test-py test-web lint format asan tsan \
+	fuzz-short bench docs clean
+
+help:       ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
+
+setup:      ## virtual environment and packages, if they are not there
+	@tools/setup.sh
+
+build: setup  ## build the package and install it into .venv, if a source changed
+	@tools/build.sh
+
+demo: build  ## record a data-processing job, show its summary, write the HTML report
+	@tools/demo.sh
+
+test: test-c test-py test-web  ## every test, on this interpreter
+
+test-all: build test-c  ## every test, on CPython 3.11 to 3.15
+	@tools/test_all.sh $(ARGS)
+
+test-c: setup  ## the C unit tests
+	@tools/test_c.sh plain $(ARGS)
+
+test-py: build  ## the Python and end-to-end tests
+	@tools/test_py.sh .venv $(ARGS)
+
+test-web:   ## the viewer's tests, where there is npm
+	@tools/test_web.sh
+
+lint: setup  ## layers, formatting, types, warnings
+	@tools/lint.sh
+
+format: setup  ## rewrite Python and C sources in the project's style
+	@tools/format.sh
+
+asan: setup  ## the C unit tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@tools/test_c.sh asan $(ARGS)
+
+tsan: setup  ## the C unit tests under ThreadSanitizer
+	@tools/test_c.sh tsan $(ARGS)
+
+fuzz-short: setup  ## replay the fuzzers' corpus and mutate it for some seconds, under ASan
+	@tools/test_c.sh asan --suite fuzz $(ARGS)
+
+bench: build  ## measure overhead against other profilers
+	@.venv/bin/python bench/run.py $(ARGS)
+
+docs: setup  ## check the links of the documentation
+	@.venv/bin/python tools/check_links.py
+
+clean:      ## remove what was built; keeps .venv's packages and the interpreters
+	@rm -rf build dist .venv*/.built .mypy_cache .ruff_cache .pytest_cache
