@@ -55,10 +55,10 @@ def parse_layers(text: str) -> Layers:
         direct[room.strip()] = names.split()
 
     python_rooms = direct.pop(PYTHON_RULE, [])
-    for room, names in [*direct.items(), (PYTHON_RULE, python_rooms)]:
-        for name in names:
+    for rule, rooms in [*direct.items(), (PYTHON_RULE, python_rooms)]:
+        for name in rooms:
             if name not in direct:
-                raise LayersError(f"src/LAYERS: '{room}' names the undeclared room '{name}'")
+                raise LayersError(f"src/LAYERS: '{rule}' names the undeclared room '{name}'")
 
     def reach(room: str, way: tuple[str, ...]) -> frozenset[str]:
         if room in way:
