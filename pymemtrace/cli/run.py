@@ -1,0 +1,226 @@
+"""`pymemtrace run`: starts a program with the recorder in it. _launch.py does the rest."""
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+HELP = "run a program and record its allocations"
+
+EXIT_USAGE = 2
+EXIT_IMPOSSIBLE = 4
+
+USAGE = "pymemtrace run [options] SCRIPT | -m MODULE | -c CODE | - [argument ...]"
+EPILOG = """\
+What follows SCRIPT, MODULE, CODE or - belongs to the program. The exit status is the program's own;
+2 if it could not be started, 4 if recording is not possible here.
+Other options of python go to python: python -I -m pymemtrace run SCRIPT.
+"""
+
+UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def parse_size(text: str) -> int:
+    """'300', '64K', '1.5G', '512MiB': bytes, in powers of 1024."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?", text.strip().upper(), re.ASCII)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: write 64M, 1.5G or a number of bytes")
+    return int(float(match[1]) * UNITS[match[2]])
+
+
+def parse_count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)
+
+
+def find_target(words: Sequence[str], with_value: frozenset[str]) -> int:
+    """The index of the first word that is not for us: SCRIPT, -m, -c, -, `--`, or the length.
+
+    argparse cannot do it: it takes options of the program for ours, and `--` away.
+    """
+    index = 0
+    while index < len(words):
+        word = words[index]
+        if word in ("-", "--") or not word.startswith("-") or word.startswith(("-m", "-c")):
+            return index
+        index += 1 + (word in with_value)
+    return len(words)
+
+
+def split_target(words: Sequence[str]) -> list[str]:
+    """-mMODULE and -cCODE in one word, which python takes too, become two; `--` ends our options."""
+    if words[:1] == ["--"]:
+        return list(words[1:])
+    if words and words[0][:2] in ("-m", "-c") and len(words[0]) > 2:
+        return [words[0][:2], words[0][2:], *words[1:]]
+    return list(words)
+
+
+class RunParser(argparse.ArgumentParser):
+    """Parses up to the program and leaves the rest alone, in `namespace.target`."""
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        words = sys.argv[1:] if args is None else list(args)
+        with_value = frozenset(
+            option
+            for action in self._actions
+            if action.nargs is None
+            for option in action.option_strings
+        )
+        index = find_target(words, with_value)
+        known, extra = super().parse_known_args(words[:index], namespace)
+        known.target = split_target(words[index:])
+        if not extra and not known.target:
+            self.error("nothing to run: give a SCRIPT, -m MODULE, -c CODE, or - for standard input")
+        if known.target and known.target[0] in ("-m", "-c") and len(known.target) < 2:
+            self.error(f"argument expected for {known.target[0]}")
+        return known, extra
+
+
+def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = subparsers.add_parser(
+        "run",
+        help=HELP,
+        description="Runs a program as python would and records its allocations.",
+        usage=USAGE,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    # add_parser() makes parsers of the class of the main one
+    parser.__class__ = RunParser
+    add = parser.add_argument
+    add("-o", "--output", metavar="FILE", help="the capture (pymemtrace-<program>.<pid>.pmt)")
+    add("-f", "--force", action="store_true", help="overwrite FILE")
+    add("-q", "--quiet", action="store_true", help="do not say at the end which file was written")
+    add("--events", action="store_true", help="also keep the log of every single event")
+    add(
+        "--max-memory", metavar="SIZE", type=parse_size, default=0,
+        help="memory that the recorder may use (64M, 1G; default: no limit)",
+    )  # fmt: skip
+    add(
+        "--max-size", metavar="SIZE", type=parse_size, default=0,
+        help="size that FILE may reach (default: no limit)",
+    )  # fmt: skip
+    add(
+        "--temporaries", metavar="N", type=parse_count, default=1,
+        help="call a block temporary if it is freed within N further allocations of its thread "
+             "(default: 1)",
+    )  # fmt: skip
+    add("-X", metavar="OPT", dest="x_options", action="append", default=[],
+        help="as python -X OPT")  # fmt: skip
+    add("-W", metavar="ARG", dest="warnings", action="append", default=[],
+        help="as python -W ARG")  # fmt: skip
+
+
+def interpreter_options(words: Sequence[str]) -> list[str]:
+    """The options of the interpreter in the command line `words` (sys.orig_argv[1:])."""
+    options: list[str] = []
+    index = 0
+    while index < len(words):
+        word = words[index]
+        if word in ("-", "--") or not word.startswith("-"):
+            break
+        index += 1
+        if word.startswith("--"):
+            options.append(word)
+            if word == "--check-hash-based-pycs":
+                options += words[index : index + 1]
+                index += 1
+            continue
+        for position, letter in enumerate(word[1:], 1):
+            if letter in "mc":  # the program: ourselves
+                return [*options, word[:position]] if position > 1 else options
+            if letter in "XW":
+                options.append(word)
+                if position == len(word) - 1:
+                    options += words[index : index + 1]
+                    index += 1
+                break
+        else:
+            options.append(word)
+    return options
+
+
+def skips_first_line(options: Sequence[str]) -> bool:
+    """-x is meant for the script, but would take a line off our own file."""
+    return any(re.match(r"-[^-XW]*x", option) for option in options)
+
+
+def default_output(target: Sequence[str]) -> str:
+    """pymemtrace-<program>.<pid>.pmt; the process keeps its id when it becomes the program."""
+    first = target[0]
+    name = {"-c": "command", "-": "stdin", "-m": target[1] if len(target) > 1 else ""}.get(
+        first, Path(os.path.abspath(first)).name or "root"
+    )
+    return f"pymemtrace-{name.replace('/', '_')}.{os.getpid()}.pmt"
+
+
+def original_environment() -> dict[bytes, bytes]:
+    """os.environb without what this start of the interpreter has put into the environment.
+
+    In the C locale, the interpreter sets LC_CTYPE for its children. A second start that finds it set
+    does not turn the UTF-8 mode on.
+    """
+    environment = dict(os.environb)
+    try:
+        words = Path("/proc/self/environ").read_bytes().split(b"\0")
+    except OSError:
+        return environment
+    if not any(word.startswith(b"LC_CTYPE=") for word in words):
+        environment.pop(b"LC_CTYPE", None)
+    return environment
+
+
+def fail(status: int, what: str, where: object, remedy: str) -> NoReturn:
+    print(f"pymemtrace: {what}: {where}: {remedy}", file=sys.stderr)
+    raise SystemExit(status)
+
+
+def launch_command(args: argparse.Namespace, path: str) -> list[str]:
+    """The command line that becomes the program."""
+    options = interpreter_options(sys.orig_argv[1:])
+    if skips_first_line(options):
+        fail(EXIT_USAGE, "cannot run a program under python -x", sys.executable, "leave -x out")
+    for option in args.x_options:
+        options += ["-X", option]
+    for warning in args.warnings:
+        options += ["-W", warning]
+    return [
+        sys.executable,
+        *options,
+        str(Path(__file__).absolute().parent.parent / "_launch.py"),
+        f"path={path}",
+        f"force={args.force:d}",
+        f"quiet={args.quiet:d}",
+        f"events={args.events:d}",
+        f"max_memory_bytes={args.max_memory}",
+        f"max_size_bytes={args.max_size}",
+        f"temporaries={args.temporaries}",
+        "--",
+        *args.target,
+    ]
+
+
+def run(args: argparse.Namespace) -> int:
+    if not sys.executable:
+        fail(EXIT_IMPOSSIBLE, "cannot find the interpreter", "sys.executable is empty",
+             "start pymemtrace by the python that is to run the program")  # fmt: skip
+    try:
+        path = str(Path(args.output or default_output(args.target)).absolute())
+    except OSError as error:
+        fail(EXIT_USAGE, f"no current directory ({error.strerror})", args.output or ".",
+             "give the capture's absolute path with -o")  # fmt: skip
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        os.execve(sys.executable, launch_command(args, path), original_environment())
+    except OSError as error:
+        fail(EXIT_IMPOSSIBLE, f"cannot start the interpreter ({error.strerror})", sys.executable,
+             "start pymemtrace by another python")  # fmt: skip
