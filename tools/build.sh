@@ -26,6 +26,7 @@ say "building for $venv"
 touch "$stamp.new"
 log=build/ext$venv.log
 "$venv/bin/python" -m pip --disable-pip-version-check install --no-index --no-build-isolation \
-    --no-deps -Cbuild-dir="build/ext$venv" -Ccompile-args=-j"${JOBS:-2}" . > "$log" 2>&1 ||
+    --no-deps --config-settings=build-dir="build/ext$venv" \
+    --config-settings=compile-args=-j"${JOBS:-2}" . > "$log" 2>&1 ||
     { cat "$log" >&2; fail "the build failed"; }
 mv "$stamp.new" "$stamp"
