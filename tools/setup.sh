@@ -51,7 +51,6 @@ elif [ ! -e "$include/Python.h" ]; then
 fi
 
 if [ ${#missing[@]} -gt 0 ]; then
-    say "installing Debian packages: ${missing[*]}"
     as_root=()
     if [ "$(id -u)" != 0 ]; then
         as_root=(sudo -n)
@@ -60,6 +59,7 @@ if [ ${#missing[@]} -gt 0 ]; then
     if [ "${as_root[*]}" = none ] || ! command -v apt-get > /dev/null; then
         fail "these packages are missing; run: sudo apt-get install ${missing[*]}"
     fi
+    say "installing Debian packages: ${missing[*]}"
     apt() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 "$@"; }
     {
         apt install -y --no-install-recommends "${missing[@]}" ||
