@@ -3,7 +3,9 @@
 usage: pythons.py [--no-download]
 
 Prints one line "VERSION PATH" for each on standard output, and one line for each that is missing on
-standard error. Exit status: 0 when all five are there, 1 otherwise.
+standard error. Exit status: 0 when all five are there, 1 otherwise. Where /usr/bin has a version
+besides the one found first, a line "VERSION-system PATH" follows: Debian links its interpreters
+differently (static, not position-independent), which matters to a profiler.
 
 Looked at in this order: pyenv's root, PATH, /usr/bin, .pythons/ in the checkout. What is still
 missing of 3.14 and 3.15 is unpacked into .pythons/ from Debian unstable, through apt and the mirror
@@ -177,6 +179,10 @@ def main(argv: list[str]) -> int:
             print(version, path)
         else:
             print(f"CPython {version} is missing: {reason}", file=sys.stderr)
+    for version, path in found.items():
+        system = probe(Path(f"/usr/bin/python{version}"))
+        if system is not None and system[1] != path:
+            print(f"{version}-system", system[1])
     return 0 if all(found.values()) else 1
 
 
