@@ -1,0 +1,71 @@
+// What was run, how it ended, and what a reader must know before trusting the numbers.
+
+import { visible } from "../format/strings";
+import type { CaptureInfo } from "../format/schema";
+import { duration, grouped } from "../model/format";
+import type { Store } from "../state/store";
+import { theme, toggleTheme } from "../state/theme";
+
+const ENDED: Record<string, string> = { normal: "ended normally", killed: "was killed", running: "was still running" };
+
+function warnings(capture: CaptureInfo): string[] {
+  const result: string[] = [];
+  if (capture.ended === "killed") {
+    result.push(
+      `The program was killed. The report shows its state at the last flush, ${duration(capture.ageS)} before the end.`,
+    );
+  } else if (capture.ended === "running") {
+    result.push("The program was still running: “the end” is the last flush.");
+  }
+  for (const [reason, count] of capture.dropped) {
+    result.push(`${grouped(count)} records were dropped (${visible(reason)}): figures are too low by them.`);
+  }
+  if (capture.folded > 0) {
+    result.push(
+      `${grouped(capture.folded)} stacks were folded into [folded] at the memory limit: totals are right, detail is missing.`,
+    );
+  }
+  if (capture.mode === "sampled") result.push("Sampled recording: all figures are estimates.");
+  return result;
+}
+
+function started(iso: string): string {
+  const date = new Date(iso);
+  return Number.isNaN(date.getTime())
+    ? visible(iso)
+    : date.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "medium" });
+}
+
+export function Header({ store, openHelp }: { store: Store; openHelp: () => void }) {
+  const { header } = store.report;
+  const capture = header.captures[0];
+  const dark = theme.value === "dark";
+  return (
+    <header>
+      <div class="headline">
+        <h1 title={visible(header.title)}>{visible(header.title)}</h1>
+        {capture !== undefined && (
+          <dl class="facts">
+            <div class="command">
+              <dt>Command</dt>
+              <dd><code title={visible(capture.command.join(" "))}>{visible(capture.command.join(" "))}</code></dd>
+            </div>
+            <div><dt>Python</dt><dd>{visible(capture.python)}</dd></div>
+            <div><dt>Started</dt><dd><time dateTime={visible(capture.started)}>{started(capture.started)}</time></dd></div>
+            <div><dt>Duration</dt><dd>{duration(capture.durationS)}</dd></div>
+            <div><dt>Outcome</dt><dd>{ENDED[capture.ended] ?? visible(capture.ended)}</dd></div>
+            {capture.pid !== null && <div><dt>Process</dt><dd>{capture.pid}</dd></div>}
+          </dl>
+        )}
+        <div class="actions">
+          <button type="button" onClick={openHelp} title="What the colours, views and keys mean">Help</button>
+          <button type="button" onClick={toggleTheme} aria-label={dark ? "Switch to light colours" : "Switch to dark colours"}>
+            {dark ? "Light" : "Dark"}
+          </button>
+        </div>
+      </div>
+      {capture !== undefined && warnings(capture).map((text) => <p class="warning" role="note" key={text}>{text}</p>)}
+      {header.notes.map((note) => <p class="note" role="note" key={note}>{visible(note)}</p>)}
+    </header>
+  );
+}
