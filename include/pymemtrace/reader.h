@@ -1,0 +1,234 @@
+/* Reading captures and aggregating them.
+
+   A pmt_reader holds one capture, read once up to its last complete cut; after opening it does not
+   change and may be used from several threads at once. Texts come from the recorded process: they
+   are not NUL-terminated, may hold any byte, and are UTF-8 with surrogates as three bytes.
+
+   Units: bytes, blocks, nanoseconds since the start of the recording unless a name says otherwise. */
+#ifndef PYMEMTRACE_READER_H
+#define PYMEMTRACE_READER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "pymemtrace/allocator.h"
+#include "pymemtrace/error.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct pmt_reader pmt_reader;
+typedef struct pmt_aggregate pmt_aggregate;
+
+typedef struct pmt_string {
+    const char *text; /* borrowed from the reader; never NULL */
+    size_t len;
+} pmt_string;
+
+/* --- opening --------------------------------------------------------------------------------- */
+
+typedef struct pmt_reader_options {
+    const pmt_allocator *allocator; /* borrowed, outlives the reader; NULL = malloc */
+    /* Called now and then with the bytes read and the file's size; not 0 ends the opening with
+       PMT_ERR_STATE. May be NULL. */
+    int (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes);
+    void *context;
+} pmt_reader_options;
+
+/* Opens a capture; *out is for the caller to destroy. A capture whose end is torn or damaged opens,
+   and pmt_capture says so; PMT_ERR_NOT_CAPTURE, PMT_ERR_DAMAGED and PMT_ERR_VERSION mean that there
+   is nothing to read, PMT_ERR_IO that the file cannot be read, PMT_ERR_NOMEM, PMT_ERR_STATE. */
+int pmt_reader_open(pmt_reader **out, const char *path, const pmt_reader_options *options,
+                    pmt_error *err);
+/* The same for a capture in memory, which is not needed after the call. */
+int pmt_reader_open_bytes(pmt_reader **out, const void *bytes, size_t size,
+                          const pmt_reader_options *options, pmt_error *err);
+void pmt_reader_destroy(pmt_reader *self); /* NULL is allowed */
+
+/* --- facts ----------------------------------------------------------------------------------- */
+
+typedef enum pmt_ended {
+    PMT_ENDED_NORMAL = 1,  /* the recording was closed in order */
+    PMT_ENDED_KILLED = 2,  /* it was not, and the process is gone or the recording had stopped */
+    PMT_ENDED_RUNNING = 3, /* the process runs on this host and still records */
+} pmt_ended;
+
+/* What a counter of cuts counts; docs/format.md, CUT. */
+#define PMT_COUNTERS 12
+
+typedef struct pmt_capture {
+    int version_major;
+    int version_minor;
+    uint8_t id[16];
+    uint64_t created_unix_ns;
+    uint64_t started_unix_ns;
+    uint64_t duration_ns;      /* up to the end, or up to the last cut */
+    uint64_t last_cut_unix_ns; /* 0 without a cut */
+    pmt_ended ended;
+    const char *stopped;      /* why recording stopped before the program's end, or NULL; static */
+    int stopped_errno;        /* the errno that goes with it, or 0 */
+    const char *torn;         /* where and why the reading ended early, or NULL; borrowed */
+    int damaged;              /* 1: what `torn` says is not how a killed process leaves a file */
+    uint64_t pid;
+    uint64_t counters[PMT_COUNTERS]; /* at the last cut, by PMT_COUNTER_* number */
+} pmt_capture;
+
+void pmt_reader_capture(const pmt_reader *self, pmt_capture *out);
+
+/* The facts of the PROC chunk, in file order. */
+typedef struct pmt_fact {
+    pmt_string key;
+    int type; /* 1 number, 2 text, 3 list of texts, 4 signed number */
+    uint64_t number;
+    int64_t signed_number;
+    pmt_string text;
+    const pmt_string *items; /* borrowed */
+    size_t item_count;
+} pmt_fact;
+
+size_t pmt_reader_fact_count(const pmt_reader *self);
+const pmt_fact *pmt_reader_fact(const pmt_reader *self, size_t at); /* borrowed */
+const pmt_fact *pmt_reader_find_fact(const pmt_reader *self, const char *key); /* borrowed, or NULL */
+
+/* --- the time line --------------------------------------------------------------------------- */
+
+typedef struct pmt_cut {
+    uint64_t number;
+    uint64_t t_ns;
+    uint64_t span_ns;
+    uint64_t unix_ns;
+    uint64_t flags; /* PMT_CUT_* */
+    uint64_t epoch;
+    /* cumulative since the start */
+    uint64_t live_bytes;
+    uint64_t live_blocks;
+    uint64_t allocations;
+    uint64_t frees;
+    uint64_t allocated_bytes;
+    uint64_t peak_bytes;
+    uint64_t peak_blocks;
+    uint64_t peak_t_ns;
+    uint64_t rss_bytes;
+    uint64_t gc[3];
+    uint64_t own_bytes;
+} pmt_cut;
+
+size_t pmt_reader_cut_count(const pmt_reader *self);
+const pmt_cut *pmt_reader_cut(const pmt_reader *self, size_t at); /* borrowed */
+/* The cut of "alive at the end": when main had returned, else the last; SIZE_MAX without a cut. */
+size_t pmt_reader_end_cut(const pmt_reader *self);
+
+typedef struct pmt_mark {
+    uint64_t epoch; /* that it ended */
+    uint64_t t_ns;
+    pmt_string label;
+} pmt_mark;
+
+size_t pmt_reader_mark_count(const pmt_reader *self);
+pmt_mark pmt_reader_mark(const pmt_reader *self, size_t at);
+
+/* --- threads, frames, stacks ------------------------------------------------------------------ */
+
+typedef struct pmt_thread {
+    uint64_t id; /* 0 = events whose thread is not known */
+    uint64_t native_id;
+    uint64_t python_id;
+    uint64_t birth_ns;
+    uint64_t flags; /* 1 = has ended */
+    uint64_t interpreter;
+    pmt_string name;
+} pmt_thread;
+
+/* Thread 0 of the list is always the unknown one. */
+size_t pmt_reader_thread_count(const pmt_reader *self);
+pmt_thread pmt_reader_thread(const pmt_reader *self, size_t at);
+
+enum { PMT_FRAME_PYTHON = 0, PMT_FRAME_NATIVE = 1, PMT_FRAME_INLINED = 2, PMT_FRAME_SYNTHETIC = 3 };
+enum {
+    PMT_FRAME_IS_IMPORT = 1,      /* the import machinery */
+    PMT_FRAME_IS_INTERPRETER = 2, /* runpy, other frozen modules, PyMemTrace's own start-up */
+    PMT_FRAME_IS_SYNTHETIC = 4    /* [folded], [no Python stack] */
+};
+
+/* A location: all stacks that differ only in instructions of one line are one. */
+typedef struct pmt_frame {
+    pmt_string function;
+    pmt_string file;
+    pmt_string module; /* empty if it cannot be derived */
+    int64_t line;      /* 0 = not known */
+    int kind;
+    unsigned flags;
+} pmt_frame;
+
+size_t pmt_reader_frame_count(const pmt_reader *self);
+pmt_frame pmt_reader_frame(const pmt_reader *self, uint32_t frame);
+
+/* Stacks are nodes of a tree; stack 0 is its root and has no frame. parent < stack. */
+size_t pmt_reader_stack_count(const pmt_reader *self);
+uint32_t pmt_reader_stack_parent(const pmt_reader *self, uint32_t stack);
+uint32_t pmt_reader_stack_frame(const pmt_reader *self, uint32_t stack); /* not for stack 0 */
+
+/* --- aggregating ----------------------------------------------------------------------------- */
+
+typedef enum pmt_view {
+    PMT_VIEW_PEAK = 1,      /* live at the highest point */
+    PMT_VIEW_LEAKS = 2,     /* allocated and still alive at the end */
+    PMT_VIEW_TOTAL = 3,     /* allocated */
+    PMT_VIEW_TEMPORARY = 4, /* freed at once: within N further allocations of the same thread */
+} pmt_view;
+
+typedef struct pmt_query {
+    pmt_view view;
+    /* The time window, in whole cuts: from the first cut that covers start_ns up to the first that
+       reaches end_ns. Peak: the highest point, which is exact if it is that of the whole run and the
+       highest cut else. Leaks: allocated in the window and alive at its end. */
+    int has_start;
+    int has_end;
+    uint64_t start_ns;
+    uint64_t end_ns;
+    const char *thread; /* name or native id; NULL = all */
+    /* Patterns (*, ?, [..]) on a frame's file path, its module, or a package that the module is in.
+       A stack is kept if any of its frames matches an include pattern (or there is none), and
+       dropped if its innermost frame that is not synthetic matches an exclude pattern. */
+    const char *const *include;
+    size_t include_count;
+    const char *const *exclude;
+    size_t exclude_count;
+} pmt_query;
+
+typedef struct pmt_value {
+    uint64_t bytes; /* of the view */
+    uint64_t blocks;
+    uint64_t allocated_bytes; /* in the window, whatever the view */
+    uint64_t allocations;
+    uint64_t inuse_bytes; /* peak view: as bytes; else what is alive at the window's end */
+    uint64_t inuse_blocks;
+} pmt_value;
+
+/* *out is for the caller to destroy, before the reader. PMT_ERR_ARGUMENT for an unknown thread or an
+   empty window; PMT_ERR_NOMEM. */
+int pmt_aggregate_create(pmt_aggregate **out, const pmt_reader *reader, const pmt_query *query,
+                         pmt_error *err);
+void pmt_aggregate_destroy(pmt_aggregate *self);
+
+void pmt_aggregate_total(const pmt_aggregate *self, pmt_value *out);
+
+/* Rows, the heaviest first. Rows without bytes and blocks in the view are left out. */
+typedef struct pmt_row {
+    uint32_t stack; /* by location: the heaviest one of the row */
+    uint32_t frame; /* its innermost; UINT32_MAX for the root stack, which has none */
+    pmt_value value;
+} pmt_row;
+
+/* One row per distinct stack. *out is borrowed from the aggregate. */
+size_t pmt_aggregate_stacks(const pmt_aggregate *self, const pmt_row **out);
+/* One row per innermost location. *out is for the caller to release with the reader's allocator
+   through pmt_rows_release. */
+int pmt_aggregate_sites(const pmt_aggregate *self, pmt_row **out, size_t *count, pmt_error *err);
+void pmt_rows_release(const pmt_aggregate *self, pmt_row *rows);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

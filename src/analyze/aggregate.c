@@ -1,0 +1,229 @@
+#include "analyze/aggregate.h"
+
+#include <stdlib.h>
+
+#include "base/error.h"
+
+void
+pmt__value_add(pmt_value *to, const pmt_value *value)
+{
+    to->bytes += value->bytes;
+    to->blocks += value->blocks;
+    to->allocated_bytes += value->allocated_bytes;
+    to->allocations += value->allocations;
+    to->inuse_bytes += value->inuse_bytes;
+    to->inuse_blocks += value->inuse_blocks;
+}
+
+static pmt_value
+value_of(const pmt__sums *sums, pmt_view view)
+{
+    pmt_value value;
+    value.allocated_bytes = sums->total_bytes;
+    value.allocations = sums->total_blocks;
+    value.inuse_bytes = view == PMT_VIEW_PEAK ? sums->peak_bytes : sums->leak_bytes;
+    value.inuse_blocks = view == PMT_VIEW_PEAK ? sums->peak_blocks : sums->leak_blocks;
+    switch (view) {
+    case PMT_VIEW_TOTAL:
+        value.bytes = sums->total_bytes;
+        value.blocks = sums->total_blocks;
+        break;
+    case PMT_VIEW_TEMPORARY:
+        value.bytes = sums->temp_bytes;
+        value.blocks = sums->temp_blocks;
+        break;
+    default:
+        value.bytes = value.inuse_bytes;
+        value.blocks = value.inuse_blocks;
+    }
+    return value;
+}
+
+static int
+compare(uint64_t a, uint64_t b)
+{
+    return a > b ? -1 : a < b;
+}
+
+static int
+compare_rows(const void *left, const void *right)
+{
+    const pmt_row *a = left;
+    const pmt_row *b = right;
+    int order = compare(a->value.bytes, b->value.bytes);
+    if (order == 0) {
+        order = compare(a->value.blocks, b->value.blocks);
+    }
+    if (order == 0) {
+        order = compare(a->value.allocated_bytes, b->value.allocated_bytes);
+    }
+    if (order == 0) {
+        order = compare(b->frame, a->frame);
+    }
+    return order == 0 ? compare(b->stack, a->stack) : order;
+}
+
+void
+pmt__rows_sort(pmt_row *rows, size_t count)
+{
+    if (count > 1) {
+        qsort(rows, count, sizeof *rows, compare_rows);
+    }
+}
+
+static bool
+is_empty(const pmt_value *value)
+{
+    return (value->bytes | value->blocks | value->allocated_bytes | value->allocations
+            | value->inuse_bytes | value->inuse_blocks)
+           == 0;
+}
+
+/* Adds the sites' values up per stack; rows come out in the order of the stacks. */
+static int
+collect(pmt_aggregate *self, const pmt__sums *sums, pmt_error *err)
+{
+    const pmt_reader *reader = self->reader;
+    /* 1 + the row of a stack */
+    uint32_t *places = pmt__alloc_zeroed(reader->allocator, reader->stacks.len, sizeof *places);
+    if (places == NULL) {
+        return pmt__error_set(err, PMT_ERR_NOMEM, "out of memory");
+    }
+    int result = PMT_OK;
+    for (size_t i = 1; i < reader->sites.len; i++) {
+        const pmt__site *site = &reader->sites.data[i];
+        if ((self->stacks != NULL && !self->stacks[site->stack])
+            || (self->threads != NULL && !self->threads[site->thread])) {
+            continue;
+        }
+        pmt_value value = value_of(&sums[i], self->view);
+        if (is_empty(&value)) {
+            continue;
+        }
+        if (places[site->stack] == 0) {
+            pmt_row row = {.stack = site->stack, .frame = reader->stacks.data[site->stack].frame};
+            if (!PMT__VEC_PUSH(reader->allocator, &self->rows, row)) {
+                result = pmt__error_set(err, PMT_ERR_NOMEM, "out of memory");
+                break;
+            }
+            places[site->stack] = (uint32_t)self->rows.len;
+        }
+        pmt__value_add(&self->rows.data[places[site->stack] - 1].value, &value);
+        pmt__value_add(&self->total, &value);
+    }
+    pmt__release(reader->allocator, places);
+    return result;
+}
+
+int
+pmt_aggregate_create(pmt_aggregate **out, const pmt_reader *reader, const pmt_query *query,
+                     pmt_error *err)
+{
+    *out = NULL;
+    if (query->view < PMT_VIEW_PEAK || query->view > PMT_VIEW_TEMPORARY) {
+        return pmt__error_set(err, PMT_ERR_ARGUMENT, "unknown view %d", (int)query->view);
+    }
+    pmt_aggregate *self = pmt__alloc_zeroed(reader->allocator, 1, sizeof *self);
+    if (self == NULL) {
+        return pmt__error_set(err, PMT_ERR_NOMEM, "out of memory");
+    }
+    self->reader = reader;
+    self->view = query->view;
+    pmt__sums *sums = NULL;
+    int result = pmt__window_choose(&self->window, reader, query, err);
+    if (result == PMT_OK) {
+        result = pmt__filter_stacks(&self->stacks, reader, query, err);
+    }
+    if (result == PMT_OK) {
+        result = pmt__filter_threads(&self->threads, reader, query->thread, err);
+    }
+    if (result == PMT_OK) {
+        result = pmt__sums_compute(&sums, reader, &self->window, err);
+    }
+    if (result == PMT_OK) {
+        result = collect(self, sums, err);
+    }
+    pmt__release(reader->allocator, sums);
+    if (result < 0) {
+        pmt_aggregate_destroy(self);
+        return result;
+    }
+    pmt__rows_sort(self->rows.data, self->rows.len);
+    *out = self;
+    return PMT_OK;
+}
+
+void
+pmt_aggregate_destroy(pmt_aggregate *self)
+{
+    if (self == NULL) {
+        return;
+    }
+    const pmt_allocator *allocator = self->reader->allocator;
+    pmt__release(allocator, self->stacks);
+    pmt__release(allocator, self->threads);
+    PMT__VEC_DISPOSE(allocator, &self->rows);
+    pmt__release(allocator, self);
+}
+
+void
+pmt_aggregate_total(const pmt_aggregate *self, pmt_value *out)
+{
+    *out = self->total;
+}
+
+/* How many rows have something in the view: they come first. */
+static size_t
+count_shown(const pmt_row *rows, size_t count)
+{
+    while (count > 0 && rows[count - 1].value.bytes == 0 && rows[count - 1].value.blocks == 0) {
+        count--;
+    }
+    return count;
+}
+
+size_t
+pmt_aggregate_stacks(const pmt_aggregate *self, const pmt_row **out)
+{
+    *out = self->rows.data;
+    return count_shown(self->rows.data, self->rows.len);
+}
+
+int
+pmt_aggregate_sites(const pmt_aggregate *self, pmt_row **out, size_t *count, pmt_error *err)
+{
+    const pmt_reader *reader = self->reader;
+    *out = NULL;
+    *count = 0;
+    /* 1 + the row of a frame; the last place is for the root stack, which has no frame */
+    size_t frames = reader->frames.len;
+    uint32_t *places = pmt__alloc_zeroed(reader->allocator, frames + 1, sizeof *places);
+    pmt_row *rows = pmt__alloc_zeroed(reader->allocator, frames + 1, sizeof *rows);
+    if (places == NULL || rows == NULL) {
+        pmt__release(reader->allocator, places);
+        pmt__release(reader->allocator, rows);
+        return pmt__error_set(err, PMT_ERR_NOMEM, "out of memory");
+    }
+    uint32_t used = 0;
+    for (size_t i = 0; i < self->rows.len; i++) {
+        const pmt_row *row = &self->rows.data[i];
+        size_t frame = row->frame == UINT32_MAX ? frames : row->frame;
+        if (places[frame] == 0) {
+            /* Rows come the heaviest first, so the first stack of a location is its heaviest. */
+            rows[used] = (pmt_row){.stack = row->stack, .frame = row->frame};
+            places[frame] = ++used;
+        }
+        pmt__value_add(&rows[places[frame] - 1].value, &row->value);
+    }
+    pmt__release(reader->allocator, places);
+    pmt__rows_sort(rows, used);
+    *out = rows;
+    *count = count_shown(rows, used);
+    return PMT_OK;
+}
+
+void
+pmt_rows_release(const pmt_aggregate *self, pmt_row *rows)
+{
+    pmt__release(self->reader->allocator, rows);
+}

@@ -1,0 +1,63 @@
+/* What the analysis keeps of a query. */
+#ifndef PMT_ANALYZE_AGGREGATE_H
+#define PMT_ANALYZE_AGGREGATE_H
+
+#include <stdbool.h>
+
+#include "base/memory.h"
+#include "pymemtrace/reader.h"
+#include "store/store.h"
+
+/* Which cuts count, as places in the reader's list. */
+typedef struct pmt__window {
+    bool whole;      /* the whole run */
+    size_t first;    /* first <= last, both inside the list; without a cut both are 0 */
+    size_t last;
+    size_t end;      /* the cut of "alive at the end" */
+    size_t peak;     /* the cut of "at the peak" */
+    bool exact_peak; /* the corrections of that cut lead to the peak */
+} pmt__window;
+
+/* PMT_ERR_ARGUMENT if the window holds no cut of a capture that has cuts. */
+int pmt__window_choose(pmt__window *out, const pmt_reader *reader, const pmt_query *query,
+                       pmt_error *err);
+
+/* Per site. Blocks and bytes of each view. */
+typedef struct pmt__sums {
+    uint64_t peak_blocks;
+    uint64_t peak_bytes;
+    uint64_t leak_blocks;
+    uint64_t leak_bytes;
+    uint64_t total_blocks;
+    uint64_t total_bytes;
+    uint64_t temp_blocks;
+    uint64_t temp_bytes;
+} pmt__sums;
+
+/* *out: one element per site of the reader, for the caller to release. */
+int pmt__sums_compute(pmt__sums **out, const pmt_reader *reader, const pmt__window *window,
+                      pmt_error *err);
+
+/* Which stacks the patterns let through: one byte per stack, or *out = NULL for all. For the caller
+   to release. */
+int pmt__filter_stacks(uint8_t **out, const pmt_reader *reader, const pmt_query *query,
+                       pmt_error *err);
+/* Marks in *out (one byte per thread of the reader, or NULL for all) the threads that are meant. */
+int pmt__filter_threads(uint8_t **out, const pmt_reader *reader, const char *thread,
+                        pmt_error *err);
+
+struct pmt_aggregate {
+    const pmt_reader *reader; /* borrowed */
+    pmt_view view;
+    pmt__window window;
+    uint8_t *stacks;  /* owned: filter, or NULL */
+    uint8_t *threads; /* owned: filter, or NULL */
+    PMT__VEC(pmt_row) rows; /* by stack, the heaviest first */
+    pmt_value total;
+};
+
+void pmt__value_add(pmt_value *to, const pmt_value *value);
+/* Sorts the heaviest first; what is equal, by frame and stack, so that the order is always the same. */
+void pmt__rows_sort(pmt_row *rows, size_t count);
+
+#endif

@@ -1,0 +1,107 @@
+/* One walk over the rows that gives all views per site.
+
+   "Allocated in the window and alive at its end" needs to know which frees are those of blocks that
+   were born in the window. Blocks are told apart by birth epoch: those of epochs that began in the
+   window are counted exactly. In the one epoch that was under way when the window began, frees may be
+   of older blocks or of newer ones; most blocks die young, so they are taken to be of newer ones as
+   long as there are any. */
+#include "analyze/aggregate.h"
+
+#include "base/error.h"
+
+/* What the epoch that was under way at the window's start allocated and freed in the window. */
+typedef struct straddle {
+    uint64_t alloc_blocks;
+    uint64_t free_blocks;
+    uint64_t alloc_bytes;
+    uint64_t free_bytes;
+} straddle;
+
+static void
+add_cut(pmt__sums *sums, straddle *straddles, const pmt_reader *reader, const pmt__window *window,
+        size_t cut, uint64_t epoch_before)
+{
+    bool in_window = cut >= window->first && cut <= window->last;
+    bool before_peak = cut <= window->peak;
+    bool is_peak = cut == window->peak && window->exact_peak;
+    bool before_end = cut <= window->end;
+    pmt__row_walk walk;
+    pmt__row row;
+    pmt__rows_begin(&walk, reader, cut, NULL);
+    while (pmt__rows_next(&walk, &row)) {
+        pmt__sums *sum = &sums[row.site];
+        if (in_window) {
+            sum->total_blocks += row.allocs;
+            sum->total_bytes += row.alloc_bytes;
+            sum->temp_blocks += row.temps;
+            sum->temp_bytes += row.temp_bytes;
+        }
+        if (before_peak) {
+            sum->peak_blocks += row.allocs - row.frees;
+            sum->peak_bytes += row.alloc_bytes - row.free_bytes;
+            if (is_peak) {
+                sum->peak_blocks += row.peak_blocks;
+                sum->peak_bytes += row.peak_bytes;
+            }
+        }
+        if (!before_end || cut < window->first || row.birth < epoch_before) {
+            continue;
+        }
+        if (row.birth > epoch_before) {
+            sum->leak_blocks += row.allocs - row.frees;
+            sum->leak_bytes += row.alloc_bytes - row.free_bytes;
+        }
+        else {
+            straddles[row.site].alloc_blocks += row.allocs;
+            straddles[row.site].free_blocks += row.frees;
+            straddles[row.site].alloc_bytes += row.alloc_bytes;
+            straddles[row.site].free_bytes += row.free_bytes;
+        }
+    }
+}
+
+/* Live figures are differences. Where events were lost, or a capture lies, they can come out below
+   zero: that is none. */
+static uint64_t
+at_least_0(uint64_t difference)
+{
+    return difference >> 63 ? 0 : difference;
+}
+
+int
+pmt__sums_compute(pmt__sums **out, const pmt_reader *reader, const pmt__window *window,
+                  pmt_error *err)
+{
+    size_t sites = reader->sites.len;
+    pmt__sums *sums = pmt__alloc_zeroed(reader->allocator, sites, sizeof *sums);
+    straddle *straddles = NULL;
+    uint64_t epoch_before = 0; /* no blocks are born in epoch 0 */
+    if (window->first > 0) {
+        epoch_before = reader->cuts.data[window->first - 1].epoch;
+        straddles = pmt__alloc_zeroed(reader->allocator, sites, sizeof *straddles);
+    }
+    if (sums == NULL || (window->first > 0 && straddles == NULL)) {
+        pmt__release(reader->allocator, sums);
+        pmt__release(reader->allocator, straddles);
+        *out = NULL;
+        return pmt__error_set(err, PMT_ERR_NOMEM, "out of memory for %zu sites", sites);
+    }
+    size_t last = reader->cuts.len == 0 ? 0 : window->last + 1;
+    for (size_t cut = 0; cut < last; cut++) {
+        add_cut(sums, straddles, reader, window, cut, epoch_before);
+    }
+    for (size_t i = 0; i < sites; i++) {
+        pmt__sums *sum = &sums[i];
+        if (straddles != NULL) {
+            sum->leak_blocks += at_least_0(straddles[i].alloc_blocks - straddles[i].free_blocks);
+            sum->leak_bytes += at_least_0(straddles[i].alloc_bytes - straddles[i].free_bytes);
+        }
+        sum->peak_blocks = at_least_0(sum->peak_blocks);
+        sum->peak_bytes = at_least_0(sum->peak_bytes);
+        sum->leak_blocks = at_least_0(sum->leak_blocks);
+        sum->leak_bytes = at_least_0(sum->leak_bytes);
+    }
+    pmt__release(reader->allocator, straddles);
+    *out = sums;
+    return PMT_OK;
+}

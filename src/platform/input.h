@@ -1,0 +1,23 @@
+/* The part of the contract with the operating system that reading captures needs. Unlike platform.h
+   it is for processes that are not being recorded: it may use malloc and change errno. */
+#ifndef PMT_PLATFORM_INPUT_H
+#define PMT_PLATFORM_INPUT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Opens a regular file for reading, not inherited by children. Returns the descriptor or a negative
+   errno; -EISDIR, -EINVAL for what is no regular file (a pipe would block). */
+int pmt__input_open(const char *path, uint64_t *size_bytes);
+/* Reads at most `size` bytes at offset; *done is less only at the file's end, which may have moved
+   since it was opened. 0 or a negative errno. Not mmap: a file that is truncated under a mapping
+   is SIGBUS. */
+int pmt__input_read_at(int fd, void *bytes, size_t size, uint64_t offset, size_t *done);
+void pmt__input_close(int fd);
+
+/* Whether the process with this id runs and started at these ticks since boot. A zombie does not. */
+int pmt__process_is_alive(uint64_t pid, uint64_t start_ticks);
+/* The id of this boot of the host, NUL-terminated; empty if unknown. */
+void pmt__boot_id_get(char out[64]);
+
+#endif

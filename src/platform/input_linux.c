@@ -1,0 +1,116 @@
+/* input.h on Linux. */
+#include "platform/input.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+int
+pmt__input_open(const char *path, uint64_t *size_bytes)
+{
+    /* O_NONBLOCK: opening a pipe that nobody writes would wait for ever. No effect on files. */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (fd < 0) {
+        return -errno;
+    }
+    struct stat facts;
+    int result = 0;
+    if (fstat(fd, &facts) < 0) {
+        result = -errno;
+    }
+    else if (S_ISDIR(facts.st_mode)) {
+        result = -EISDIR;
+    }
+    else if (!S_ISREG(facts.st_mode)) {
+        result = -EINVAL;
+    }
+    if (result < 0) {
+        close(fd);
+        return result;
+    }
+    *size_bytes = (uint64_t)facts.st_size;
+    return fd;
+}
+
+int
+pmt__input_read_at(int fd, void *bytes, size_t size, uint64_t offset, size_t *done)
+{
+    *done = 0;
+    while (*done < size) {
+        ssize_t n = pread(fd, (char *)bytes + *done, size - *done, (off_t)(offset + *done));
+        if (n == 0) {
+            break;
+        }
+        if (n < 0) {
+            if (errno == EINTR) {
+                continue;
+            }
+            return -errno;
+        }
+        *done += (size_t)n;
+    }
+    return 0;
+}
+
+void
+pmt__input_close(int fd)
+{
+    close(fd);
+}
+
+/* Reads the start of a small file of /proc into a NUL-terminated buffer; returns its length. */
+static size_t
+read_small(const char *path, char *out, size_t size)
+{
+    out[0] = '\0';
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return 0;
+    }
+    size_t done;
+    if (pmt__input_read_at(fd, out, size - 1, 0, &done) < 0) {
+        done = 0;
+    }
+    close(fd);
+    out[done] = '\0';
+    return done;
+}
+
+int
+pmt__process_is_alive(uint64_t pid, uint64_t start_ticks)
+{
+    char path[64];
+    char text[1024];
+    snprintf(path, sizeof path, "/proc/%llu/stat", (unsigned long long)pid);
+    if (read_small(path, text, sizeof text) == 0) {
+        return 0;
+    }
+    /* "pid (name) state …": the name may hold anything, so count from its last parenthesis. The
+       state is field 3, the start time field 22 (proc(5)). */
+    const char *at = strrchr(text, ')');
+    if (at == NULL || at[1] != ' ' || at[2] == 'Z' || at[2] == 'X') {
+        return 0;
+    }
+    at += 2;
+    for (int field = 3; field < 22; field++) {
+        at = strchr(at, ' ');
+        if (at == NULL) {
+            return 0;
+        }
+        at++;
+    }
+    return strtoull(at, NULL, 10) == start_ticks;
+}
+
+void
+pmt__boot_id_get(char out[64])
+{
+    size_t n = read_small("/proc/sys/kernel/random/boot_id", out, 64);
+    while (n > 0 && (out[n - 1] == '\n' || out[n - 1] == ' ')) {
+        out[--n] = '\0';
+    }
+}

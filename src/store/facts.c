@@ -1,0 +1,180 @@
+/* Asking a loaded capture. */
+#include <string.h>
+
+#include "pymemtrace/reader.h"
+#include "store/store.h"
+
+static const char *
+stop_reason(uint32_t reason)
+{
+    switch (reason) {
+    case PMT_REASON_NO_SPACE:
+        return "no space left on the device";
+    case PMT_REASON_MAX_SIZE:
+        return "the capture reached --max-size";
+    case PMT_REASON_WRITE_ERROR:
+        return "the capture could not be written";
+    case PMT_REASON_FILE_GONE:
+        return "the capture was removed or replaced";
+    default:
+        return "recording stopped early";
+    }
+}
+
+void
+pmt_reader_capture(const pmt_reader *self, pmt_capture *out)
+{
+    memset(out, 0, sizeof *out);
+    out->version_major = self->header.major;
+    out->version_minor = self->header.minor;
+    memcpy(out->id, self->header.id, sizeof out->id);
+    out->created_unix_ns = self->header.created_unix_ns;
+    const pmt_fact *started = pmt_reader_find_fact(self, "started_unix_ns");
+    out->started_unix_ns = started == NULL ? out->created_unix_ns : started->number;
+    const pmt_fact *pid = pmt_reader_find_fact(self, "pid");
+    out->pid = pid == NULL ? 0 : pid->number;
+    if (self->cuts.len != 0) {
+        const pmt_cut *last = &self->cuts.data[self->cuts.len - 1];
+        out->duration_ns = last->t_ns;
+        out->last_cut_unix_ns = last->unix_ns;
+    }
+    if (self->has_end && self->end_t_ns > out->duration_ns) {
+        out->duration_ns = self->end_t_ns;
+    }
+    out->ended = self->ended;
+    if (self->has_slot && self->slot.status == PMT_STATUS_STOPPED) {
+        out->stopped = stop_reason(self->slot.reason);
+        out->stopped_errno = self->slot.sys_errno;
+    }
+    out->torn = self->torn[0] == '\0' ? NULL : self->torn;
+    out->damaged = self->damaged;
+    memcpy(out->counters, self->counters, sizeof out->counters);
+}
+
+size_t
+pmt_reader_fact_count(const pmt_reader *self)
+{
+    return self->facts.len;
+}
+
+const pmt_fact *
+pmt_reader_fact(const pmt_reader *self, size_t at)
+{
+    return &self->facts.data[at];
+}
+
+const pmt_fact *
+pmt_reader_find_fact(const pmt_reader *self, const char *key)
+{
+    size_t len = strlen(key);
+    for (size_t i = 0; i < self->facts.len; i++) {
+        pmt_string other = self->facts.data[i].key;
+        if (other.len == len && memcmp(other.text, key, len) == 0) {
+            return &self->facts.data[i];
+        }
+    }
+    return NULL;
+}
+
+size_t
+pmt_reader_cut_count(const pmt_reader *self)
+{
+    return self->cuts.len;
+}
+
+const pmt_cut *
+pmt_reader_cut(const pmt_reader *self, size_t at)
+{
+    return &self->cuts.data[at];
+}
+
+size_t
+pmt_reader_end_cut(const pmt_reader *self)
+{
+    for (size_t i = 0; i < self->cuts.len; i++) {
+        if (self->cuts.data[i].flags & PMT_CUT_MAIN_RETURNED) {
+            return i;
+        }
+    }
+    return self->cuts.len - 1; /* SIZE_MAX without one */
+}
+
+size_t
+pmt_reader_mark_count(const pmt_reader *self)
+{
+    return self->marks.len;
+}
+
+pmt_mark
+pmt_reader_mark(const pmt_reader *self, size_t at)
+{
+    const pmt__mark *mark = &self->marks.data[at];
+    return (pmt_mark){mark->epoch, mark->t_ns, pmt__reader_string(self, mark->label)};
+}
+
+size_t
+pmt_reader_thread_count(const pmt_reader *self)
+{
+    return self->threads.len;
+}
+
+pmt_thread
+pmt_reader_thread(const pmt_reader *self, size_t at)
+{
+    const pmt__thread *it = &self->threads.data[at];
+    return (pmt_thread){it->id,    it->native_id,   it->python_id, it->birth_ns,
+                        it->flags, it->interpreter, pmt__reader_string(self, it->name)};
+}
+
+size_t
+pmt_reader_frame_count(const pmt_reader *self)
+{
+    return self->frames.len;
+}
+
+pmt_frame
+pmt_reader_frame(const pmt_reader *self, uint32_t frame)
+{
+    const pmt__frame *it = &self->frames.data[frame];
+    return (pmt_frame){pmt__reader_string(self, it->function),
+                       pmt__reader_string(self, it->file),
+                       pmt__reader_string(self, it->module),
+                       it->line,
+                       it->kind,
+                       it->flags};
+}
+
+size_t
+pmt_reader_stack_count(const pmt_reader *self)
+{
+    return self->stacks.len;
+}
+
+uint32_t
+pmt_reader_stack_parent(const pmt_reader *self, uint32_t stack)
+{
+    return self->stacks.data[stack].parent;
+}
+
+uint32_t
+pmt_reader_stack_frame(const pmt_reader *self, uint32_t stack)
+{
+    return self->stacks.data[stack].frame;
+}
+
+void
+pmt__rows_begin(pmt__row_walk *walk, const pmt_reader *reader, size_t cut, pmt_error *err)
+{
+    const pmt__rows *rows = &reader->rows.data[cut];
+    memset(walk, 0, sizeof *walk);
+    walk->cursor.at = walk->cursor.start = rows->bytes;
+    walk->cursor.end = rows->bytes + rows->size;
+    walk->cursor.offset = (int64_t)rows->offset;
+    walk->cursor.what = "the rows of a cut";
+    walk->cursor.err = err;
+    walk->left = rows->count;
+    walk->reader = reader;
+    walk->epoch = reader->cuts.data[cut].epoch;
+    walk->site_limit = rows->site_limit;
+    walk->corrections = (reader->cuts.data[cut].flags & PMT_CUT_PEAK_MOVED) != 0;
+}

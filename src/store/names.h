@@ -1,0 +1,20 @@
+/* Names that a capture does not hold and that are derived from those it does. */
+#ifndef PMT_STORE_NAMES_H
+#define PMT_STORE_NAMES_H
+
+#include "base/memory.h"
+#include "pymemtrace/reader.h"
+
+/* Appends the dotted module name of a source file to out, or nothing if there is none.
+
+   "<frozen x.y>" is the module x.y; other names in angle brackets are none. A path is named from the
+   longest entry of sys_path that contains it ("" is the working directory cwd): what is left, without
+   its suffix and a last "/__init__", with dots for slashes. A path outside of sys_path is named by its
+   last part alone. */
+void pmt__module_name(pmt__text *out, pmt_string file, const pmt_string *sys_path,
+                      size_t sys_path_count, pmt_string cwd);
+
+/* PMT_FRAME_IS_* of a Python frame. */
+unsigned pmt__frame_flags(pmt_string file, pmt_string module);
+
+#endif

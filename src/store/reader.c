@@ -1,0 +1,1010 @@
+/* Loading a capture: chunk by chunk, each section straight into the columns of store.h. */
+#include "pymemtrace/reader.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "model/location.h"
+#include "platform/input.h"
+#include "store/names.h"
+#include "store/store.h"
+
+#define POOL_LIMIT UINT32_MAX /* bytes of all texts: places in the pool have 32 bits */
+#define PROC_LIMIT ((size_t)16 << 20)
+#define PROGRESS_STEP ((uint64_t)1 << 20)
+
+/* --- what only the loading needs --------------------------------------------------------------- */
+
+typedef struct code {
+    uint32_t file; /* strings */
+    uint32_t function;
+    uint32_t module;
+    uint32_t flags; /* PMT_FRAME_IS_* */
+    int64_t first_line;
+    size_t table_at; /* location table in loader.tables */
+    size_t table_size;
+} code;
+
+/* An instruction whose frame is known. */
+typedef struct instruction {
+    uint32_t code;
+    uint32_t frame;
+    uint64_t offset;
+} instruction;
+
+typedef struct loader {
+    pmt_reader *reader; /* owned by the caller */
+    const pmt_allocator *allocator;
+    pmt_error *err;
+    pmt__index string_index;
+    pmt__index frame_index;
+    pmt__index stack_index;
+    pmt__index instruction_index;
+    pmt__index thread_index;
+    PMT__VEC(uint32_t) string_ids; /* id in the file -> string */
+    PMT__VEC(code) codes;          /* by id, 0 is not used */
+    PMT__VEC(uint8_t) tables;
+    PMT__VEC(instruction) instructions;
+    PMT__VEC(uint32_t) node_stacks; /* by id, 0 = root */
+    pmt__text scratch;
+    const pmt_fact *sys_path; /* borrowed, or NULL */
+    pmt_string cwd;
+} loader;
+
+static int
+no_memory(loader *self)
+{
+    return pmt__error_set(self->err, PMT_ERR_NOMEM, "out of memory while reading the capture");
+}
+
+/* FNV-1a would do, but names share long prefixes and are long: eight bytes at a time. */
+static uint64_t
+hash_bytes(const char *text, size_t len)
+{
+    uint64_t hash = len;
+    while (len >= 8) {
+        uint64_t word;
+        memcpy(&word, text, 8);
+        hash = pmt__hash_pair(hash, word);
+        text += 8;
+        len -= 8;
+    }
+    uint64_t word = 0;
+    memcpy(&word, text, len);
+    return pmt__hash_pair(hash, word);
+}
+
+/* The string of this text, which may not lie in the pool. */
+static int
+intern_string(loader *self, const char *text, size_t len, uint32_t *out)
+{
+    pmt_reader *reader = self->reader;
+    if (len == 0) {
+        *out = 0;
+        return PMT_OK;
+    }
+    uint64_t hash = hash_bytes(text, len);
+    pmt__index_walk walk;
+    uint32_t at = pmt__index_first(&walk, &self->string_index, hash);
+    for (; at != PMT_INDEX_NONE; at = pmt__index_next(&walk)) {
+        pmt__string place = reader->strings.data[at];
+        if (place.len == len && memcmp(reader->pool.data + place.offset, text, len) == 0) {
+            *out = at;
+            return PMT_OK;
+        }
+    }
+    if (len > POOL_LIMIT - reader->pool.len) {
+        return pmt__error_set(self->err, PMT_ERR_LIMIT, "the capture holds over 4 GiB of names");
+    }
+    if (!PMT__VEC_RESERVE(self->allocator, &reader->pool, len)
+        || !PMT__VEC_RESERVE(self->allocator, &reader->strings, 1)
+        || !pmt__index_add(&self->string_index, hash, (uint32_t)reader->strings.len)) {
+        return no_memory(self);
+    }
+    pmt__string place = {(uint32_t)reader->pool.len, (uint32_t)len};
+    memcpy(reader->pool.data + place.offset, text, len);
+    reader->pool.len += len;
+    *out = (uint32_t)reader->strings.len;
+    reader->strings.data[reader->strings.len++] = place;
+    return PMT_OK;
+}
+
+static int
+intern_frame(loader *self, const pmt__frame *frame, uint32_t *out)
+{
+    pmt_reader *reader = self->reader;
+    uint64_t hash = pmt__hash_pair(pmt__hash_pair(frame->function, frame->file),
+                                   (uint64_t)frame->line << 2 | frame->kind);
+    pmt__index_walk walk;
+    uint32_t at = pmt__index_first(&walk, &self->frame_index, hash);
+    for (; at != PMT_INDEX_NONE; at = pmt__index_next(&walk)) {
+        const pmt__frame *other = &reader->frames.data[at];
+        if (other->function == frame->function && other->file == frame->file
+            && other->line == frame->line && other->kind == frame->kind) {
+            *out = at;
+            return PMT_OK;
+        }
+    }
+    *out = (uint32_t)reader->frames.len;
+    if (!pmt__index_add(&self->frame_index, hash, *out)
+        || !PMT__VEC_PUSH(self->allocator, &reader->frames, *frame)) {
+        return no_memory(self);
+    }
+    return PMT_OK;
+}
+
+static int
+intern_stack(loader *self, uint32_t parent, uint32_t frame, uint32_t *out)
+{
+    pmt_reader *reader = self->reader;
+    uint64_t hash = pmt__hash_u64((uint64_t)parent << 32 | frame);
+    pmt__index_walk walk;
+    uint32_t at = pmt__index_first(&walk, &self->stack_index, hash);
+    for (; at != PMT_INDEX_NONE; at = pmt__index_next(&walk)) {
+        if (reader->stacks.data[at].parent == parent && reader->stacks.data[at].frame == frame) {
+            *out = at;
+            return PMT_OK;
+        }
+    }
+    *out = (uint32_t)reader->stacks.len;
+    if (!pmt__index_add(&self->stack_index, hash, *out)
+        || !PMT__VEC_PUSH(self->allocator, &reader->stacks, (pmt__stack){parent, frame})) {
+        return no_memory(self);
+    }
+    return PMT_OK;
+}
+
+/* --- PROC ------------------------------------------------------------------------------------ */
+
+static pmt_string
+get_text(pmt__cursor *in)
+{
+    uint64_t len = pmt__get_varint(in);
+    const uint8_t *bytes = pmt__get_bytes(in, len);
+    if (bytes == NULL) {
+        return (pmt_string){"", 0};
+    }
+    return (pmt_string){(const char *)bytes, (size_t)len};
+}
+
+static int
+get_list(loader *self, pmt__cursor *in, pmt_fact *fact)
+{
+    size_t count = pmt__get_count(in, 1);
+    pmt_string *items = pmt__alloc_zeroed(self->allocator, count, sizeof *items);
+    if (items == NULL) {
+        return no_memory(self);
+    }
+    for (size_t i = 0; i < count; i++) {
+        items[i] = get_text(in);
+    }
+    fact->items = items;
+    fact->item_count = count;
+    return PMT_OK;
+}
+
+static int
+load_proc(loader *self, const pmt__chunk *chunk)
+{
+    pmt_reader *reader = self->reader;
+    if (chunk->size > PROC_LIMIT) {
+        return pmt__error_set_at(self->err, PMT_ERR_DAMAGED, (int64_t)chunk->offset,
+                                 "the capture is damaged: %zu bytes of facts about the process, "
+                                 "more than %zu",
+                                 chunk->size, PROC_LIMIT);
+    }
+    reader->proc = pmt__alloc_zeroed(self->allocator, chunk->size, 1);
+    if (reader->proc == NULL) {
+        return no_memory(self);
+    }
+    if (chunk->size != 0) {
+        memcpy(reader->proc, chunk->payload, chunk->size);
+    }
+    pmt__chunk copy = *chunk;
+    copy.payload = reader->proc;
+    pmt__cursor in;
+    pmt__cursor_init(&in, &copy, "the facts of the process (PROC)", self->err);
+    size_t count = pmt__get_count(&in, 3);
+    for (size_t i = 0; i < count && in.code == PMT_OK; i++) {
+        pmt_fact fact = {0};
+        fact.text.text = "";
+        fact.key = get_text(&in);
+        fact.type = pmt__get_u8(&in);
+        int result = PMT_OK;
+        switch (fact.type) {
+        case PMT_FACT_NUMBER:
+            fact.number = pmt__get_varint(&in);
+            break;
+        case PMT_FACT_SIGNED:
+            fact.signed_number = pmt__get_zigzag(&in);
+            break;
+        case PMT_FACT_TEXT:
+            fact.text = get_text(&in);
+            break;
+        case PMT_FACT_LIST:
+            result = get_list(self, &in, &fact);
+            break;
+        default:
+            pmt__cursor_fail(&in, "a fact has the unknown type %d", fact.type);
+        }
+        if (result == PMT_OK && !PMT__VEC_PUSH(self->allocator, &reader->facts, fact)) {
+            result = no_memory(self);
+        }
+        if (result < 0) {
+            pmt__release(self->allocator, fact.items);
+            return result;
+        }
+    }
+    reader->has_proc = true;
+    self->sys_path = pmt_reader_find_fact(reader, "sys_path");
+    const pmt_fact *cwd = pmt_reader_find_fact(reader, "cwd");
+    self->cwd = cwd == NULL ? (pmt_string){"", 0} : cwd->text;
+    return in.code;
+}
+
+/* --- sections of DLTA -------------------------------------------------------------------------- */
+
+/* "varint first id, varint count": ids have no gaps. Returns the count. */
+static size_t
+get_ids(pmt__cursor *in, size_t known, size_t min_size)
+{
+    uint64_t first = pmt__get_varint(in);
+    if (in->code == PMT_OK && first != known) {
+        pmt__cursor_fail(in, "ids start at %llu where %zu comes next", (unsigned long long)first,
+                         known);
+        return 0;
+    }
+    size_t count = pmt__get_count(in, min_size);
+    if (count > UINT32_MAX - 1 - known) {
+        pmt__cursor_fail(in, "more than 2^32 ids");
+        return 0;
+    }
+    return count;
+}
+
+static uint32_t
+get_string(loader *self, pmt__cursor *in)
+{
+    uint64_t id = pmt__get_varint(in);
+    if (id >= self->string_ids.len) {
+        pmt__cursor_fail(in, "a reference to text %llu, which is not defined",
+                         (unsigned long long)id);
+        return 0;
+    }
+    return self->string_ids.data[id];
+}
+
+static int
+load_strings(loader *self, pmt__cursor *in)
+{
+    size_t count = get_ids(in, self->string_ids.len, 1);
+    if (!PMT__VEC_RESERVE(self->allocator, &self->string_ids, count)) {
+        return no_memory(self);
+    }
+    for (size_t i = 0; i < count; i++) {
+        pmt_string text = get_text(in);
+        uint32_t string;
+        int result = intern_string(self, text.text, text.len, &string);
+        if (result < 0) {
+            return result;
+        }
+        self->string_ids.data[self->string_ids.len++] = string;
+    }
+    return in->code;
+}
+
+/* The module of a code object, and the flags of its frames. */
+static int
+name_module(loader *self, code *it)
+{
+    pmt_reader *reader = self->reader;
+    if (it->module == 0) {
+        self->scratch.len = 0;
+        const pmt_fact *path = self->sys_path;
+        pmt__module_name(&self->scratch, pmt__reader_string(reader, it->file),
+                         path == NULL ? NULL : path->items, path == NULL ? 0 : path->item_count,
+                         self->cwd);
+        if (self->scratch.failed) {
+            return no_memory(self);
+        }
+        int result =
+            intern_string(self, self->scratch.data, self->scratch.len, &it->module);
+        if (result < 0) {
+            return result;
+        }
+    }
+    it->flags = pmt__frame_flags(pmt__reader_string(reader, it->file),
+                                 pmt__reader_string(reader, it->module));
+    return PMT_OK;
+}
+
+static int
+load_codes(loader *self, pmt__cursor *in)
+{
+    size_t count = get_ids(in, self->codes.len, 7);
+    if (!PMT__VEC_RESERVE(self->allocator, &self->codes, count)) {
+        return no_memory(self);
+    }
+    for (size_t i = 0; i < count && in->code == PMT_OK; i++) {
+        code it = {0};
+        it.file = get_string(self, in);
+        it.function = get_string(self, in);
+        it.module = get_string(self, in);
+        it.first_line = pmt__get_zigzag(in);
+        pmt__get_varint(in); /* flags */
+        pmt__get_varint(in); /* size of the bytecode */
+        uint64_t table_size = pmt__get_varint(in);
+        const uint8_t *table = pmt__get_bytes(in, table_size);
+        if (table == NULL) {
+            break;
+        }
+        it.table_at = self->tables.len;
+        it.table_size = (size_t)table_size;
+        int result = name_module(self, &it);
+        if (result < 0) {
+            return result;
+        }
+        if (!PMT__VEC_RESERVE(self->allocator, &self->tables, it.table_size)) {
+            return no_memory(self);
+        }
+        if (it.table_size != 0) {
+            memcpy(self->tables.data + self->tables.len, table, it.table_size);
+        }
+        self->tables.len += it.table_size;
+        self->codes.data[self->codes.len++] = it;
+    }
+    return in->code;
+}
+
+/* The frame of an instruction: most nodes share one with another node, and walking the location
+   table takes far longer than this look-up. */
+static int
+python_frame(loader *self, uint32_t code_id, uint64_t offset_and_1, uint32_t *out)
+{
+    uint64_t hash = pmt__hash_pair(code_id, offset_and_1);
+    pmt__index_walk walk;
+    uint32_t at = pmt__index_first(&walk, &self->instruction_index, hash);
+    for (; at != PMT_INDEX_NONE; at = pmt__index_next(&walk)) {
+        const instruction *known = &self->instructions.data[at];
+        if (known->code == code_id && known->offset == offset_and_1) {
+            *out = known->frame;
+            return PMT_OK;
+        }
+    }
+    const code *it = &self->codes.data[code_id];
+    pmt__frame frame = {0};
+    frame.kind = PMT_FRAME_PYTHON;
+    frame.flags = (uint8_t)it->flags;
+    frame.function = it->function;
+    frame.file = it->file;
+    frame.module = it->module;
+    if (offset_and_1 != 0) {
+        frame.line = pmt__location_line(self->tables.data + it->table_at, it->table_size,
+                                        it->first_line, offset_and_1 - 1);
+    }
+    int result = intern_frame(self, &frame, out);
+    if (result < 0) {
+        return result;
+    }
+    at = (uint32_t)self->instructions.len;
+    if (!pmt__index_add(&self->instruction_index, hash, at)
+        || !PMT__VEC_PUSH(self->allocator, &self->instructions,
+                          (instruction){code_id, *out, offset_and_1})) {
+        return no_memory(self);
+    }
+    return PMT_OK;
+}
+
+/* A native frame that nobody has resolved yet is named by its place: "libx.so+0x1234". */
+static int
+native_frame(loader *self, uint32_t object, uint64_t offset, uint32_t *out)
+{
+    pmt_string path = pmt__reader_string(self->reader, object);
+    size_t base = 0;
+    for (size_t i = 0; i < path.len; i++) {
+        base = path.text[i] == '/' ? i + 1 : base;
+    }
+    char place[24];
+    int n = snprintf(place, sizeof place, "+0x%llx", (unsigned long long)offset);
+    self->scratch.len = 0;
+    pmt__text_put(&self->scratch, path.text + base, path.len - base);
+    pmt__text_put(&self->scratch, place, (size_t)n);
+    if (self->scratch.failed) {
+        return no_memory(self);
+    }
+    pmt__frame frame = {0};
+    frame.kind = PMT_FRAME_NATIVE;
+    frame.file = object;
+    int result =
+        intern_string(self, self->scratch.data, self->scratch.len, &frame.function);
+    return result < 0 ? result : intern_frame(self, &frame, out);
+}
+
+/* Reads what follows a node's kind and parent; sets *out to its frame. */
+static int
+get_frame(loader *self, pmt__cursor *in, uint64_t kind, uint32_t *out)
+{
+    pmt__frame frame = {0};
+    switch (kind) {
+    case PMT_NODE_PYTHON: {
+        uint64_t code_id = pmt__get_varint(in);
+        uint64_t offset_and_1 = pmt__get_varint(in);
+        if (code_id == 0 || code_id >= self->codes.len) {
+            return pmt__cursor_fail(in, "a reference to code object %llu, which is not defined",
+                                    (unsigned long long)code_id);
+        }
+        return python_frame(self, (uint32_t)code_id, offset_and_1, out);
+    }
+    case PMT_NODE_NATIVE: {
+        uint32_t object = get_string(self, in);
+        uint64_t offset = pmt__get_varint(in);
+        return in->code != PMT_OK ? in->code : native_frame(self, object, offset, out);
+    }
+    case PMT_NODE_INLINED:
+        frame.kind = PMT_FRAME_INLINED;
+        frame.function = get_string(self, in);
+        frame.file = get_string(self, in);
+        frame.line = (int64_t)pmt__get_limited(in, INT32_MAX, "a line number");
+        break;
+    case PMT_NODE_SYNTHETIC:
+        frame.kind = PMT_FRAME_SYNTHETIC;
+        frame.flags = PMT_FRAME_IS_SYNTHETIC;
+        frame.function = get_string(self, in);
+        break;
+    default:
+        return pmt__cursor_fail(in, "a node of unknown kind %llu", (unsigned long long)kind);
+    }
+    return in->code != PMT_OK ? in->code : intern_frame(self, &frame, out);
+}
+
+static int
+load_nodes(loader *self, pmt__cursor *in)
+{
+    size_t count = get_ids(in, self->node_stacks.len, 3);
+    if (!PMT__VEC_RESERVE(self->allocator, &self->node_stacks, count)) {
+        return no_memory(self);
+    }
+    for (size_t i = 0; i < count && in->code == PMT_OK; i++) {
+        uint64_t id = self->node_stacks.len;
+        uint64_t kind = pmt__get_varint(in);
+        uint64_t up = pmt__get_varint(in);
+        if (up == 0 || up > id) {
+            return pmt__cursor_fail(in, "node %llu has no valid parent", (unsigned long long)id);
+        }
+        uint32_t frame = 0;
+        uint32_t stack = 0;
+        int result = get_frame(self, in, kind, &frame);
+        if (result == PMT_OK) {
+            result = intern_stack(self, self->node_stacks.data[id - up], frame, &stack);
+        }
+        if (result < 0) {
+            return result;
+        }
+        self->node_stacks.data[self->node_stacks.len++] = stack;
+    }
+    return in->code;
+}
+
+static int
+load_sites(loader *self, pmt__cursor *in)
+{
+    pmt_reader *reader = self->reader;
+    size_t count = get_ids(in, reader->sites.len, 4);
+    if (!PMT__VEC_RESERVE(self->allocator, &reader->sites, count)) {
+        return no_memory(self);
+    }
+    uint64_t node = 0;
+    for (size_t i = 0; i < count && in->code == PMT_OK; i++) {
+        node += (uint64_t)pmt__get_zigzag(in);
+        pmt__site site;
+        site.size = (uint16_t)pmt__get_limited(in, PMT_SIZE_LARGE, "the size of a site");
+        site.domain = (uint8_t)pmt__get_limited(in, PMT_DOMAIN_COUNT - 1, "the domain of a site");
+        site.thread = (uint32_t)pmt__get_limited(in, UINT32_MAX, "the thread of a site");
+        if (node >= self->node_stacks.len || site.domain == 0) {
+            pmt__cursor_fail(in, node >= self->node_stacks.len
+                                     ? "a site refers to a node that is not defined"
+                                     : "a site has no domain");
+            break;
+        }
+        site.stack = self->node_stacks.data[node];
+        reader->sites.data[reader->sites.len++] = site;
+    }
+    return in->code;
+}
+
+/* The place of the thread with this id, or PMT_INDEX_NONE. */
+static uint32_t
+find_thread(const loader *self, uint64_t id)
+{
+    pmt__index_walk walk;
+    uint32_t at = pmt__index_first(&walk, &self->thread_index, pmt__hash_u64(id));
+    while (at != PMT_INDEX_NONE && self->reader->threads.data[at].id != id) {
+        at = pmt__index_next(&walk);
+    }
+    return at;
+}
+
+static int
+put_thread(loader *self, const pmt__thread *thread)
+{
+    pmt_reader *reader = self->reader;
+    uint32_t at = find_thread(self, thread->id);
+    if (at != PMT_INDEX_NONE) {
+        reader->threads.data[at] = *thread;
+        return PMT_OK;
+    }
+    if (!pmt__index_add(&self->thread_index, pmt__hash_u64(thread->id),
+                        (uint32_t)reader->threads.len)
+        || !PMT__VEC_PUSH(self->allocator, &reader->threads, *thread)) {
+        return no_memory(self);
+    }
+    return PMT_OK;
+}
+
+static int
+load_threads(loader *self, pmt__cursor *in)
+{
+    size_t count = pmt__get_count(in, 7);
+    for (size_t i = 0; i < count && in->code == PMT_OK; i++) {
+        pmt__thread thread;
+        thread.id = pmt__get_limited(in, UINT32_MAX, "the id of a thread");
+        thread.native_id = pmt__get_varint(in);
+        thread.python_id = pmt__get_varint(in);
+        thread.birth_ns = pmt__get_varint(in);
+        thread.name = get_string(self, in);
+        thread.flags = pmt__get_varint(in);
+        thread.interpreter = pmt__get_varint(in);
+        if (in->code == PMT_OK) {
+            int result = put_thread(self, &thread);
+            if (result < 0) {
+                return result;
+            }
+        }
+    }
+    return in->code;
+}
+
+static int
+load_marks(loader *self, pmt__cursor *in)
+{
+    size_t count = pmt__get_count(in, 3);
+    for (size_t i = 0; i < count && in->code == PMT_OK; i++) {
+        pmt__mark mark;
+        mark.epoch = pmt__get_varint(in);
+        mark.t_ns = pmt__get_varint(in);
+        mark.label = get_string(self, in);
+        if (in->code == PMT_OK && !PMT__VEC_PUSH(self->allocator, &self->reader->marks, mark)) {
+            return no_memory(self);
+        }
+    }
+    return in->code;
+}
+
+static int
+load_sizes(loader *self, pmt__cursor *in)
+{
+    size_t count = pmt__get_count(in, 3);
+    for (size_t i = 0; i < count && in->code == PMT_OK; i++) {
+        pmt__size_class *class =
+            &self->reader->large_sizes[pmt__get_limited(in, 63, "a size class")];
+        class->allocations += pmt__get_varint(in);
+        class->bytes += pmt__get_varint(in);
+    }
+    return in->code;
+}
+
+static int
+load_cut(loader *self, pmt__cursor *in)
+{
+    pmt_reader *reader = self->reader;
+    pmt_cut cut;
+    cut.number = pmt__get_varint(in);
+    cut.t_ns = pmt__get_varint(in);
+    cut.span_ns = pmt__get_varint(in);
+    cut.unix_ns = pmt__get_varint(in);
+    cut.flags = pmt__get_varint(in);
+    cut.epoch = pmt__get_varint(in);
+    cut.live_bytes = pmt__get_varint(in);
+    cut.live_blocks = pmt__get_varint(in);
+    cut.allocations = pmt__get_varint(in);
+    cut.frees = pmt__get_varint(in);
+    cut.allocated_bytes = pmt__get_varint(in);
+    cut.peak_bytes = pmt__get_varint(in);
+    cut.peak_blocks = pmt__get_varint(in);
+    cut.peak_t_ns = pmt__get_varint(in);
+    cut.rss_bytes = pmt__get_varint(in);
+    for (size_t i = 0; i < 3; i++) {
+        cut.gc[i] = pmt__get_varint(in);
+    }
+    cut.own_bytes = pmt__get_varint(in);
+    size_t counters = pmt__get_count(in, 2);
+    for (size_t i = 0; i < counters; i++) {
+        uint64_t which = pmt__get_varint(in);
+        uint64_t value = pmt__get_varint(in);
+        if (which < PMT_COUNTERS) {
+            reader->counters[which] = value;
+        }
+    }
+    size_t row_count = pmt__get_count(in, 5);
+    if (in->code != PMT_OK) {
+        return in->code;
+    }
+    if (reader->cuts.len != 0) {
+        const pmt_cut *before = &reader->cuts.data[reader->cuts.len - 1];
+        if (cut.t_ns < before->t_ns || cut.epoch < before->epoch) {
+            return pmt__cursor_fail(in, "cut %llu lies before the one that precedes it",
+                                    (unsigned long long)cut.number);
+        }
+    }
+    pmt__rows rows = {0};
+    rows.size = (size_t)(in->end - in->at);
+    rows.count = row_count;
+    rows.site_limit = reader->sites.len;
+    rows.offset = (uint64_t)in->offset;
+    if (!PMT__VEC_RESERVE(self->allocator, &reader->cuts, 1)
+        || !PMT__VEC_RESERVE(self->allocator, &reader->rows, 1)) {
+        return no_memory(self);
+    }
+    uint8_t *bytes = pmt__alloc_zeroed(self->allocator, rows.size, 1);
+    if (bytes == NULL) {
+        return no_memory(self);
+    }
+    if (rows.size != 0) {
+        memcpy(bytes, in->at, rows.size);
+    }
+    rows.bytes = bytes;
+    reader->cuts.data[reader->cuts.len++] = cut;
+    reader->rows.data[reader->rows.len++] = rows;
+
+    /* Check them now, so that an analysis cannot meet anything wrong. */
+    pmt__row_walk walk;
+    pmt__row row;
+    pmt__rows_begin(&walk, reader, reader->cuts.len - 1, self->err);
+    while (pmt__rows_next(&walk, &row)) {
+    }
+    if (walk.cursor.code == PMT_OK && walk.cursor.at != walk.cursor.end) {
+        pmt__cursor_fail(&walk.cursor, "bytes behind the last row");
+    }
+    return walk.cursor.code;
+}
+
+static int
+load_delta(loader *self, const pmt__chunk *chunk)
+{
+    pmt__cursor in;
+    pmt__cursor_init(&in, chunk, "a flush (DLTA)", self->err);
+    bool has_cut = false;
+    while (in.at < in.end) {
+        uint8_t kind = pmt__get_u8(&in);
+        uint64_t size = pmt__get_varint(&in);
+        pmt__cursor body;
+        pmt__cursor_take(&in, &body, size, "a section");
+        if (has_cut) {
+            return pmt__cursor_fail(&in, "a section behind CUT");
+        }
+        int result = in.code;
+        if (result < 0) {
+            return result;
+        }
+        switch (kind) {
+        case PMT_SECTION_STRINGS:
+            body.what = "STRINGS";
+            result = load_strings(self, &body);
+            break;
+        case PMT_SECTION_CODES:
+            body.what = "CODES";
+            result = load_codes(self, &body);
+            break;
+        case PMT_SECTION_NODES:
+            body.what = "NODES";
+            result = load_nodes(self, &body);
+            break;
+        case PMT_SECTION_SITES:
+            body.what = "SITES";
+            result = load_sites(self, &body);
+            break;
+        case PMT_SECTION_THREADS:
+            body.what = "THREADS";
+            result = load_threads(self, &body);
+            break;
+        case PMT_SECTION_MARKS:
+            body.what = "MARKS";
+            result = load_marks(self, &body);
+            break;
+        case PMT_SECTION_CUT:
+            body.what = "CUT";
+            result = load_cut(self, &body);
+            has_cut = true;
+            break;
+        case PMT_SECTION_SIZES:
+            body.what = "SIZES";
+            result = load_sizes(self, &body);
+            break;
+        default:
+            if (kind >= 128) {
+                return pmt__cursor_fail(&in, "section %u is not known and must not be skipped",
+                                        kind);
+            }
+            body.at = body.end;
+        }
+        if (result == PMT_OK && kind != PMT_SECTION_CUT && body.at != body.end) {
+            result = pmt__cursor_fail(&body, "bytes behind its last entry");
+        }
+        if (result < 0) {
+            return result;
+        }
+    }
+    if (!has_cut && in.code == PMT_OK) {
+        pmt__cursor_fail(&in, "it has no cut");
+    }
+    return in.code;
+}
+
+static int
+load_end(loader *self, const pmt__chunk *chunk)
+{
+    pmt__cursor in;
+    pmt__cursor_init(&in, chunk, "END", self->err);
+    pmt__get_varint(&in); /* reason */
+    self->reader->end_t_ns = pmt__get_varint(&in);
+    self->reader->has_end = in.code == PMT_OK;
+    return in.code;
+}
+
+/* --- the whole file -------------------------------------------------------------------------- */
+
+static int
+loader_init(loader *self, pmt_reader *reader, pmt_error *err)
+{
+    memset(self, 0, sizeof *self);
+    self->reader = reader;
+    self->allocator = reader->allocator;
+    self->err = err;
+    pmt__index *indexes[] = {&self->string_index, &self->frame_index, &self->stack_index,
+                             &self->instruction_index, &self->thread_index};
+    for (size_t i = 0; i < sizeof indexes / sizeof *indexes; i++) {
+        pmt__index_init(indexes[i], self->allocator);
+    }
+    pmt__text_init(&self->scratch, self->allocator);
+    self->cwd = (pmt_string){"", 0};
+
+    /* What has the place 0 in each column: the empty text, no code object, the root, no site, the
+       unknown thread. */
+    const pmt__thread unknown = {0};
+    if (!PMT__VEC_RESERVE(self->allocator, &reader->pool, 1)
+        || !PMT__VEC_PUSH(self->allocator, &reader->strings, (pmt__string){0, 0})
+        || !PMT__VEC_PUSH(self->allocator, &self->string_ids, 0)
+        || !PMT__VEC_PUSH(self->allocator, &self->codes, (code){0})
+        || !PMT__VEC_RESERVE(self->allocator, &self->tables, 1)
+        || !PMT__VEC_PUSH(self->allocator, &self->node_stacks, 0)
+        || !PMT__VEC_PUSH(self->allocator, &reader->stacks, (pmt__stack){0, UINT32_MAX})
+        || !PMT__VEC_PUSH(self->allocator, &reader->sites, (pmt__site){0})) {
+        return no_memory(self);
+    }
+    return put_thread(self, &unknown);
+}
+
+static void
+loader_dispose(loader *self)
+{
+    pmt__index_dispose(&self->string_index);
+    pmt__index_dispose(&self->frame_index);
+    pmt__index_dispose(&self->stack_index);
+    pmt__index_dispose(&self->instruction_index);
+    pmt__index_dispose(&self->thread_index);
+    PMT__VEC_DISPOSE(self->allocator, &self->string_ids);
+    PMT__VEC_DISPOSE(self->allocator, &self->codes);
+    PMT__VEC_DISPOSE(self->allocator, &self->tables);
+    PMT__VEC_DISPOSE(self->allocator, &self->instructions);
+    PMT__VEC_DISPOSE(self->allocator, &self->node_stacks);
+    pmt__text_dispose(&self->scratch);
+}
+
+static int
+load_chunk(loader *self, const pmt__chunk *chunk)
+{
+    pmt_reader *reader = self->reader;
+    bool is_proc = strcmp(chunk->kind, "PROC") == 0;
+    if (is_proc == reader->has_proc) {
+        return pmt__error_set_at(self->err, PMT_ERR_DAMAGED, (int64_t)chunk->offset,
+                                 is_proc ? "the capture is damaged: a second PROC chunk"
+                                         : "the capture is damaged: it does not start with PROC");
+    }
+    if (is_proc) {
+        return load_proc(self, chunk);
+    }
+    if (strcmp(chunk->kind, "DLTA") == 0) {
+        return load_delta(self, chunk);
+    }
+    if (strcmp(chunk->kind, "END ") == 0) {
+        return load_end(self, chunk);
+    }
+    return PMT_OK;
+}
+
+static int
+load_chunks(loader *self, const pmt__source *source, const pmt_reader_options *options)
+{
+    pmt_reader *reader = self->reader;
+    pmt__chunk_reader chunks;
+    pmt__chunk_reader_init(&chunks, source, reader->header.size, self->allocator);
+    uint64_t reported = 0;
+    int result = PMT_OK;
+    while (!reader->has_end) {
+        pmt__chunk chunk;
+        result = pmt__chunk_next(&chunks, &chunk, self->err);
+        if (result <= 0) {
+            break;
+        }
+        result = load_chunk(self, &chunk);
+        if (result < 0) {
+            break;
+        }
+        if (options->progress != NULL && chunk.end - reported >= PROGRESS_STEP) {
+            reported = chunk.end;
+            if (options->progress(options->context, chunk.end, source->size) != 0) {
+                result = pmt__error_set(self->err, PMT_ERR_STATE, "reading was interrupted");
+                break;
+            }
+        }
+    }
+    if (result == PMT_OK && !reader->has_proc) {
+        result = pmt__error_set(self->err, PMT_ERR_DAMAGED, "the capture holds nothing: %s",
+                                chunks.stop[0] != '\0' ? chunks.stop
+                                                       : "it ends behind its file header");
+    }
+    if (result == PMT_OK && !reader->has_end) {
+        memcpy(reader->torn, chunks.stop, sizeof reader->torn);
+        /* The slot was read before the chunks: what it says was complete then. */
+        if (reader->has_slot
+            && (reader->slot.data_end > chunks.next_offset
+                || reader->slot.status == PMT_STATUS_ENDED)) {
+            reader->damaged = true;
+            if (reader->torn[0] == '\0') {
+                snprintf(reader->torn, sizeof reader->torn,
+                         "the file ends before its data do (at offset %llu)",
+                         (unsigned long long)chunks.next_offset);
+            }
+        }
+    }
+    pmt__chunk_reader_dispose(&chunks);
+    return result;
+}
+
+/* Sites name threads by id, and a thread's record may follow its first site. */
+static void
+resolve_threads(loader *self)
+{
+    pmt_reader *reader = self->reader;
+    for (size_t i = 1; i < reader->sites.len; i++) {
+        uint32_t at = find_thread(self, reader->sites.data[i].thread);
+        reader->sites.data[i].thread = at == PMT_INDEX_NONE ? 0 : at;
+    }
+}
+
+static bool
+string_equals(pmt_string text, const char *other)
+{
+    return strlen(other) == text.len && memcmp(text.text, other, text.len) == 0;
+}
+
+static uint64_t
+fact_number(const pmt_reader *self, const char *key)
+{
+    const pmt_fact *fact = pmt_reader_find_fact(self, key);
+    return fact == NULL ? 0 : fact->number;
+}
+
+static pmt_ended
+find_ended(const pmt_reader *self)
+{
+    if (self->has_end || (self->has_slot && self->slot.status == PMT_STATUS_ENDED)) {
+        return PMT_ENDED_NORMAL;
+    }
+    char boot_id[64];
+    pmt__boot_id_get(boot_id);
+    const pmt_fact *fact = pmt_reader_find_fact(self, "boot_id");
+    if (boot_id[0] != '\0' && fact != NULL && string_equals(fact->text, boot_id)
+        && (!self->has_slot || self->slot.status == PMT_STATUS_RECORDING)
+        && pmt__process_is_alive(fact_number(self, "pid"), fact_number(self, "start_ticks"))) {
+        return PMT_ENDED_RUNNING;
+    }
+    return PMT_ENDED_KILLED;
+}
+
+static int
+open_source(pmt_reader **out, const pmt__source *source, const pmt_reader_options *options,
+            pmt_error *err)
+{
+    static const pmt_reader_options defaults = {NULL, NULL, NULL};
+    if (options == NULL) {
+        options = &defaults;
+    }
+    const pmt_allocator *allocator =
+        options->allocator == NULL ? pmt_allocator_default() : options->allocator;
+    *out = NULL;
+    pmt_reader *self = pmt__alloc_zeroed(allocator, 1, sizeof *self);
+    if (self == NULL) {
+        return pmt__error_set(err, PMT_ERR_NOMEM, "out of memory");
+    }
+    self->allocator = allocator;
+    loader it;
+    int result = loader_init(&it, self, err);
+    if (result == PMT_OK) {
+        result = pmt__header_read(&self->header, source, err);
+    }
+    if (result == PMT_OK) {
+        result = pmt__slot_read(&self->slot, &self->has_slot, source, err);
+    }
+    if (result == PMT_OK) {
+        result = load_chunks(&it, source, options);
+    }
+    if (result == PMT_OK) {
+        resolve_threads(&it);
+        self->ended = find_ended(self);
+        *out = self;
+    }
+    loader_dispose(&it);
+    if (result < 0) {
+        pmt_reader_destroy(self);
+    }
+    return result;
+}
+
+int
+pmt_reader_open(pmt_reader **out, const char *path, const pmt_reader_options *options,
+                pmt_error *err)
+{
+    *out = NULL;
+    pmt__source source = {NULL, -1, 0};
+    source.fd = pmt__input_open(path, &source.size);
+    if (source.fd < 0) {
+        return pmt__error_set_errno(err, PMT_ERR_IO, -source.fd, "cannot read %s", path);
+    }
+    pmt_error inner = PMT_ERROR_INIT;
+    int result = open_source(out, &source, options, &inner);
+    pmt__input_close(source.fd);
+    if (result < 0 && err != NULL) {
+        *err = inner;
+        snprintf(err->message, sizeof err->message, "%.*s: %.*s", 160, path, 220,
+                 inner.message);
+    }
+    return result;
+}
+
+int
+pmt_reader_open_bytes(pmt_reader **out, const void *bytes, size_t size,
+                      const pmt_reader_options *options, pmt_error *err)
+{
+    pmt__source source = {size == 0 ? (const uint8_t *)"" : bytes, -1, size};
+    return open_source(out, &source, options, err);
+}
+
+void
+pmt_reader_destroy(pmt_reader *self)
+{
+    if (self == NULL) {
+        return;
+    }
+    const pmt_allocator *allocator = self->allocator;
+    for (size_t i = 0; i < self->facts.len; i++) {
+        pmt__release(allocator, self->facts.data[i].items);
+    }
+    for (size_t i = 0; i < self->rows.len; i++) {
+        pmt__release(allocator, self->rows.data[i].bytes);
+    }
+    pmt__release(allocator, self->proc);
+    PMT__VEC_DISPOSE(allocator, &self->facts);
+    PMT__VEC_DISPOSE(allocator, &self->pool);
+    PMT__VEC_DISPOSE(allocator, &self->strings);
+    PMT__VEC_DISPOSE(allocator, &self->frames);
+    PMT__VEC_DISPOSE(allocator, &self->stacks);
+    PMT__VEC_DISPOSE(allocator, &self->sites);
+    PMT__VEC_DISPOSE(allocator, &self->threads);
+    PMT__VEC_DISPOSE(allocator, &self->marks);
+    PMT__VEC_DISPOSE(allocator, &self->cuts);
+    PMT__VEC_DISPOSE(allocator, &self->rows);
+    pmt__release(allocator, self);
+}
