@@ -24,16 +24,13 @@ if [ -z "${PYTHON:-}" ] && [ -e "$ready" ]; then
 else
     python=$(tools/find_python.sh)
 fi
-if [ -e "$ready" ] && [ -x "$venv/bin/python" ] && [ "$(cat "$ready")" = "$(key_of "$python")" ]; then
-    exit 0
-fi
 
 # --- Debian packages ---------------------------------------------------------------------------
 
 missing=()
 cc=${CC:-cc}
-version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-include=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
+read -r version include < <("$python" -c 'import sys, sysconfig
+print("%d.%d" % sys.version_info[:2], sysconfig.get_path("include"))')
 system_python=no
 case $python in /usr/bin/*) system_python=yes ;; esac
 
@@ -45,7 +42,8 @@ pkg-config --exists cmocka 2> /dev/null || missing+=(libcmocka-dev)
     missing+=(libxxhash-dev)
 if [ $system_python = yes ]; then
     [ -e "$include/Python.h" ] || missing+=("python$version-dev")
-    "$python" -c 'import ensurepip, venv' 2> /dev/null || missing+=("python$version-venv")
+    [ "$venv" != .venv ] || [ -e "$ready" ] || "$python" -c "import ensurepip, venv" 2> /dev/null ||
+        missing+=("python$version-venv")
 elif [ ! -e "$include/Python.h" ]; then
     fail "$python has no headers: $include/Python.h is missing"
 fi
@@ -69,6 +67,10 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 # --- the environment ---------------------------------------------------------------------------
+
+if [ -e "$ready" ] && [ -x "$venv/bin/python" ] && [ "$(cat "$ready")" = "$(key_of "$python")" ]; then
+    exit 0
+fi
 
 say "setting up $venv for $python ($version)"
 rm -rf "$venv" "build/ext$venv"
