@@ -5,7 +5,7 @@ source "$(dirname "$0")/common.sh"
 use_venv .venv
 
 if [ $# -eq 0 ]; then
-    mapfile -d '' files < <(find src include pymemtrace tests tools examples bench \
+    mapfile -d '' files < <(find src include pymemtrace tests tools examples bench -path tests/targets -prune -o \
         -name '*.[ch]' -print0 -o -name '*.py' -print0 -o -name '*.pyi' -print0 2> /dev/null)
     set -- "${files[@]}"
 fi
