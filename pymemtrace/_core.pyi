@@ -1,0 +1,94 @@
+"""The C core: recording (start/stop/mark) and reading (Reader, Aggregate).
+
+Sizes are bytes, `*_s` are seconds, `*_ns` nanoseconds. Everything that a report shows is computed behind this interface.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypedDict
+
+View = Literal["peak", "leaks", "total", "temporary"]
+ExportKind = Literal["pprof", "speedscope", "collapsed", "csv"]
+
+class PymemtraceError(Exception): ...
+class UnsupportedError(PymemtraceError): ...  # not possible here (interpreter, rights): exit code 4
+class CaptureError(PymemtraceError): ...  # unreadable or damaged input: exit code 3
+class CaptureExistsError(PymemtraceError): ...  # would overwrite: exit code 2
+
+class Site(TypedDict):
+    file: str
+    line: int
+    function: str
+    module: str
+
+class SiteRow(TypedDict):
+    site: Site
+    stack: list[Site]  # the heaviest stack of this row, innermost first
+    bytes: int
+    blocks: int
+    share: float
+    allocated_bytes: int
+    allocations: int
+
+# --- recording -------------------------------------------------------------------------------------------------------
+
+def start(
+    path: str,
+    *,
+    argv: Sequence[str],
+    force: bool = False,
+    events: bool = False,
+    max_memory_bytes: int = 0,
+    max_size_bytes: int = 0,
+    temporaries: int = 1,
+    interval_s: float = 1.0,
+) -> None: ...
+def stop() -> None: ...
+def mark(label: str) -> int: ...
+def main_returned() -> None: ...
+def is_recording() -> bool: ...
+def status() -> dict[str, Any]: ...
+def flush() -> None: ...
+def self_test() -> list[dict[str, Any]]: ...
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+class Reader:
+    """A capture, read up to its last complete cut.
+
+    `progress(done_bytes, total_bytes)` is called now and then while a large capture is read.
+    """
+
+    path: str
+    def __init__(self, path: str, *, progress: Callable[[int, int], None] | None = None) -> None: ...
+    def info(self) -> dict[str, Any]: ...  # the `captures[]` object of json.md
+    def proc(self) -> dict[str, Any]: ...  # all facts of the PROC chunk
+    def totals(self) -> dict[str, Any]: ...
+    def threads(self) -> list[dict[str, Any]]: ...
+    def timeline(self) -> list[dict[str, Any]]: ...
+    def marks(self) -> list[dict[str, Any]]: ...
+    def epochs(self) -> list[dict[str, Any]]: ...
+    def stats(self) -> dict[str, Any]: ...  # size histogram, by domain, by thread, lifetimes
+    def aggregate(
+        self,
+        view: View = "peak",
+        *,
+        start_s: float | None = None,
+        end_s: float | None = None,
+        thread: str | None = None,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+    ) -> Aggregate: ...
+
+class Aggregate:
+    """A view of a capture: values per stack, summed over what the filters let through."""
+
+    view: str
+    bytes: int
+    blocks: int
+    allocated_bytes: int
+    allocations: int
+    def sites(self, limit: int | None = None) -> list[SiteRow]: ...  # merged by innermost location
+    def stacks(self, limit: int | None = None) -> list[SiteRow]: ...  # one row per distinct stack
+    def tree(self, *, inverted: bool = False, max_depth: int = 0, min_share: float = 0.0) -> dict[str, Any]: ...
+    def flame(self, *, inverted: bool = False, title: str = "") -> bytes: ...  # docs/flame-data.md, before compression
+    def export(self, kind: ExportKind, *, inverted: bool = False) -> bytes: ...

@@ -1,0 +1,407 @@
+/* The contract of platform.h on Linux. Raw system calls where glibc's wrapper allocates, caches or sets errno in a way
+   that the traced program could notice. */
+#define _GNU_SOURCE
+#include "platform/platform.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <linux/membarrier.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
+#include <time.h>
+#include <unistd.h>
+
+/* --- memory --- */
+
+static size_t
+round_to_pages(size_t size_bytes)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    return (size_bytes + page - 1) / page * page;
+}
+
+void *
+pmt__pages_map(size_t size_bytes)
+{
+    int saved = errno;
+    void *pages = mmap(NULL, round_to_pages(size_bytes), PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    errno = saved;
+    return pages == MAP_FAILED ? NULL : pages;
+}
+
+void *
+pmt__pages_map_sparse(size_t size_bytes)
+{
+    void *pages = pmt__pages_map(size_bytes);
+    if (pages != NULL) {
+        int saved = errno;
+        madvise(pages, round_to_pages(size_bytes), MADV_NOHUGEPAGE);
+        madvise(pages, round_to_pages(size_bytes), MADV_DONTDUMP);
+        errno = saved;
+    }
+    return pages;
+}
+
+void
+pmt__pages_unmap(void *pages, size_t size_bytes)
+{
+    if (pages != NULL) {
+        int saved = errno;
+        munmap(pages, round_to_pages(size_bytes));
+        errno = saved;
+    }
+}
+
+void
+pmt__pages_discard(void *pages, size_t size_bytes)
+{
+    int saved = errno;
+    madvise(pages, round_to_pages(size_bytes), MADV_DONTNEED);
+    errno = saved;
+}
+
+uint64_t
+pmt__pages_resident(const void *pages, size_t size_bytes)
+{
+    enum { BATCH = 4096 }; /* pages per call */
+    unsigned char map[BATCH];
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t count = round_to_pages(size_bytes) / page;
+    uint64_t resident = 0;
+    int saved = errno;
+    for (size_t at = 0; at < count; at += BATCH) {
+        size_t n = count - at < BATCH ? count - at : BATCH;
+        uintptr_t start = (uintptr_t)pages + at * page;
+        if (mincore((void *)start, n * page, map) != 0) {
+            break;
+        }
+        for (size_t i = 0; i < n; i++) {
+            resident += map[i] & 1;
+        }
+    }
+    errno = saved;
+    return resident * page;
+}
+
+/* --- clocks --- */
+
+static uint64_t
+clock_ns(clockid_t clock)
+{
+    struct timespec t;
+    clock_gettime(clock, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+uint64_t
+pmt__clock_mono_ns(void)
+{
+    return clock_ns(CLOCK_MONOTONIC);
+}
+
+uint64_t
+pmt__clock_unix_ns(void)
+{
+    return clock_ns(CLOCK_REALTIME);
+}
+
+/* --- threads --- */
+
+uint64_t
+pmt__thread_native_id(void)
+{
+    return (uint64_t)syscall(SYS_gettid);
+}
+
+int
+pmt__thread_start(uintptr_t *thread, void *(*entry)(void *), void *arg, const char *name)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pthread_t id;
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, 256 * 1024);
+    int rc = pthread_create(&id, &attributes, entry, arg);
+    pthread_attr_destroy(&attributes);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (rc == 0) {
+        pthread_setname_np(id, name);
+        *thread = (uintptr_t)id;
+    }
+    return rc;
+}
+
+void
+pmt__thread_join(uintptr_t thread)
+{
+    pthread_join((pthread_t)thread, NULL);
+}
+
+void
+pmt__wait_word(const uint32_t *word, uint32_t value, uint64_t timeout_ns)
+{
+    int saved = errno;
+    struct timespec timeout = {(time_t)(timeout_ns / 1000000000u),
+                               (long)(timeout_ns % 1000000000u)};
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, timeout_ns == 0 ? NULL : &timeout, NULL, 0);
+    errno = saved;
+}
+
+void
+pmt__wake_word(const uint32_t *word)
+{
+    int saved = errno;
+    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+    errno = saved;
+}
+
+int
+pmt__barrier_all_prepare(void)
+{
+    int saved = errno;
+    long have = syscall(SYS_membarrier, MEMBARRIER_CMD_QUERY, 0, 0);
+    int rc = -1;
+    if (have > 0 && (have & MEMBARRIER_CMD_PRIVATE_EXPEDITED)) {
+        rc = (int)syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
+    }
+    errno = saved;
+    return rc == 0 ? 0 : -1;
+}
+
+void
+pmt__barrier_all(void)
+{
+    int saved = errno;
+    syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
+    errno = saved;
+}
+
+/* --- files --- */
+
+#define HIGH_DESCRIPTOR 900 /* below the usual soft limit of 1024 */
+
+static int
+move_high(int fd)
+{
+    int high = fcntl(fd, F_DUPFD_CLOEXEC, HIGH_DESCRIPTOR);
+    if (high < 0) {
+        return fd;
+    }
+    close(fd);
+    return high;
+}
+
+int
+pmt__file_create(const char *path, int replace)
+{
+    int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+    int fd = open(path, flags, 0600);
+    if (fd < 0 && errno == EEXIST && replace) {
+        struct stat found;
+        if (lstat(path, &found) != 0) {
+            return -errno;
+        }
+        if (!S_ISREG(found.st_mode)) {
+            return -EEXIST;
+        }
+        if (unlink(path) != 0 && errno != ENOENT) {
+            return -errno;
+        }
+        fd = open(path, flags, 0600);
+    }
+    if (fd < 0) {
+        return -errno;
+    }
+    if (fchmod(fd, 0600) != 0) { /* the umask may have taken the owner's bits */
+        int rc = -errno;
+        close(fd);
+        return rc;
+    }
+    return move_high(fd);
+}
+
+int
+pmt__file_identity(int fd, uint64_t *device, uint64_t *inode)
+{
+    int saved = errno;
+    struct stat found;
+    int rc = fstat(fd, &found) == 0 ? 0 : -errno;
+    if (rc == 0) {
+        *device = (uint64_t)found.st_dev;
+        *inode = (uint64_t)found.st_ino;
+    }
+    errno = saved;
+    return rc;
+}
+
+int
+pmt__file_reopen(const char *path, uint64_t device, uint64_t inode)
+{
+    int fd = open(path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0) {
+        return -errno;
+    }
+    uint64_t found_device, found_inode;
+    int rc = pmt__file_identity(fd, &found_device, &found_inode);
+    if (rc == 0 && (found_device != device || found_inode != inode)) {
+        rc = -ESTALE;
+    }
+    if (rc != 0) {
+        close(fd);
+        return rc;
+    }
+    return move_high(fd);
+}
+
+int
+pmt__file_write_at(int fd, const void *bytes, size_t size_bytes, uint64_t offset)
+{
+    int saved = errno;
+    const uint8_t *at = bytes;
+    int rc = 0;
+    while (size_bytes > 0) {
+        ssize_t n = pwrite(fd, at, size_bytes, (off_t)offset);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) {
+            rc = n < 0 ? -errno : -ENOSPC;
+            break;
+        }
+        at += n;
+        offset += (uint64_t)n;
+        size_bytes -= (size_t)n;
+    }
+    errno = saved;
+    return rc;
+}
+
+int
+pmt__file_truncate(int fd, uint64_t size_bytes)
+{
+    int saved = errno;
+    int rc = ftruncate(fd, (off_t)size_bytes) == 0 ? 0 : -errno;
+    errno = saved;
+    return rc;
+}
+
+void
+pmt__file_close(int fd)
+{
+    int saved = errno;
+    close(fd);
+    errno = saved;
+}
+
+/* --- the process and its host --- */
+
+/* Reads a small file whole; returns the length (0 if it cannot be read) and terminates the text. */
+static size_t
+read_small(const char *path, char *out, size_t cap)
+{
+    int saved = errno;
+    size_t len = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        ssize_t n;
+        while (len < cap - 1 && (n = read(fd, out + len, cap - 1 - len)) > 0) {
+            len += (size_t)n;
+        }
+        close(fd);
+    }
+    out[len] = '\0';
+    errno = saved;
+    return len;
+}
+
+static void
+read_line(const char *path, char *out, size_t cap)
+{
+    read_small(path, out, cap);
+    out[strcspn(out, "\n")] = '\0';
+}
+
+uint64_t
+pmt__process_rss_bytes(void)
+{
+    char text[128];
+    unsigned long long total = 0, resident = 0;
+    if (read_small("/proc/self/statm", text, sizeof text) == 0
+        || sscanf(text, "%llu %llu", &total, &resident) != 2) {
+        return 0;
+    }
+    return (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+uint64_t
+pmt__process_start_ticks(void)
+{
+    char text[1024];
+    read_small("/proc/self/stat", text, sizeof text);
+    const char *at = strrchr(text, ')'); /* the command's name may hold blanks and brackets */
+    for (int field = 2; at != NULL && field < 22; field++) {
+        at = strchr(at + 1, ' ');
+    }
+    return at == NULL ? 0 : strtoull(at + 1, NULL, 10);
+}
+
+static uint64_t
+cgroup_memory_limit(const char *cgroup)
+{
+    char path[512], text[64];
+    snprintf(path, sizeof path, "/sys/fs/cgroup%s/memory.max", cgroup);
+    if (read_small(path, text, sizeof text) == 0) {
+        read_small("/sys/fs/cgroup/memory/memory.limit_in_bytes", text, sizeof text);
+    }
+    uint64_t limit = strtoull(text, NULL, 10); /* "max" gives 0 */
+    return limit >= (uint64_t)1 << 62 ? 0 : limit;
+}
+
+void
+pmt__host_facts_get(pmt__host_facts *facts)
+{
+    memset(facts, 0, sizeof *facts);
+    struct utsname names;
+    if (uname(&names) == 0) {
+        snprintf(facts->hostname, sizeof facts->hostname, "%s", names.nodename);
+        snprintf(facts->kernel, sizeof facts->kernel, "%s %s", names.sysname, names.release);
+        snprintf(facts->machine, sizeof facts->machine, "%.63s", names.machine);
+    }
+    read_line("/proc/sys/kernel/random/boot_id", facts->boot_id, sizeof facts->boot_id);
+    char text[2048];
+    read_small("/proc/self/cgroup", text, sizeof text);
+    const char *unified = strstr(text, "0::");
+    if (unified != NULL) {
+        snprintf(facts->cgroup, sizeof facts->cgroup, "%.*s", (int)strcspn(unified + 3, "\n"),
+                 unified + 3);
+    }
+    facts->cpus = (uint64_t)sysconf(_SC_NPROCESSORS_ONLN);
+    facts->memory_bytes = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    facts->memory_limit_bytes = cgroup_memory_limit(facts->cgroup);
+}
+
+int
+pmt__random_bytes(void *bytes, size_t size_bytes)
+{
+    return getrandom(bytes, size_bytes, 0) == (ssize_t)size_bytes ? 0 : -EIO;
+}
+
+int
+pmt__atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void))
+{
+    return pthread_atfork(prepare, parent, child);
+}

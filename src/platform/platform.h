@@ -1,0 +1,80 @@
+/* The contract with the operating system. One implementation per system (linux.c); nobody else makes system calls.
+
+   Every function states what it needs and what it promises. None of them allocates with malloc, and none touches errno
+   of the caller unless it says so: the recorder calls them from inside the program's allocations. */
+#ifndef PMT_PLATFORM_H
+#define PMT_PLATFORM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* --- memory ---------------------------------------------------------------------------------------------------------- */
+
+/* Zeroed private pages, committed on first touch; size is rounded up to pages. NULL if the system refuses. */
+void *pmt__pages_map(size_t size_bytes);
+/* The same, kept out of core dumps and of transparent huge pages: for large sparse tables. */
+void *pmt__pages_map_sparse(size_t size_bytes);
+void pmt__pages_unmap(void *pages, size_t size_bytes);
+/* Gives the memory back and keeps the range mapped: it reads as zeros again. */
+void pmt__pages_discard(void *pages, size_t size_bytes);
+/* How much of the range is resident now. */
+uint64_t pmt__pages_resident(const void *pages, size_t size_bytes);
+
+/* --- clocks ---------------------------------------------------------------------------------------------------------- */
+
+uint64_t pmt__clock_mono_ns(void); /* steady */
+uint64_t pmt__clock_unix_ns(void); /* wall clock */
+
+/* --- threads --------------------------------------------------------------------------------------------------------- */
+
+uint64_t pmt__thread_native_id(void);
+
+/* Starts a thread that blocks all signals. Returns 0 or an errno. */
+int pmt__thread_start(uintptr_t *thread, void *(*entry)(void *), void *arg, const char *name);
+void pmt__thread_join(uintptr_t thread);
+
+/* Waits while *word == value, at most timeout_ns (0 = for ever). May return early. */
+void pmt__wait_word(const uint32_t *word, uint32_t value, uint64_t timeout_ns);
+void pmt__wake_word(const uint32_t *word);
+
+/* A full memory barrier executed on every running thread of this process (asymmetric fences: the other side needs a
+   compiler barrier only). `prepare` once per process; 0 if the system has it, else -1. */
+int pmt__barrier_all_prepare(void);
+void pmt__barrier_all(void);
+
+/* --- files ----------------------------------------------------------------------------------------------------------- */
+
+/* Creates path for writing: new, mode 0600, never through a symlink, not inherited by children; at a high descriptor
+   number, so that programs which close or reuse low numbers do not meet it. replace: an existing regular file is removed
+   first (its content is not touched: whoever has it open keeps it). Returns the descriptor or a negative errno. */
+int pmt__file_create(const char *path, int replace);
+/* Identity of an open file, to notice that the descriptor was closed and reused. 0 or a negative errno. */
+int pmt__file_identity(int fd, uint64_t *device, uint64_t *inode);
+/* Opens an existing file for writing again if it still is the given file. Descriptor or negative errno. */
+int pmt__file_reopen(const char *path, uint64_t device, uint64_t inode);
+/* Writes all bytes at offset. 0 or a negative errno. */
+int pmt__file_write_at(int fd, const void *bytes, size_t size_bytes, uint64_t offset);
+int pmt__file_truncate(int fd, uint64_t size_bytes);
+void pmt__file_close(int fd);
+
+/* --- the process and its host ---------------------------------------------------------------------------------------- */
+
+uint64_t pmt__process_rss_bytes(void); /* resident set now; 0 if unknown */
+uint64_t pmt__process_start_ticks(void);
+typedef struct pmt__host_facts {
+    char hostname[256];
+    char kernel[256];
+    char machine[64];
+    char boot_id[64];
+    char cgroup[256];
+    uint64_t cpus;
+    uint64_t memory_bytes;
+    uint64_t memory_limit_bytes; /* of the cgroup; 0 = none */
+} pmt__host_facts;
+void pmt__host_facts_get(pmt__host_facts *facts);
+int pmt__random_bytes(void *bytes, size_t size_bytes); /* 0 or a negative errno */
+
+/* Calls these around fork() in this process: before, after in the parent, after in the child. Once per process. */
+int pmt__atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void));
+
+#endif

@@ -1,0 +1,479 @@
+#include "record/cut.h"
+
+#include <string.h>
+
+#include "base/varint.h"
+#include "platform/platform.h"
+#include "record/queue.h"
+#include "record/tables.h"
+
+static pmt__mark marks[PMT_MARKS_PER_CUT]; /* Protected by the tables */
+static uint32_t mark_count;                /* Protected by the tables */
+
+void
+pmt__cut_init(pmt__cut *cut)
+{
+    memset(cut, 0, sizeof *cut);
+    pmt__buffer *buffers[] = {&cut->strings, &cut->codes, &cut->nodes, &cut->sites, &cut->threads, &cut->marks};
+    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
+        pmt__buffer_init(buffers[i]);
+    }
+    mark_count = 0;
+}
+
+static void
+rows_dispose(pmt__cut *cut)
+{
+    pmt__pages_unmap(cut->rows, cut->capacity * sizeof(pmt__row));
+    pmt__pages_unmap(cut->keys[0], cut->capacity * sizeof(uint64_t));
+    pmt__pages_unmap(cut->keys[1], cut->capacity * sizeof(uint64_t));
+    cut->rows = NULL;
+    cut->keys[0] = cut->keys[1] = NULL;
+    cut->capacity = 0;
+}
+
+void
+pmt__cut_dispose(pmt__cut *cut)
+{
+    rows_dispose(cut);
+    pmt__buffer *buffers[] = {&cut->strings, &cut->codes, &cut->nodes, &cut->sites, &cut->threads, &cut->marks};
+    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
+        pmt__buffer_dispose(buffers[i]);
+    }
+}
+
+uint64_t
+pmt__mark_nopy(const pmt__text *label)
+{
+    uint64_t ended = pmt__t.epoch;
+    if (mark_count < PMT_MARKS_PER_CUT) {
+        marks[mark_count++] = (pmt__mark){ended, pmt__clock_mono_ns() - pmt__t.start_ns,
+                                          pmt__string_intern_nopy(label)};
+    }
+    pmt__epoch_next_nopy();
+    return ended;
+}
+
+/* --- taking ------------------------------------------------------------------------------------------------------------ */
+
+static int
+rows_reserve(pmt__cut *cut, uint32_t count)
+{
+    if (count <= cut->capacity) {
+        return 0;
+    }
+    rows_dispose(cut);
+    uint32_t capacity = count + count / 2 + 1024;
+    cut->rows = pmt__pages_map(capacity * sizeof(pmt__row));
+    cut->keys[0] = pmt__pages_map(capacity * sizeof(uint64_t));
+    cut->keys[1] = pmt__pages_map(capacity * sizeof(uint64_t));
+    cut->capacity = capacity;
+    if (cut->rows == NULL || cut->keys[0] == NULL || cut->keys[1] == NULL) {
+        rows_dispose(cut);
+        return -1;
+    }
+    return 0;
+}
+
+static void
+row_take(pmt__cut *cut, uint32_t id)
+{
+    pmt__cohort *cohort = &pmt__t.cohorts[id];
+    const pmt__peak *peak = &pmt__t.peaks[0];
+    pmt__row *row = &cut->rows[cut->row_count];
+    cut->keys[0][cut->row_count] = (uint64_t)cohort->site << 32 | cut->row_count;
+    cut->row_count++;
+    *row = (pmt__row){.site = cohort->site, .epoch = pmt__t.cold[id].epoch, .size = cohort->size};
+    row->allocs = cohort->allocs;
+    row->frees = cohort->allocs + cohort->live_at_cut - cohort->live;
+    row->temporaries = cohort->temporaries;
+    int noted = peak->moved && !peak->growing && peak->notes[id].run == peak->run;
+    if (noted) {
+        row->peak_blocks = (int64_t)peak->notes[id].live - (int64_t)cohort->live;
+    }
+    cohort->allocs = 0;
+    cohort->temporaries = 0;
+    cohort->live_at_cut = cohort->live;
+    if (cohort->size & PMT_COHORT_SIZELESS) {
+        pmt__large *large = &pmt__t.large[cohort->size & ~PMT_COHORT_SIZELESS];
+        row->size = PMT_SIZE_LARGE;
+        row->alloc_bytes = large->alloc_bytes;
+        row->free_bytes = large->alloc_bytes + large->live_bytes_at_cut - large->live_bytes;
+        row->temporary_bytes = large->temporary_bytes;
+        if (noted) {
+            row->peak_bytes = (int64_t)large->peak_bytes - (int64_t)large->live_bytes;
+        }
+        large->alloc_bytes = 0;
+        large->temporary_bytes = 0;
+        large->live_bytes_at_cut = large->live_bytes;
+    }
+}
+
+/* Nobody refers to a cohort without live blocks whose epoch is over: its id can stand for another one. */
+static void
+cohort_recycle(uint32_t id)
+{
+    pmt__cohort *cohort = &pmt__t.cohorts[id];
+    if (cohort->live != 0 || pmt__t.cold[id].epoch == pmt__t.epoch) {
+        return;
+    }
+    pmt__site *site = &pmt__t.sites[cohort->site];
+    if (site->cohort == id) {
+        site->cohort = 0;
+    }
+    if (cohort->size & PMT_COHORT_SIZELESS) {
+        uint32_t index = cohort->size & ~PMT_COHORT_SIZELESS;
+        pmt__t.large[index].live_bytes = pmt__t.large_free;
+        pmt__t.large_free = index;
+    }
+    pmt__t.cold[id] = (pmt__cohort_cold){0, 0};
+    cohort->site = 0;
+    cohort->live = pmt__t.cohort_free;
+    pmt__t.cohort_free = id;
+}
+
+static void
+nodes_take(pmt__cut *cut)
+{
+    cut->node_first = pmt__t.node_flushed;
+    cut->node_count = pmt__t.node_count - pmt__t.node_flushed;
+    for (uint32_t id = pmt__t.node_flushed; id < pmt__t.node_count; id++) {
+        const pmt__node *node = &pmt__t.nodes[id];
+        if (id < PMT_NODE_FIRST) { /* synthetic: string id = node id */
+            pmt__buffer_put_varint(&cut->nodes, PMT_NODE_SYNTHETIC);
+            pmt__buffer_put_varint(&cut->nodes, id);
+            pmt__buffer_put_varint(&cut->nodes, id);
+            continue;
+        }
+        uint64_t offset = node->instr & PMT_INSTR_DEAD ? node->instr & 0xffffffffu
+                                                       : node->instr - pmt__t.codes[node->code].start;
+        pmt__buffer_put_varint(&cut->nodes, PMT_NODE_PYTHON);
+        pmt__buffer_put_varint(&cut->nodes, id - node->parent);
+        pmt__buffer_put_varint(&cut->nodes, node->code);
+        pmt__buffer_put_varint(&cut->nodes, offset + 1);
+    }
+    pmt__t.node_flushed = pmt__t.node_count;
+}
+
+static void
+sites_take(pmt__cut *cut)
+{
+    cut->site_first = pmt__t.site_flushed;
+    cut->site_count = pmt__t.site_count - pmt__t.site_flushed;
+    int64_t before = 0;
+    for (uint32_t id = pmt__t.site_flushed; id < pmt__t.site_count; id++) {
+        const pmt__site *site = &pmt__t.sites[id];
+        pmt__buffer_put_zigzag(&cut->sites, (int64_t)site->node - before);
+        pmt__buffer_put_varint(&cut->sites, site->size);
+        pmt__buffer_put_varint(&cut->sites, site->thread >> PMT_THREAD_BITS);
+        pmt__buffer_put_varint(&cut->sites, site->thread & ((1u << PMT_THREAD_BITS) - 1));
+        before = site->node;
+    }
+    pmt__t.site_flushed = pmt__t.site_count;
+}
+
+static void
+threads_take(pmt__cut *cut)
+{
+    for (pmt__thread *t = pmt__t.threads; t != NULL; t = t->next) {
+        if (t->ended == 2) {
+            continue;
+        }
+        pmt__buffer_put_varint(&cut->threads, t->id);
+        pmt__buffer_put_varint(&cut->threads, t->native_id);
+        pmt__buffer_put_varint(&cut->threads, t->ident);
+        pmt__buffer_put_varint(&cut->threads, t->birth_ns > pmt__t.start_ns ? t->birth_ns - pmt__t.start_ns : 0);
+        pmt__buffer_put_varint(&cut->threads, t->name);
+        pmt__buffer_put_varint(&cut->threads, t->ended != 0);
+        pmt__buffer_put_varint(&cut->threads, 0); /* the main interpreter */
+        cut->thread_count++;
+        if (t->ended == 1) {
+            t->ended = 2;
+            if (pmt__t.thread == t) {
+                pmt__t.thread = NULL;
+            }
+        }
+    }
+    pmt__t.threads_changed = 0;
+}
+
+static void
+names_take(pmt__cut *cut)
+{
+    cut->string_first = pmt__t.string_flushed + 1;
+    cut->string_count = pmt__t.string_count - pmt__t.string_flushed;
+    cut->code_first = pmt__t.code_flushed;
+    cut->code_count = pmt__t.code_count - pmt__t.code_flushed;
+    pmt__buffer swap = cut->strings;
+    cut->strings = pmt__t.new_strings;
+    pmt__t.new_strings = swap;
+    swap = cut->codes;
+    cut->codes = pmt__t.new_codes;
+    pmt__t.new_codes = swap;
+    pmt__t.string_flushed = pmt__t.string_count;
+    pmt__t.code_flushed = pmt__t.code_count;
+}
+
+static void
+marks_take(pmt__cut *cut)
+{
+    cut->mark_count = mark_count;
+    for (uint32_t i = 0; i < mark_count; i++) {
+        pmt__buffer_put_varint(&cut->marks, marks[i].epoch);
+        pmt__buffer_put_varint(&cut->marks, marks[i].t_ns);
+        pmt__buffer_put_varint(&cut->marks, marks[i].label);
+    }
+    mark_count = 0;
+}
+
+static void
+totals_take(pmt__cut *cut)
+{
+    pmt__peak *peak = &pmt__t.peaks[0];
+    cut->number = pmt__t.cut;
+    cut->t_ns = pmt__clock_mono_ns() - pmt__t.start_ns;
+    cut->span_ns = cut->t_ns - cut->last_t_ns;
+    cut->last_t_ns = cut->t_ns;
+    cut->unix_ns = pmt__clock_unix_ns();
+    cut->epoch = pmt__t.epoch;
+    cut->live_bytes = pmt__t.live_bytes;
+    cut->peak_moved = peak->moved || peak->growing;
+    if (peak->growing) {
+        peak->bytes = pmt__t.live_bytes;
+    }
+    if (cut->peak_moved) {
+        cut->peak_t_ns = cut->t_ns;
+    }
+    cut->peak_bytes = peak->bytes;
+    peak->moved = peak->growing;
+    memcpy(cut->counters, pmt__t.counters, sizeof pmt__t.counters);
+    memcpy(cut->size_allocs, pmt__t.size_allocs, sizeof cut->size_allocs);
+    memcpy(cut->size_bytes, pmt__t.size_bytes, sizeof cut->size_bytes);
+    memset(pmt__t.size_allocs, 0, sizeof pmt__t.size_allocs);
+    memset(pmt__t.size_bytes, 0, sizeof pmt__t.size_bytes);
+    cut->table_bytes = pmt__tables_bytes();
+}
+
+static void
+bodies_clear(pmt__cut *cut)
+{
+    pmt__buffer_clear(&cut->strings);
+    pmt__buffer_clear(&cut->codes);
+    pmt__buffer_clear(&cut->nodes);
+    pmt__buffer_clear(&cut->sites);
+    pmt__buffer_clear(&cut->threads);
+    pmt__buffer_clear(&cut->marks);
+    cut->row_count = cut->thread_count = cut->mark_count = 0;
+}
+
+int
+pmt__cut_take(pmt__cut *cut)
+{
+    pmt__queue_drain_nopy();
+    if (rows_reserve(cut, pmt__t.dirty_count) < 0) {
+        return -1;
+    }
+    bodies_clear(cut);
+    /* the rows need the peak's state as it was before totals_take ends the interval */
+    for (uint32_t i = 0; i < pmt__t.dirty_count; i++) {
+        row_take(cut, pmt__t.dirty[i]);
+    }
+    totals_take(cut);
+    nodes_take(cut);
+    sites_take(cut);
+    if (pmt__t.threads_changed) {
+        threads_take(cut);
+    }
+    names_take(cut);
+    marks_take(cut);
+    pmt__t.cut++;
+    pmt__t.stamp++;
+    if (pmt__t.cut % pmt__t.cuts_per_epoch == 0) {
+        pmt__epoch_next_nopy();
+    }
+    for (uint32_t i = 0; i < pmt__t.dirty_count; i++) {
+        cohort_recycle(pmt__t.dirty[i]);
+    }
+    pmt__t.dirty_count = 0;
+    if (pmt__t.source != NULL && pmt__t.source->gc_counts_nopy != NULL) {
+        pmt__t.source->gc_counts_nopy(cut->gc);
+    }
+    return 0;
+}
+
+/* --- encoding ------------------------------------------------------------------------------------------------------------ */
+
+/* Least significant digit first, 11 bits at a time, over the site's half of the keys. Rows of one site stay in the order in
+   which they were touched; they are put in order of birth afterwards. */
+static uint64_t *
+keys_sort(pmt__cut *cut)
+{
+    enum { DIGIT = 11, BUCKETS = 1 << DIGIT };
+    uint64_t *from = cut->keys[0], *to = cut->keys[1];
+    static uint32_t starts[BUCKETS]; /* owned by the writer */
+    for (int shift = 32; shift < 64; shift += DIGIT) {
+        memset(starts, 0, sizeof starts);
+        for (uint32_t i = 0; i < cut->row_count; i++) {
+            starts[from[i] >> shift & (BUCKETS - 1)]++;
+        }
+        uint32_t sum = 0;
+        for (int b = 0; b < BUCKETS; b++) {
+            uint32_t n = starts[b];
+            starts[b] = sum;
+            sum += n;
+        }
+        for (uint32_t i = 0; i < cut->row_count; i++) {
+            to[starts[from[i] >> shift & (BUCKETS - 1)]++] = from[i];
+        }
+        uint64_t *swap = from;
+        from = to;
+        to = swap;
+    }
+    for (uint32_t i = 1; i < cut->row_count; i++) { /* few rows per site: insertion */
+        uint64_t key = from[i];
+        uint32_t at = i;
+        while (at > 0 && from[at - 1] >> 32 == key >> 32
+               && cut->rows[(uint32_t)from[at - 1]].epoch > cut->rows[(uint32_t)key].epoch) {
+            from[at] = from[at - 1];
+            at--;
+        }
+        from[at] = key;
+    }
+    return from;
+}
+
+static void
+row_encode(const pmt__cut *cut, pmt__buffer *out, const pmt__row *row, uint32_t site_before)
+{
+    uint8_t *start = pmt__buffer_reserve(out, 12 * PMT_VARINT_MAX);
+    if (start == NULL) {
+        return;
+    }
+    uint8_t *at = pmt__varint_put(start, row->site - site_before);
+    at = pmt__varint_put(at, cut->epoch - row->epoch);
+    at = pmt__varint_put(at, row->allocs);
+    at = pmt__varint_put(at, row->frees);
+    at = pmt__varint_put(at, row->temporaries);
+    if (row->size == PMT_SIZE_LARGE) {
+        at = pmt__varint_put(at, row->alloc_bytes);
+        at = pmt__varint_put(at, row->free_bytes);
+        at = pmt__varint_put(at, row->temporary_bytes);
+    }
+    if (cut->peak_moved) {
+        at = pmt__varint_put(at, pmt__zigzag(row->peak_blocks));
+        if (row->size == PMT_SIZE_LARGE) {
+            at = pmt__varint_put(at, pmt__zigzag(row->peak_bytes));
+        }
+    }
+    out->len += (size_t)(at - start);
+}
+
+static void
+section_with_ids(pmt__buffer *payload, pmt__buffer *scratch, uint8_t kind, uint32_t first, uint32_t count,
+                 const pmt__buffer *body)
+{
+    if (count == 0) {
+        return;
+    }
+    pmt__buffer_clear(scratch);
+    if (first != 0) {
+        pmt__buffer_put_varint(scratch, first);
+    }
+    pmt__buffer_put_varint(scratch, count);
+    pmt__buffer_put(scratch, body->data, body->len);
+    scratch->failed |= body->failed;
+    payload->failed |= scratch->failed;
+    pmt__section_put(payload, kind, scratch);
+}
+
+static void
+totals_add(pmt__cut *cut)
+{
+    int64_t at_peak = 0;
+    for (uint32_t i = 0; i < cut->row_count; i++) {
+        const pmt__row *row = &cut->rows[i];
+        cut->allocations += row->allocs;
+        cut->frees += row->frees;
+        cut->allocated_bytes += row->size == PMT_SIZE_LARGE ? row->alloc_bytes : row->allocs * row->size;
+        at_peak += row->peak_blocks;
+    }
+    cut->live_blocks = cut->allocations - cut->frees;
+    if (cut->peak_moved) {
+        cut->peak_blocks = (uint64_t)((int64_t)cut->live_blocks + at_peak);
+    }
+}
+
+static void
+cut_section(pmt__cut *cut, pmt__buffer *out, uint32_t flags, uint64_t rss_bytes, uint64_t own_bytes)
+{
+    const uint64_t head[] = {
+        cut->number,     cut->t_ns,        cut->span_ns,     cut->unix_ns, flags,
+        cut->epoch,      cut->live_bytes,  cut->live_blocks, cut->allocations, cut->frees,
+        cut->allocated_bytes, cut->peak_bytes, cut->peak_blocks, cut->peak_t_ns, rss_bytes,
+        cut->gc[0],      cut->gc[1],       cut->gc[2],       own_bytes,
+    };
+    for (size_t i = 0; i < sizeof head / sizeof *head; i++) {
+        pmt__buffer_put_varint(out, head[i]);
+    }
+    uint32_t used = 0;
+    for (uint32_t i = 1; i < PMT_COUNTER_LIMIT; i++) {
+        used += cut->counters[i] != 0;
+    }
+    pmt__buffer_put_varint(out, used);
+    for (uint32_t i = 1; i < PMT_COUNTER_LIMIT; i++) {
+        if (cut->counters[i] != 0) {
+            pmt__buffer_put_varint(out, i);
+            pmt__buffer_put_varint(out, cut->counters[i]);
+        }
+    }
+    const uint64_t *keys = keys_sort(cut);
+    pmt__buffer_put_varint(out, cut->row_count);
+    uint32_t before = 0;
+    for (uint32_t i = 0; i < cut->row_count; i++) {
+        const pmt__row *row = &cut->rows[(uint32_t)keys[i]];
+        row_encode(cut, out, row, before);
+        before = row->site;
+    }
+}
+
+static void
+sizes_section(const pmt__cut *cut, pmt__buffer *payload, pmt__buffer *scratch)
+{
+    uint32_t count = 0;
+    for (uint32_t b = 0; b < 64; b++) {
+        count += cut->size_allocs[b] != 0;
+    }
+    if (count == 0) {
+        return;
+    }
+    pmt__buffer_clear(scratch);
+    pmt__buffer_put_varint(scratch, count);
+    for (uint32_t b = 0; b < 64; b++) {
+        if (cut->size_allocs[b] != 0) {
+            pmt__buffer_put_varint(scratch, b);
+            pmt__buffer_put_varint(scratch, cut->size_allocs[b]);
+            pmt__buffer_put_varint(scratch, cut->size_bytes[b]);
+        }
+    }
+    pmt__section_put(payload, PMT_SECTION_SIZES, scratch);
+}
+
+void
+pmt__cut_encode(pmt__cut *cut, pmt__buffer *payload, uint32_t flags, uint64_t rss_bytes, uint64_t own_bytes)
+{
+    totals_add(cut);
+    pmt__buffer scratch;
+    pmt__buffer_init(&scratch);
+    section_with_ids(payload, &scratch, PMT_SECTION_STRINGS, cut->string_first, cut->string_count, &cut->strings);
+    section_with_ids(payload, &scratch, PMT_SECTION_CODES, cut->code_first, cut->code_count, &cut->codes);
+    section_with_ids(payload, &scratch, PMT_SECTION_NODES, cut->node_first, cut->node_count, &cut->nodes);
+    section_with_ids(payload, &scratch, PMT_SECTION_SITES, cut->site_first, cut->site_count, &cut->sites);
+    section_with_ids(payload, &scratch, PMT_SECTION_THREADS, 0, cut->thread_count, &cut->threads);
+    section_with_ids(payload, &scratch, PMT_SECTION_MARKS, 0, cut->mark_count, &cut->marks);
+    sizes_section(cut, payload, &scratch);
+    pmt__buffer_clear(&scratch);
+    cut_section(cut, &scratch, flags | (cut->peak_moved ? PMT_CUT_PEAK_MOVED : 0u), rss_bytes, own_bytes);
+    payload->failed |= scratch.failed;
+    pmt__section_put(payload, PMT_SECTION_CUT, &scratch);
+    pmt__buffer_dispose(&scratch);
+}

@@ -1,0 +1,69 @@
+/* A cut: everything that changed since the one before, taken between two events, then encoded at leisure. */
+#ifndef PMT_RECORD_CUT_H
+#define PMT_RECORD_CUT_H
+
+#include <stdint.h>
+
+#include "format/encode.h"
+#include "record/tables.h"
+
+typedef struct pmt__row {
+    uint32_t site;
+    uint32_t epoch;
+    uint64_t allocs;
+    uint64_t frees;
+    uint64_t temporaries;
+    uint64_t alloc_bytes; /* the three only of sizeless sites */
+    uint64_t free_bytes;
+    uint64_t temporary_bytes;
+    int64_t peak_blocks; /* live at the peak − live now */
+    int64_t peak_bytes;
+    uint32_t size;       /* PMT_SIZE_LARGE: sizeless */
+} pmt__row;
+
+typedef struct pmt__mark {
+    uint64_t epoch;
+    uint64_t t_ns;
+    uint32_t label; /* string id */
+} pmt__mark;
+
+#define PMT_MARKS_PER_CUT 4096 /* further marks only end their epoch */
+
+/* The working memory of the writer; reused from cut to cut. Owned by whoever may take cuts (writer.c). */
+typedef struct pmt__cut {
+    pmt__row *rows;      /* [capacity]; page memory */
+    uint64_t *keys[2];   /* for sorting: site << 32 | row */
+    uint32_t capacity;
+    uint32_t row_count;
+    uint32_t peak_moved;
+    uint64_t number, t_ns, span_ns, unix_ns, epoch;
+    uint64_t live_bytes, peak_bytes, peak_t_ns;
+    uint64_t peak_blocks;
+    uint64_t counters[12];
+    uint64_t size_allocs[64], size_bytes[64];
+    uint64_t gc[3];
+    uint64_t table_bytes;
+    pmt__buffer strings, codes, nodes, sites, threads, marks; /* bodies of sections */
+    uint32_t string_first, code_first, node_first, site_first;
+    uint32_t string_count, code_count, node_count, site_count, thread_count, mark_count;
+    int nothing_changed;
+
+    /* cumulative, owned by the writer */
+    uint64_t live_blocks, allocations, frees, allocated_bytes;
+    uint64_t last_t_ns;
+} pmt__cut;
+
+void pmt__cut_init(pmt__cut *cut);
+void pmt__cut_dispose(pmt__cut *cut);
+
+/* Copies the changes out of the tables and starts the next interval (and the next epoch). The caller holds the tables. Returns 0, or
+   -1 when there was no memory for it: then nothing was taken and the changes wait for the next cut. */
+int pmt__cut_take(pmt__cut *cut);
+
+/* Encodes what was taken as the payload of a DLTA chunk. flags: PMT_CUT_*. */
+void pmt__cut_encode(pmt__cut *cut, pmt__buffer *payload, uint32_t flags, uint64_t rss_bytes, uint64_t own_bytes);
+
+/* Ends the current epoch under a label. The caller holds the tables. Returns the epoch that ended. */
+uint64_t pmt__mark_nopy(const pmt__text *label);
+
+#endif

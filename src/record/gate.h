@@ -1,0 +1,55 @@
+/* Who holds the tables: the gate between the hooks and the writer.
+
+   Hooks run with the GIL, so there is one of them at a time; but the writer has no GIL and must see a state between two
+   events. A lock in every hook would cost more than all the rest, so the gate is asymmetric: a hook stores `busy`, then reads
+   `attention`, with only a compiler barrier in between; the writer sets `attention`, has the kernel run a memory barrier
+   on every thread (membarrier), and then waits until `busy` is 0. Either the hook sees `attention` and waits, or the writer
+   sees `busy` and waits. Where the system has no such barrier, `attention` keeps a bit that sends every hook through the slow
+   way in, which has a real fence.
+
+   A hook waits for the length of one cut at most (a copy of what changed: well under a millisecond). The holder of the tables
+   makes no call that could wait for the program. */
+#ifndef PMT_RECORD_GATE_H
+#define PMT_RECORD_GATE_H
+
+#include "record/tables.h"
+
+enum {
+    PMT_ATTENTION_OFF = 1,    /* not recording: hooks pass through */
+    PMT_ATTENTION_HELD = 2,   /* somebody without the GIL holds the tables, or wants to */
+    PMT_ATTENTION_QUEUE = 4,  /* events of threads without the GIL wait in the queue */
+    PMT_ATTENTION_FENCE = 8,  /* no asymmetric barrier here */
+    PMT_ATTENTION_WRITER = 16, /* the writer thread must be started again (after a fork) */
+    PMT_ATTENTION_CHECK = 32   /* compare every stack with a plain walk (tests) */
+};
+
+enum { PMT_GATE_CLOSED = 0, PMT_GATE_OPEN = 1, PMT_GATE_CHECK = 2 };
+
+/* The slow way in; when it returns PMT_GATE_CLOSED the event must not be recorded, and the hook has left already. */
+int pmt__enter_slow_nopy(void);
+
+PMT_INLINE int
+pmt__enter_nopy(void)
+{
+    __atomic_store_n(&pmt__t.busy, 1, __ATOMIC_RELAXED);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    if (PMT_UNLIKELY(__atomic_load_n(&pmt__t.attention, __ATOMIC_RELAXED) != 0)) {
+        return pmt__enter_slow_nopy();
+    }
+    return PMT_GATE_OPEN;
+}
+
+PMT_INLINE void
+pmt__leave_nopy(void)
+{
+    __atomic_store_n(&pmt__t.busy, 0, __ATOMIC_RELEASE);
+}
+
+/* For everybody who is not inside a hook: the writer, threads without the GIL, start and stop. */
+void pmt__tables_acquire(void);
+void pmt__tables_release(void);
+
+void pmt__attention_set(uint32_t bits);
+void pmt__attention_clear(uint32_t bits);
+
+#endif

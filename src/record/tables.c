@@ -1,0 +1,221 @@
+#include "record/tables.h"
+
+#include <string.h>
+
+#include "platform/platform.h"
+#include "pymemtrace/error.h"
+#include "record/gate.h"
+#include "record/shadow.h"
+
+pmt__tables pmt__t __attribute__((aligned(64), visibility("hidden"))) = {.attention = PMT_ATTENTION_OFF};
+
+/* --- the shadow's leaves --------------------------------------------------------------------------------------------------- */
+
+uint32_t *
+pmt__shadow_leaf_new(uintptr_t address)
+{
+    uintptr_t index = address >> PMT_SHADOW_LEAF_SHIFT;
+    if (index >= PMT_SHADOW_DIRECTORY) {
+        return NULL;
+    }
+    uint32_t *leaf = pmt__pages_map_sparse(PMT_SHADOW_ENTRIES * sizeof(uint32_t));
+    if (leaf == NULL) {
+        return NULL;
+    }
+    uint32_t *expected = NULL;
+    if (!__atomic_compare_exchange_n(&pmt__t.shadow[index], &expected, leaf, 0, __ATOMIC_ACQ_REL,
+                                     __ATOMIC_ACQUIRE)) {
+        pmt__pages_unmap(leaf, PMT_SHADOW_ENTRIES * sizeof(uint32_t));
+        return expected;
+    }
+    return leaf;
+}
+
+uint64_t
+pmt__shadow_bytes(void)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; pmt__t.shadow != NULL && i < PMT_SHADOW_DIRECTORY; i++) {
+        const uint32_t *leaf = __atomic_load_n(&pmt__t.shadow[i], __ATOMIC_ACQUIRE);
+        if (leaf != NULL) {
+            bytes += pmt__pages_resident(leaf, PMT_SHADOW_ENTRIES * sizeof(uint32_t));
+        }
+    }
+    return bytes;
+}
+
+void
+pmt__shadow_discard(void)
+{
+    for (size_t i = 0; pmt__t.shadow != NULL && i < PMT_SHADOW_DIRECTORY; i++) {
+        if (pmt__t.shadow[i] != NULL) {
+            pmt__pages_discard(pmt__t.shadow[i], PMT_SHADOW_ENTRIES * sizeof(uint32_t));
+        }
+    }
+}
+
+/* --- creation --------------------------------------------------------------------------------------------------------------- */
+
+#define FIRST_HASH 4096u
+
+
+/* Everything whose size follows from the limit. One table, so that creation and disposal agree. */
+#define REGIONS(X)                                                                                                          \
+    X(nodes, sizeof(pmt__node), node_limit)                                                                                  \
+    X(node_next, sizeof(uint32_t), node_limit)                                                                               \
+    X(sites, sizeof(pmt__site), site_limit)                                                                                  \
+    X(cohorts, sizeof(pmt__cohort), cohort_limit)                                                                            \
+    X(cold, sizeof(pmt__cohort_cold), cohort_limit)                                                                          \
+    X(dirty, sizeof(uint32_t), cohort_limit)                                                                                 \
+    X(large, sizeof(pmt__large), large_limit)                                                                                \
+    X(codes, sizeof(pmt__code), code_limit)
+
+static int
+regions_map(void)
+{
+    int rc = 0;
+#define MAP(name, item, limit)                                                                                              \
+    pmt__t.name = pmt__pages_map_sparse((item) * (size_t)pmt__t.limit);                                                       \
+    rc |= pmt__t.name == NULL;
+    REGIONS(MAP)
+#undef MAP
+    for (int i = 0; i < PMT_PEAKS; i++) {
+        pmt__t.peaks[i].notes = pmt__pages_map_sparse(sizeof(pmt__peak_note) * (size_t)pmt__t.cohort_limit);
+        rc |= pmt__t.peaks[i].notes == NULL;
+    }
+    return rc ? PMT_ERR_NOMEM : 0;
+}
+
+static void
+regions_unmap(void)
+{
+#define UNMAP(name, item, limit)                                                                                            \
+    pmt__pages_unmap(pmt__t.name, (item) * (size_t)pmt__t.limit);                                                             \
+    pmt__t.name = NULL;
+    REGIONS(UNMAP)
+#undef UNMAP
+    for (int i = 0; i < PMT_PEAKS; i++) {
+        pmt__pages_unmap(pmt__t.peaks[i].notes, sizeof(pmt__peak_note) * (size_t)pmt__t.cohort_limit);
+        pmt__t.peaks[i].notes = NULL;
+    }
+}
+
+static void
+limits_set(uint64_t max_memory_bytes)
+{
+    /* A stack costs about 110 bytes with its site and cohort; the shadow, in proportion to the heap, is not limited. */
+    uint64_t stacks = max_memory_bytes / 120;
+    if (stacks < 20000) {
+        stacks = 20000;
+    }
+    if (stacks > 32u << 20) {
+        stacks = 32u << 20;
+    }
+    pmt__t.node_limit = (uint32_t)stacks;
+    pmt__t.site_limit = (uint32_t)stacks;
+    pmt__t.cohort_limit = (uint32_t)stacks;
+    pmt__t.large_limit = (uint32_t)(stacks / 2);
+    pmt__t.code_limit = (uint32_t)(stacks / 4);
+}
+
+static int
+hashes_map(void)
+{
+    pmt__t.node_hash_mask = pmt__t.code_hash_mask = pmt__t.dead_hash_mask = pmt__t.string_hash_mask =
+        FIRST_HASH - 1;
+    pmt__t.node_hash = pmt__pages_map(FIRST_HASH * sizeof(uint32_t));
+    pmt__t.code_hash = pmt__pages_map(FIRST_HASH * sizeof(uint32_t));
+    pmt__t.dead_hash = pmt__pages_map(FIRST_HASH * sizeof(uint32_t));
+    pmt__t.string_hash = pmt__pages_map(FIRST_HASH * 2 * sizeof(uint64_t));
+    pmt__t.leaves = pmt__pages_map(sizeof(pmt__leaf) << PMT_LEAF_BITS);
+    pmt__t.table_bytes = FIRST_HASH * (3 * sizeof(uint32_t) + 2 * sizeof(uint64_t)) + (sizeof(pmt__leaf) << PMT_LEAF_BITS);
+    return pmt__t.node_hash == NULL || pmt__t.code_hash == NULL || pmt__t.dead_hash == NULL
+                   || pmt__t.string_hash == NULL || pmt__t.leaves == NULL
+               ? PMT_ERR_NOMEM
+               : 0;
+}
+
+/* The synthetic nodes and their names: string ids 1 and 2 by construction. */
+static void
+synthetic_define(void)
+{
+    static const char *const names[] = {"[no Python stack]", "[folded]"};
+    for (uint32_t i = 0; i < PMT_NODE_FIRST; i++) {
+        pmt__t.nodes[i].instr = ~(uint64_t)0; /* matches no address */
+        if (i > 0) {
+            pmt__text name = {names[i - 1], strlen(names[i - 1]), 1};
+            pmt__string_intern_nopy(&name);
+        }
+    }
+    pmt__t.node_count = PMT_NODE_FIRST;
+    pmt__t.site_count = pmt__t.cohort_count = pmt__t.large_count = pmt__t.code_count = 1;
+}
+
+static void
+clear(void)
+{
+    memset(&pmt__t.live_bytes, 0, sizeof pmt__t - offsetof(pmt__tables, live_bytes));
+}
+
+int
+pmt__tables_create(const pmt__frame_source *source, uint64_t max_memory_bytes, uint32_t temporaries_n)
+{
+    clear();
+    if (pmt__t.shadow == NULL) {
+        pmt__t.shadow = pmt__pages_map_sparse(PMT_SHADOW_DIRECTORY * sizeof(uint32_t *));
+    }
+    limits_set(max_memory_bytes);
+    pmt__buffer_init(&pmt__t.new_strings);
+    pmt__buffer_init(&pmt__t.new_codes);
+    if (pmt__t.shadow == NULL || regions_map() < 0 || hashes_map() < 0) {
+        pmt__tables_dispose();
+        return PMT_ERR_NOMEM;
+    }
+    pmt__t.source = source;
+    pmt__t.temporaries_n = temporaries_n;
+    pmt__t.epoch = 1;
+    pmt__t.epoch_key = 1u << PMT_KEY_EPOCH_SHIFT;
+    pmt__t.cut = 1;
+    pmt__t.cuts_per_epoch = 1;
+    pmt__t.stamp = 1;
+    pmt__t.peaks[0].run = 1;
+    synthetic_define();
+    pmt__t.node_flushed = 1; /* the root is not written */
+    pmt__t.site_flushed = 1;
+    pmt__t.code_flushed = 1;
+    pmt__t.start_ns = pmt__clock_mono_ns();
+    return 0;
+}
+
+void
+pmt__tables_dispose(void)
+{
+    regions_unmap();
+    pmt__pages_unmap(pmt__t.node_hash, ((size_t)pmt__t.node_hash_mask + 1) * sizeof(uint32_t));
+    pmt__pages_unmap(pmt__t.code_hash, ((size_t)pmt__t.code_hash_mask + 1) * sizeof(uint32_t));
+    pmt__pages_unmap(pmt__t.dead_hash, ((size_t)pmt__t.dead_hash_mask + 1) * sizeof(uint32_t));
+    pmt__pages_unmap(pmt__t.string_hash, ((size_t)pmt__t.string_hash_mask + 1) * 2 * sizeof(uint64_t));
+    pmt__pages_unmap(pmt__t.leaves, sizeof(pmt__leaf) << PMT_LEAF_BITS);
+    pmt__buffer_dispose(&pmt__t.new_strings);
+    pmt__buffer_dispose(&pmt__t.new_codes);
+    pmt__shadow_discard();
+    for (pmt__thread *t = pmt__t.threads, *next; t != NULL; t = next) {
+        next = t->next;
+        size_t n = (size_t)t->capacity;
+        pmt__pages_unmap(t->link, n * (sizeof(void *) + sizeof(pmt__link) + sizeof(uint32_t)) + sizeof(uint32_t));
+        pmt__pages_unmap(t, sizeof *t);
+    }
+    clear();
+}
+
+uint64_t
+pmt__tables_bytes(void)
+{
+    return pmt__t.table_bytes + (uint64_t)pmt__t.node_count * (sizeof(pmt__node) + sizeof(uint32_t))
+           + (uint64_t)pmt__t.site_count * sizeof(pmt__site)
+           + (uint64_t)pmt__t.cohort_count
+                 * (sizeof(pmt__cohort) + sizeof(pmt__cohort_cold) + sizeof(uint32_t)
+                    + PMT_PEAKS * sizeof(pmt__peak_note))
+           + (uint64_t)pmt__t.large_count * sizeof(pmt__large)
+           + (uint64_t)pmt__t.code_count * sizeof(pmt__code) + pmt__t.new_strings.cap + pmt__t.new_codes.cap;
+}

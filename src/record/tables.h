@@ -1,0 +1,298 @@
+/* The recording tables: what the hooks write and a cut reads.
+
+   The idea. An allocation event must cost a few nanoseconds, so it touches four cache lines that are hot anyway: the
+   thread's stack cache, one leaf-cache entry, the block's shadow entry, the cohort's counters. Everything that can be
+   derived later (totals, lifetimes, sizes, lines, names) is derived by the writer from the counters' changes, once a
+   second, or by the reader.
+
+     node     a stack: (parent node, instruction). The tree holds every distinct stack once.
+     site     (node, size, domain, thread)
+     cohort   (site, birth epoch): its id stands in the shadow for every live block. Counters live here.
+
+   Who may touch what. All of it is owned by whoever holds *the tables*: either the thread that runs inside a hook with
+   the GIL (`busy` is set), or the writer while it takes a cut (see exclusion in gate.h). The shadow entries of blocks in
+   the RAW domain are exchanged atomically, because RAW runs without the GIL.
+
+   All arrays are reserved at their full capacity and committed by first touch, so ids are indices for ever and nothing
+   moves under a reader. */
+#ifndef PMT_RECORD_TABLES_H
+#define PMT_RECORD_TABLES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "format/encode.h"
+#include "format/spec.h"
+
+#define PMT_LIKELY(x) __builtin_expect(!!(x), 1)
+#define PMT_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define PMT_NOINLINE __attribute__((noinline))
+#define PMT_INLINE static inline __attribute__((always_inline))
+
+/* --- nodes ----------------------------------------------------------------------------------------------------------- */
+
+enum {
+    PMT_NODE_ROOT = 0,
+    PMT_NODE_NO_STACK = 1, /* "[no Python stack]" */
+    PMT_NODE_FOLDED = 2,   /* "[folded]": the memory limit was reached */
+    PMT_NODE_FIRST = 3     /* the first real one */
+};
+
+#define PMT_INSTR_DEAD ((uint64_t)1 << 63) /* | offset: the code object is gone, the address means nothing */
+
+typedef struct pmt__node {
+    uint64_t instr;  /* address of the instruction, or PMT_INSTR_DEAD | its offset in the code */
+    uint32_t parent;
+    uint32_t mru;    /* the child found last: programs repeat themselves */
+    uint32_t first;  /* list of the first eight children (then the hash), linked by next */
+    uint32_t next;
+    uint32_t site;   /* list of sites, most recently found first */
+    uint32_t code;   /* id; 0 = synthetic */
+} pmt__node;
+
+/* A code object that was seen on a stack. Its id survives it: when an equal one appears (exec in a loop), the id and the
+   nodes below it come back to life instead of new ones growing. */
+typedef struct pmt__code {
+    const void *object; /* NULL when it died */
+    uint64_t start;     /* address of its first instruction */
+    uint64_t fingerprint;
+    uint32_t size;      /* of its bytecode, bytes */
+    uint32_t traceable; /* offset of the first instruction of a complete frame */
+    uint32_t nodes;     /* list through node_of_code_next */
+    uint32_t next_dead; /* next dead code with the same slot in the fingerprint table */
+} pmt__code;
+
+typedef struct pmt__text {
+    const void *data; /* borrowed */
+    size_t length;    /* in code points */
+    uint8_t width;    /* bytes per code point: 1, 2, 4 */
+} pmt__text;
+
+typedef struct pmt__code_facts {
+    uint64_t start;
+    uint32_t size;
+    uint32_t traceable;
+    int32_t first_line;
+    pmt__text file;
+    pmt__text name; /* qualified */
+    const uint8_t *line_table;
+    size_t line_table_size;
+} pmt__code_facts;
+
+/* What the recorder must know about the interpreter; src/cpython fills it, tests bring their own. `_nopy`: called from
+   inside a hook, must not call into the interpreter. */
+typedef struct pmt__frame_source {
+    void (*code_describe_nopy)(const void *code, pmt__code_facts *facts);
+    /* collections since the process started, by generation; called without the GIL, plain reads */
+    void (*gc_counts_nopy)(uint64_t counts[3]);
+} pmt__frame_source;
+
+/* --- sites and cohorts ------------------------------------------------------------------------------------------------ */
+
+typedef struct pmt__site {
+    uint32_t node;
+    uint32_t next;   /* of the same node */
+    uint32_t cohort; /* the newest */
+    uint16_t size;   /* 0..512 exactly, or PMT_SIZE_LARGE */
+    uint16_t thread; /* thread id | domain << 12 */
+} pmt__site;
+
+#define PMT_THREAD_BITS 12
+#define PMT_THREAD_MAX 1000 /* further threads share one id */
+#define PMT_THREAD_FOLDED (PMT_THREAD_MAX + 1)
+
+#define PMT_COHORT_SIZELESS 0x80000000u /* | index into the large table */
+
+typedef struct pmt__cohort { /* 32 bytes: the hot part */
+    uint64_t allocs;      /* since the last cut */
+    uint32_t live;        /* blocks */
+    uint32_t stamp;       /* equal to tables.stamp: seen since the last cut and peak */
+    uint32_t size;        /* bytes, or PMT_COHORT_SIZELESS | index */
+    uint32_t temporaries; /* since the last cut */
+    uint32_t site;
+    uint32_t live_at_cut;
+} pmt__cohort;
+
+typedef struct pmt__cohort_cold {
+    uint32_t epoch;     /* birth */
+    uint32_t dirty_cut; /* number of the cut that will report it */
+} pmt__cohort_cold;
+
+/* Bytes of a sizeless cohort. */
+typedef struct pmt__large {
+    uint64_t live_bytes;
+    uint64_t alloc_bytes;     /* since the last cut */
+    uint64_t temporary_bytes; /* since the last cut */
+    uint64_t live_bytes_at_cut;
+    uint64_t peak_bytes; /* live bytes at the peak, if the peak entry of the cohort is current */
+} pmt__large;
+
+/* --- peaks ------------------------------------------------------------------------------------------------------------ */
+
+/* A peak instance follows the maximum of live bytes since it was created, and what every cohort held at that moment, in
+   O(1) per event: while new maxima follow one another nothing is noted; when the run ends, `run` is raised, and from then on
+   the first change of a cohort notes what it held (its state at the maximum). At any time a cohort's state at the peak is
+   its note if that carries the current run, else what it holds now. */
+typedef struct pmt__peak_note {
+    uint32_t run;
+    uint32_t live;
+} pmt__peak_note;
+
+typedef struct pmt__peak {
+    uint64_t bytes;
+    uint64_t t_ns; /* known at the grain of cuts */
+    uint32_t run;
+    uint32_t growing; /* the current state is the maximum */
+    uint32_t moved;   /* since the last cut */
+    pmt__peak_note *notes; /* by cohort id */
+} pmt__peak;
+
+#define PMT_PEAKS 1 /* instances; more come with nested scopes */
+
+/* --- the leaf cache ---------------------------------------------------------------------------------------------------- */
+
+/* (parent node, instruction of the top frame, key) → cohort. key = size | domain << 10 | thread << 13 | epoch tag << 24;
+   the cache is emptied when the tag wraps. */
+typedef struct pmt__leaf {
+    uint64_t instr;
+    uint32_t parent;
+    uint32_t key;
+    uint32_t cohort;
+    uint32_t unused_;
+    uint64_t unused2_;
+} pmt__leaf;
+
+#define PMT_LEAF_BITS 12
+#define PMT_KEY_DOMAIN_SHIFT 10
+#define PMT_KEY_THREAD_SHIFT 13
+#define PMT_KEY_EPOCH_SHIFT 24
+
+/* --- threads ------------------------------------------------------------------------------------------------------------ */
+
+#define PMT_POSITIONS 1024  /* hash of frame address → index in the stack cache */
+#define PMT_TEMPORARIES_MAX 16
+
+typedef struct pmt__link {
+    uint64_t previous;
+    uint64_t instr;
+} pmt__link;
+
+/* The cached stack of a thread, root first. Owned by that thread while it holds the tables; `depth = 0` may be set by
+   whoever holds the tables. */
+typedef struct pmt__thread {
+    const void *state;   /* atomic: NULL when the thread state was freed (it may happen without the GIL) */
+    uint64_t state_id;
+    uint64_t native_id;
+    uint64_t ident;
+    uint64_t birth_ns;
+    uint32_t id;         /* in the capture */
+    uint32_t name;       /* string id, 0 = none yet */
+    uint32_t key;        /* id << PMT_KEY_THREAD_SHIFT */
+    int32_t depth;       /* frames that are cached */
+    int32_t capacity;
+    int32_t heap_top;    /* no frame above this index is in a heap object (a generator), whose memory can vanish; -1: none */
+    uint32_t ended;
+    void *last[PMT_TEMPORARIES_MAX + 1]; /* addresses of the newest blocks, newest first */
+    void **frame;        /* [capacity] */
+    pmt__link *link;     /* [capacity] */
+    uint32_t *node;      /* [capacity + 1]: node[i + 1] is the stack that ends in frame i; node[0] = root */
+    uint32_t position[PMT_POSITIONS];
+    struct pmt__thread *next;
+} pmt__thread;
+
+/* --- everything together -------------------------------------------------------------------------------------------------- */
+
+#define PMT_LOG2_SIZES 64
+
+typedef struct pmt__tables {
+    /* written at every event: one line */
+    uint32_t busy;       /* atomic: the owner of the GIL is inside a hook */
+    uint32_t attention;  /* atomic: why hooks must take the slow way in; see gate.h */
+    uint32_t **shadow;   /* these three outlive a recording: threads without the GIL may still be reading them */
+    uint64_t live_bytes; /* from here on: cleared by create and dispose */
+    uint64_t peak_floor; /* the lowest peak that does not grow: one compare for all instances */
+    uint32_t stamp;
+    uint32_t growing;    /* some peak instance grows */
+    pmt__thread *thread; /* the one that had the last event */
+    pmt__cohort *cohorts;
+    /* read at every event */
+    pmt__leaf *leaves;
+    pmt__node *nodes;
+    uint32_t epoch_key;  /* tag of the epoch << PMT_KEY_EPOCH_SHIFT */
+    uint32_t temporaries_n;
+    uint32_t marking;    /* frames can be marked as verified */
+
+    /* the rest */
+    uint32_t epoch;
+    uint32_t cut;           /* number of the cut that is being collected: 1, 2, … */
+    uint32_t cuts_per_epoch; /* automatic epochs */
+    pmt__site *sites;
+    pmt__cohort_cold *cold;
+    uint32_t *node_next;    /* next node of the same code */
+    pmt__large *large;
+    uint32_t *dirty;        /* cohorts that changed since the last cut */
+    uint32_t dirty_count;
+    uint32_t node_count, site_count, cohort_count, large_count, code_count, string_count;
+    uint32_t node_limit, site_limit, cohort_limit, large_limit, code_limit;
+    uint32_t cohort_free, large_free; /* lists of unused ids, linked by live / live_bytes */
+    uint32_t node_flushed, site_flushed, code_flushed, string_flushed; /* what the capture has */
+
+    uint32_t *node_hash; /* ids; key (parent, code, offset) */
+    uint32_t node_hash_mask;
+    uint32_t *code_hash; /* ids; key object */
+    uint32_t code_hash_mask;
+    uint32_t *dead_hash; /* heads of lists of dead codes; key fingerprint */
+    uint32_t dead_hash_mask;
+    pmt__code *codes;
+    uint64_t *string_hash; /* pairs (hash, id) */
+    uint32_t string_hash_mask;
+    pmt__buffer new_strings, new_codes; /* encoded bodies that the next cut takes */
+
+    pmt__peak peaks[PMT_PEAKS];
+    pmt__thread *threads; /* all */
+    uint32_t thread_count;
+    uint32_t threads_changed;
+
+    uint64_t size_allocs[PMT_LOG2_SIZES]; /* large requests since the last cut, by log2 of the size */
+    uint64_t size_bytes[PMT_LOG2_SIZES];
+    uint64_t counters[PMT_COUNTER_LIMIT];
+    uint64_t start_ns;
+    uint64_t table_bytes; /* of grown tables (hashes, threads), for own_bytes */
+    const pmt__frame_source *source;
+} pmt__tables;
+
+extern pmt__tables pmt__t __attribute__((aligned(64), visibility("hidden")));
+
+/* Reserves the tables for at most max_memory_bytes of own memory. 0 or PMT_ERR_NOMEM. */
+int pmt__tables_create(const pmt__frame_source *source, uint64_t max_memory_bytes, uint32_t temporaries_n);
+/* Gives the memory back. The shadow stays mapped (zeroed): a thread without the GIL may still be reading it. */
+void pmt__tables_dispose(void);
+
+/* Resident bytes of all tables: an estimate from what has been used. */
+uint64_t pmt__tables_bytes(void);
+
+/* --- slow ways (tree.c, cohort.c, threads.c): call them with the tables held ---------------------------------------------- */
+
+/* The node below parent for an instruction of a code object: found, revived or made. */
+uint32_t pmt__node_slow_nopy(uint32_t parent, uint64_t instr, const void *code, int generator);
+/* The code object at this address dies now. */
+void pmt__code_died_nopy(const void *object);
+int pmt__code_known(const void *object);
+uint32_t pmt__string_intern_nopy(const pmt__text *text);
+
+/* The cohort of the current epoch for (node, size, domain, thread id). Never fails: at the limits it folds. */
+uint32_t pmt__cohort_get_nopy(uint32_t node, uint32_t size, uint32_t domain, uint32_t thread);
+void pmt__cohort_seen_slow_nopy(pmt__cohort *cohort);
+void pmt__peak_reached_slow_nopy(void);
+void pmt__peak_passed_slow_nopy(void);
+void pmt__epoch_next_nopy(void);
+
+/* Makes or finds the thread with this state; the caller knows that it belongs to the main interpreter. NULL: no memory. */
+pmt__thread *pmt__thread_get_nopy(const void *state, uint64_t state_id, uint64_t ident,
+                                  uint64_t native_id);
+int pmt__thread_grow_nopy(pmt__thread *thread, int32_t capacity); /* 0, or -1: no memory */
+void pmt__threads_drop_caches_nopy(void);
+
+#define PMT_MIX 0x9E3779B97F4A7C15ull /* 2^64 / golden ratio: Knuth's multiplicative hashing */
+
+#endif

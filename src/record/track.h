@@ -1,0 +1,487 @@
+/* The hot path: what happens at an allocation and at a free, as inline functions.
+
+   A template: the includer says how a frame is read, so that all of it is compiled into the hook for one version of the
+   interpreter (src/cpython), or into a unit test with frames of its own:
+
+     PMT_FRAME                    the frame type
+     PMT_FRAME_PREVIOUS(f)        the caller's frame or NULL
+     PMT_FRAME_INSTR(f)           uint64_t, address of the current instruction
+     PMT_FRAME_CODE(f)            const void *, the code object
+     PMT_FRAME_IS_ENTRY(f)        no code: contributes no node, stays in the chain
+     PMT_FRAME_IN_HEAP(f)         in a generator or coroutine: previous changes with each resumption, memory may vanish
+     PMT_FRAMES_MARKABLE          0, or 1 and
+     PMT_FRAME_MARKED(f), PMT_FRAME_MARK(f)
+
+   How the stack is known without walking it. The thread keeps its last stack, root first: for every frame its address, its
+   `previous`, its instruction, and the node of the stack up to it. At the next event the cached stack is compared with the
+   real one from the top: a link is followed only after it was found unchanged, so no freed frame is ever read; where an
+   instruction differs, only the nodes above it are looked up again. That is one compare per frame.
+
+   From CPython 3.14 on, a frame has a byte that every new activation clears and that is ours to use in builds with the GIL
+   (the interpreter's own cycle collector used it in the same way in 3.14.0–3.14.4). A marked frame that stands in the cache is
+   the same activation as then, and while a frame is active its callers cannot move: the comparison ends there. So the
+   cost does not depend on the depth. Generator frames are not marked, their callers change. */
+#ifndef PMT_RECORD_TRACK_H
+#define PMT_RECORD_TRACK_H
+
+#include "record/gate.h"
+#include "record/shadow.h"
+#include "record/tables.h"
+
+/* --- the stack ------------------------------------------------------------------------------------------------------------ */
+
+PMT_INLINE uint32_t
+pmt__position(const void *frame)
+{
+    return (uint32_t)(((uintptr_t)frame * PMT_MIX) >> 54); /* PMT_POSITIONS = 2^10 */
+}
+
+PMT_INLINE uint32_t
+pmt__node_of(uint32_t parent, PMT_FRAME *frame, uint64_t instr)
+{
+    if (PMT_FRAME_IS_ENTRY(frame)) {
+        return parent;
+    }
+    uint32_t child = pmt__t.nodes[parent].mru;
+    if (PMT_LIKELY(pmt__t.nodes[child].instr == instr)) {
+        return child;
+    }
+    return pmt__node_slow_nopy(parent, instr, PMT_FRAME_CODE(frame), PMT_FRAME_IN_HEAP(frame));
+}
+
+#if PMT_FRAMES_MARKABLE
+PMT_INLINE int
+pmt__marked(PMT_FRAME *frame)
+{
+    return PMT_FRAME_MARKED(frame);
+}
+
+PMT_INLINE void
+pmt__mark(PMT_FRAME *frame)
+{
+    if (pmt__t.marking && !PMT_FRAME_IS_ENTRY(frame) && !PMT_FRAME_IN_HEAP(frame)) {
+        PMT_FRAME_MARK(frame);
+    }
+}
+#else
+#define pmt__marked(frame) 0
+#define pmt__mark(frame) ((void)0)
+#endif
+
+PMT_INLINE void
+pmt__stack_set(pmt__thread *thread, int32_t at, PMT_FRAME *frame, uint64_t instr)
+{
+    thread->frame[at] = frame;
+    thread->link[at] = (pmt__link){(uint64_t)(uintptr_t)PMT_FRAME_PREVIOUS(frame), instr};
+    thread->position[pmt__position(frame)] = (uint32_t)at;
+}
+
+/* Puts the frames from top down to (not including) the cached index base into the cache. Returns 0 when the stack is too
+   deep for the memory there is. */
+static PMT_NOINLINE int
+pmt__stack_push(pmt__thread *thread, PMT_FRAME *top, int32_t base)
+{
+    PMT_FRAME *below = base < 0 ? NULL : thread->frame[base];
+    int32_t count = 0;
+    for (PMT_FRAME *f = top; f != below; f = PMT_FRAME_PREVIOUS(f)) {
+        count++;
+    }
+    int32_t depth = base + 1 + count;
+    if (depth > thread->capacity) {
+        int32_t capacity = thread->capacity;
+        while (capacity < depth) {
+            capacity *= 2;
+        }
+        if (pmt__thread_grow_nopy(thread, capacity) < 0) {
+            thread->depth = 0;
+            return 0;
+        }
+    }
+    if (thread->heap_top > base) {
+        thread->heap_top = base; /* not known exactly below: stay on the safe side */
+    }
+    int32_t at = depth - 1;
+    for (PMT_FRAME *f = top; f != below; f = PMT_FRAME_PREVIOUS(f), at--) {
+        pmt__stack_set(thread, at, f, PMT_FRAME_INSTR(f));
+        pmt__mark(f);
+        if (PMT_FRAME_IN_HEAP(f) && at > thread->heap_top) {
+            thread->heap_top = at;
+        }
+    }
+    /* node[i] is the stack below frame i; that of the top frame is looked up together with the size, by the leaf cache. */
+    for (at = base + 1; at < depth - 1; at++) {
+        PMT_FRAME *f = thread->frame[at];
+        thread->node[at + 1] = pmt__node_of(thread->node[at], f, thread->link[at].instr);
+    }
+    thread->depth = depth;
+    return 1;
+}
+
+static PMT_NOINLINE uint32_t
+pmt__stack_rebuild(pmt__thread *thread, PMT_FRAME *top)
+{
+    thread->depth = 0;
+    thread->node[0] = PMT_NODE_ROOT;
+    if (!pmt__stack_push(thread, top, -1)) {
+        pmt__t.counters[PMT_COUNTER_FOLDED_STACKS]++;
+        return PMT_NODE_FOLDED;
+    }
+    return thread->node[thread->depth - 1];
+}
+
+/* Compares frames at … 0 of the cache with the real stack, knowing that frame[at] is on it and that its link was or need not
+   be compared. Returns the lowest index whose instruction differs (at + 1 if none), or -1 if a link differs. */
+PMT_INLINE int32_t
+pmt__stack_verify(pmt__thread *thread, int32_t at)
+{
+    void *const *frame = thread->frame;
+    const pmt__link *link = thread->link;
+    int32_t lowest = at + 1;
+#if !PMT_FRAMES_MARKABLE
+    /* Four frames per branch. This reads up to three frames before their links are compared: allowed while all frames of the
+       cache lie in memory that stays mapped (data stack chunks: the arena hook drops the caches before one goes away). */
+    if (PMT_LIKELY(thread->heap_top < 0)) {
+#define PMT_DIFFERS(k)                                                                                             \
+    (((uint64_t)(uintptr_t)PMT_FRAME_PREVIOUS((PMT_FRAME *)frame[at - (k)]) ^ link[at - (k)].previous)             \
+     | (PMT_FRAME_INSTR((PMT_FRAME *)frame[at - (k)]) ^ link[at - (k)].instr))
+        while (at >= 3 && PMT_LIKELY((PMT_DIFFERS(0) | PMT_DIFFERS(1) | PMT_DIFFERS(2) | PMT_DIFFERS(3)) == 0)) {
+            at -= 4;
+        }
+#undef PMT_DIFFERS
+    }
+#endif
+    for (; at >= 0; at--) {
+        PMT_FRAME *f = frame[at];
+        if (PMT_UNLIKELY((uint64_t)(uintptr_t)PMT_FRAME_PREVIOUS(f) != link[at].previous)) {
+            return -1;
+        }
+        if (PMT_UNLIKELY(PMT_FRAME_INSTR(f) != link[at].instr)) {
+            lowest = at;
+        }
+        if (pmt__marked(f)) {
+            break;
+        }
+        pmt__mark(f);
+    }
+    return lowest;
+}
+
+/* Looks the nodes of frames lowest … last up again. */
+PMT_INLINE void
+pmt__stack_renew(pmt__thread *thread, int32_t lowest, int32_t last)
+{
+    for (int32_t at = lowest; at <= last; at++) {
+        PMT_FRAME *f = thread->frame[at];
+        uint64_t instr = PMT_FRAME_INSTR(f);
+        thread->link[at].instr = instr;
+        thread->node[at + 1] = pmt__node_of(thread->node[at], f, instr);
+    }
+}
+
+/* The top frame is not where it was: find the nearest frame that is cached, verify it and what is below, push the rest. */
+static PMT_NOINLINE uint32_t
+pmt__stack_moved(pmt__thread *thread, PMT_FRAME *top)
+{
+    int32_t at = -1;
+    for (PMT_FRAME *f = top; f != NULL; f = PMT_FRAME_PREVIOUS(f)) {
+        uint32_t position = thread->position[pmt__position(f)];
+        if ((int32_t)position < thread->depth && thread->frame[position] == f) {
+            at = (int32_t)position;
+            break;
+        }
+    }
+    if (at < 0) {
+        return pmt__stack_rebuild(thread, top);
+    }
+    int32_t lowest;
+    if (thread->frame[at] == top) { /* frames were popped: this one's own instruction is the leaf cache's business */
+        if (!pmt__marked(top)) {
+            if ((uint64_t)(uintptr_t)PMT_FRAME_PREVIOUS(top) != thread->link[at].previous
+                || (lowest = pmt__stack_verify(thread, at - 1)) < 0) {
+                return pmt__stack_rebuild(thread, top);
+            }
+            pmt__stack_renew(thread, lowest, at - 1);
+            pmt__mark(top);
+        }
+        thread->depth = at + 1;
+        return thread->node[at];
+    }
+    lowest = pmt__stack_verify(thread, at);
+    if (lowest < 0) {
+        return pmt__stack_rebuild(thread, top);
+    }
+    /* node[at + 1] may never have been looked up: the frame was on top until now */
+    pmt__stack_renew(thread, lowest <= at ? lowest : at, at);
+    if (!pmt__stack_push(thread, top, at)) {
+        pmt__t.counters[PMT_COUNTER_FOLDED_STACKS]++;
+        return PMT_NODE_FOLDED;
+    }
+    return thread->node[thread->depth - 1];
+}
+
+/* The node of the callers of the top frame. */
+PMT_INLINE uint32_t
+pmt__stack_parent(pmt__thread *thread, PMT_FRAME *top)
+{
+    int32_t at = thread->depth - 1;
+    if (PMT_UNLIKELY(at < 0 || thread->frame[at] != top)) {
+        return pmt__stack_moved(thread, top);
+    }
+    if (pmt__marked(top)) {
+        return thread->node[at];
+    }
+    if (PMT_UNLIKELY((uint64_t)(uintptr_t)PMT_FRAME_PREVIOUS(top) != thread->link[at].previous)) {
+        return pmt__stack_rebuild(thread, top);
+    }
+    int32_t lowest = pmt__stack_verify(thread, at - 1);
+    if (PMT_UNLIKELY(lowest != at)) {
+        if (lowest < 0) {
+            return pmt__stack_rebuild(thread, top);
+        }
+        pmt__stack_renew(thread, lowest, at - 1);
+    }
+    pmt__mark(top);
+    return thread->node[at];
+}
+
+/* The plain way, for self-checks: every frame looked up from the root. */
+static PMT_NOINLINE uint32_t
+pmt__stack_naive(PMT_FRAME *top)
+{
+    enum { NAIVE_MAX = 1 << 16 };
+    static PMT_FRAME *frames[NAIVE_MAX]; /* protected by the tables */
+    int count = 0;
+    for (PMT_FRAME *f = top; f != NULL && count < NAIVE_MAX; f = PMT_FRAME_PREVIOUS(f)) {
+        frames[count++] = f;
+    }
+    uint32_t node = PMT_NODE_ROOT;
+    while (count > 0) {
+        PMT_FRAME *f = frames[--count];
+        node = pmt__node_of(node, f, PMT_FRAME_INSTR(f));
+    }
+    return node;
+}
+
+/* --- counters ---------------------------------------------------------------------------------------------------------------- */
+
+PMT_INLINE uint64_t
+pmt__cohort_large_add(uint32_t index, uint64_t bytes)
+{
+    pmt__large *large = &pmt__t.large[index];
+    large->live_bytes += bytes;
+    large->alloc_bytes += bytes;
+    int bucket = 63 - __builtin_clzll(bytes | 1);
+    pmt__t.size_allocs[bucket]++;
+    pmt__t.size_bytes[bucket] += bytes;
+    return bytes;
+}
+
+/* A block of this cohort is born. */
+PMT_INLINE void
+pmt__count_add(uint32_t id, uint64_t bytes)
+{
+    pmt__cohort *cohort = &pmt__t.cohorts[id];
+    uint64_t live = pmt__t.live_bytes + bytes;
+    pmt__t.live_bytes = live;
+    if (PMT_UNLIKELY(live >= pmt__t.peak_floor)) {
+        pmt__peak_reached_slow_nopy();
+    }
+    if (PMT_UNLIKELY(cohort->stamp != pmt__t.stamp)) {
+        pmt__cohort_seen_slow_nopy(cohort);
+    }
+    cohort->live++;
+    cohort->allocs++;
+    if (PMT_UNLIKELY(bytes > PMT_SIZE_EXACT_MAX)) {
+        pmt__cohort_large_add(cohort->size & ~PMT_COHORT_SIZELESS, bytes);
+    }
+}
+
+/* A block of this cohort dies. large_bytes: its size if the cohort is sizeless. */
+PMT_INLINE void
+pmt__count_sub(uint32_t id, uint64_t large_bytes)
+{
+    pmt__cohort *cohort = &pmt__t.cohorts[id];
+    if (PMT_UNLIKELY(pmt__t.growing)) {
+        pmt__peak_passed_slow_nopy();
+    }
+    if (PMT_UNLIKELY(cohort->stamp != pmt__t.stamp)) {
+        pmt__cohort_seen_slow_nopy(cohort);
+    }
+    cohort->live--;
+    uint64_t bytes = cohort->size;
+    if (PMT_UNLIKELY(bytes & PMT_COHORT_SIZELESS)) {
+        pmt__t.large[bytes & ~(uint64_t)PMT_COHORT_SIZELESS].live_bytes -= large_bytes;
+        bytes = large_bytes;
+    }
+    pmt__t.live_bytes -= bytes;
+}
+
+PMT_INLINE void
+pmt__temporary_count(uint32_t id, uint64_t large_bytes)
+{
+    pmt__cohort *cohort = &pmt__t.cohorts[id];
+    if (PMT_UNLIKELY(cohort->stamp != pmt__t.stamp)) {
+        pmt__cohort_seen_slow_nopy(cohort);
+    }
+    cohort->temporaries++;
+    if (cohort->size & PMT_COHORT_SIZELESS) {
+        pmt__t.large[cohort->size & ~PMT_COHORT_SIZELESS].temporary_bytes += large_bytes;
+    }
+}
+
+/* Was the block one of the newest of the thread that had the last event? Forgets it. */
+PMT_INLINE int
+pmt__temporary_take(const void *block)
+{
+    pmt__thread *thread = pmt__t.thread;
+    if (PMT_UNLIKELY(thread == NULL)) {
+        return 0;
+    }
+    if (PMT_UNLIKELY(block == thread->last[0])) {
+        thread->last[0] = NULL;
+        return 1;
+    }
+    if (block == thread->last[1]) {
+        thread->last[1] = NULL;
+        return 1;
+    }
+    for (uint32_t i = 2; i <= pmt__t.temporaries_n; i++) {
+        if (block == thread->last[i]) {
+            thread->last[i] = NULL;
+            return 1;
+        }
+    }
+    return 0;
+}
+
+PMT_INLINE void
+pmt__temporary_put(pmt__thread *thread, void *block)
+{
+    for (uint32_t i = pmt__t.temporaries_n; PMT_UNLIKELY(i > 1); i--) {
+        thread->last[i] = thread->last[i - 1];
+    }
+    thread->last[1] = thread->last[0];
+    thread->last[0] = block;
+}
+
+/* --- events: the caller is inside the gate --------------------------------------------------------------------------------------- */
+
+static PMT_NOINLINE uint32_t
+pmt__leaf_miss(pmt__leaf *leaf, uint32_t parent, uint64_t instr, uint32_t key, uint32_t size, uint32_t domain,
+               pmt__thread *thread, PMT_FRAME *top)
+{
+    uint32_t node = PMT_NODE_NO_STACK;
+    if (top != NULL) {
+        node = pmt__node_of(parent, top, instr);
+    }
+    else {
+        pmt__t.counters[PMT_COUNTER_NO_STACK]++;
+    }
+    if (node == PMT_NODE_ROOT) {
+        node = PMT_NODE_NO_STACK;
+    }
+    uint32_t id = pmt__cohort_get_nopy(node, size, domain, thread != NULL ? thread->id : 0);
+    if (top != NULL && thread != NULL && id != 0 && pmt__t.cold[id].epoch == pmt__t.epoch) {
+        *leaf = (pmt__leaf){instr, parent, key, id, 0, 0};
+    }
+    return id;
+}
+
+/* The cohort for an allocation now; thread may be NULL (no Python thread state), top may be NULL (no frame). */
+PMT_INLINE uint32_t
+pmt__cohort_now(pmt__thread *thread, PMT_FRAME *top, uint64_t bytes, uint32_t domain)
+{
+    uint32_t parent = PMT_NODE_ROOT;
+    uint64_t instr = 0;
+    if (PMT_LIKELY(top != NULL)) {
+        parent = pmt__stack_parent(thread, top);
+        instr = PMT_FRAME_INSTR(top);
+    }
+    uint32_t size = PMT_LIKELY(bytes <= PMT_SIZE_EXACT_MAX) ? (uint32_t)bytes : PMT_SIZE_LARGE;
+    uint32_t key = size | domain << PMT_KEY_DOMAIN_SHIFT | (thread != NULL ? thread->key : 0) | pmt__t.epoch_key;
+    uint64_t hash = (instr ^ (uint64_t)parent << 20 ^ (uint64_t)size << 36) * PMT_MIX;
+    pmt__leaf *leaf = &pmt__t.leaves[hash >> (64 - PMT_LEAF_BITS)];
+    if (PMT_LIKELY(leaf->instr == instr && leaf->parent == parent && leaf->key == key && instr != 0)) {
+        return leaf->cohort;
+    }
+    return pmt__leaf_miss(leaf, parent, instr, key, size, domain, thread, top);
+}
+
+/* Frees whatever the shadow says of this block, because the allocator gave the address out again. */
+static PMT_NOINLINE void
+pmt__missed_free(void *block, uint32_t value)
+{
+    pmt__t.counters[PMT_COUNTER_MISSED_FREES]++;
+    if (PMT_SHADOW_IS_PENDING(value) || PMT_SHADOW_ID(value) == 0) {
+        return;
+    }
+    uint32_t id = PMT_SHADOW_ID(value);
+    uint64_t bytes = 0;
+    if (pmt__t.cohorts[id].size & PMT_COHORT_SIZELESS) {
+        bytes = pmt__shadow_size_take(block);
+    }
+    pmt__count_sub(id, bytes);
+}
+
+PMT_INLINE void
+pmt__track(void *block, uint64_t bytes, uint32_t domain, pmt__thread *thread, PMT_FRAME *top)
+{
+    uint32_t id = pmt__cohort_now(thread, top, bytes, domain);
+    uint32_t *entry = pmt__shadow_make(block);
+    if (PMT_UNLIKELY(id == 0 || entry == NULL)) {
+        pmt__t.counters[PMT_COUNTER_MEMORY_LIMIT]++;
+        return;
+    }
+    if (PMT_UNLIKELY(*entry != 0)) {
+        pmt__missed_free(block, *entry);
+        *entry = 0;
+    }
+    if (PMT_UNLIKELY(bytes > PMT_SIZE_EXACT_MAX) && pmt__shadow_size_put(block, bytes) < 0) {
+        pmt__t.counters[PMT_COUNTER_MEMORY_LIMIT]++;
+        return;
+    }
+    *entry = id;
+    pmt__count_add(id, bytes);
+    if (PMT_LIKELY(thread != NULL)) {
+        pmt__temporary_put(thread, block);
+    }
+}
+
+/* The block goes on under another cohort of the same size and domain: no byte is born or dies (an object taken from a free
+   list of the interpreter belongs to the line that makes it now). */
+PMT_INLINE void
+pmt__count_move(uint32_t from_id, uint32_t to_id, uint64_t large_bytes)
+{
+    pmt__cohort *from = &pmt__t.cohorts[from_id];
+    pmt__cohort *to = &pmt__t.cohorts[to_id];
+    if (PMT_UNLIKELY(from->stamp != pmt__t.stamp)) {
+        pmt__cohort_seen_slow_nopy(from);
+    }
+    if (PMT_UNLIKELY(to->stamp != pmt__t.stamp)) {
+        pmt__cohort_seen_slow_nopy(to);
+    }
+    from->live--;
+    to->live++;
+    to->allocs++;
+    if (PMT_UNLIKELY(from->size & PMT_COHORT_SIZELESS)) {
+        pmt__t.large[from->size & ~PMT_COHORT_SIZELESS].live_bytes -= large_bytes;
+        pmt__t.large[to->size & ~PMT_COHORT_SIZELESS].live_bytes += large_bytes;
+        pmt__t.large[to->size & ~PMT_COHORT_SIZELESS].alloc_bytes += large_bytes;
+    }
+}
+
+/* The rest of a free when the entry's value has been taken out and is a plain cohort id. */
+PMT_INLINE void
+pmt__untrack_id(void *block, uint32_t id)
+{
+    uint64_t bytes = 0;
+    if (PMT_UNLIKELY(pmt__t.cohorts[id].size & PMT_COHORT_SIZELESS)) {
+        bytes = pmt__shadow_size_take(block);
+    }
+    if (PMT_UNLIKELY(pmt__temporary_take(block))) {
+        pmt__temporary_count(id, bytes);
+    }
+    pmt__count_sub(id, bytes);
+}
+
+#endif

@@ -1,0 +1,500 @@
+/* Appending cuts to the file, from a thread of our own.
+
+   The file is guarded against the program: the descriptor lies high, and before every write its identity is compared, because
+   programs close descriptors that they do not know (daemons close all) and the number may then be theirs. If it was taken
+   away, the file is opened again by its name, if that still is the same file.
+
+   What could not be written stays in `out` and is tried again; meanwhile no cut is taken and the changes pile up in the
+   tables, which costs no memory: a cut holds changes, however long its span. */
+#include "record/writer.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "platform/platform.h"
+#include "record/cut.h"
+#include "record/gate.h"
+#include "record/queue.h"
+#include "record/shadow.h"
+
+#define DEFAULT_MAX_MEMORY ((uint64_t)1 << 30)
+#define RESTART_DELAY_NS 5000000u
+
+static struct {
+    int active;       /* recording, in this process */
+    int fd;
+    char path[4096];
+    uint64_t device, inode;
+    uint64_t offset;  /* where the next chunk goes */
+    uint64_t sequence;
+    uint64_t max_size_bytes;
+    uint64_t interval_ns;
+    pmt__slot slot;
+    pmt__cut cut;
+    pmt__buffer payload;
+    pmt__buffer out;  /* encoded chunk that waits to be written; empty: none */
+    uint64_t own_bytes;
+    uintptr_t thread;
+    int thread_runs;
+    uint64_t forked_ns;
+} w; /* Protected by io, except: active, thread, thread_runs, forked_ns (the GIL, or the only thread at exit) */
+
+static uint32_t io;   /* atomic lock: 0 free, 1 held. Lock order: io, then the tables */
+static uint32_t wake; /* atomic: raised to end a wait of the thread */
+static uint32_t stop; /* atomic: the thread must end */
+
+static void
+io_take(void)
+{
+    while (__atomic_exchange_n(&io, 1, __ATOMIC_ACQUIRE) != 0) {
+        pmt__wait_word(&io, 1, 1000000);
+    }
+}
+
+static void
+io_give(void)
+{
+    __atomic_store_n(&io, 0, __ATOMIC_RELEASE);
+    pmt__wake_word(&io);
+}
+
+/* --- the file --------------------------------------------------------------------------------------------------------------- */
+
+static int
+file_check(void)
+{
+    uint64_t device, inode;
+    if (w.fd >= 0 && pmt__file_identity(w.fd, &device, &inode) == 0 && device == w.device && inode == w.inode) {
+        return 0;
+    }
+    w.fd = pmt__file_reopen(w.path, w.device, w.inode);
+    return w.fd >= 0 ? 0 : w.fd;
+}
+
+static void
+slot_write(void)
+{
+    uint8_t bytes[PMT_SLOT_SIZE];
+    w.slot.seq++;
+    w.slot.data_end = w.offset;
+    pmt__slot_encode(bytes, &w.slot);
+    if (file_check() == 0) {
+        pmt__file_write_at(w.fd, bytes, sizeof bytes, w.slot.seq & 1 ? PMT_SLOT_A_OFFSET : PMT_SLOT_B_OFFSET);
+    }
+}
+
+static void
+slot_stopped(uint32_t reason, int sys_errno)
+{
+    int new = w.slot.status != PMT_STATUS_STOPPED || w.slot.reason != reason;
+    w.slot.status = PMT_STATUS_STOPPED;
+    w.slot.reason = reason;
+    w.slot.sys_errno = sys_errno;
+    if (new) {
+        slot_write();
+    }
+}
+
+/* Writes what waits in `out`. 0, or a negative errno: it goes on waiting. */
+static int
+out_write(void)
+{
+    if (w.out.len == 0) {
+        return 0;
+    }
+    if (w.max_size_bytes != 0 && w.offset + w.out.len > w.max_size_bytes) {
+        slot_stopped(PMT_REASON_MAX_SIZE, 0);
+        return -EFBIG;
+    }
+    int rc = file_check();
+    if (rc < 0) {
+        w.slot.status = PMT_STATUS_STOPPED;
+        w.slot.reason = PMT_REASON_FILE_GONE;
+        return rc;
+    }
+    rc = pmt__file_write_at(w.fd, w.out.data, w.out.len, w.offset);
+    if (rc < 0) {
+        int full = rc == -ENOSPC || rc == -EDQUOT || rc == -EFBIG;
+        slot_stopped(full ? PMT_REASON_NO_SPACE : PMT_REASON_WRITE_ERROR, -rc);
+        return rc;
+    }
+    w.offset += w.out.len;
+    pmt__buffer_clear(&w.out);
+    w.slot.status = PMT_STATUS_RECORDING;
+    w.slot.reason = PMT_REASON_NONE;
+    w.slot.sys_errno = 0;
+    return 0;
+}
+
+static uint64_t
+own_bytes(void)
+{
+    return w.cut.table_bytes + pmt__shadow_bytes() + w.payload.cap + w.out.cap
+           + w.cut.capacity * (sizeof(pmt__row) + 2 * sizeof(uint64_t));
+}
+
+/* A cut, encoded and written. The caller holds io. */
+static int
+cut_write(uint32_t flags)
+{
+    int rc = out_write();
+    if (rc < 0) {
+        return PMT_ERR_IO;
+    }
+    pmt__tables_acquire();
+    rc = pmt__cut_take(&w.cut);
+    pmt__tables_release();
+    if (rc < 0) {
+        return PMT_ERR_NOMEM;
+    }
+    w.own_bytes = own_bytes();
+    pmt__buffer_clear(&w.payload);
+    pmt__cut_encode(&w.cut, &w.payload, flags, pmt__process_rss_bytes(), w.own_bytes);
+    if (!w.payload.failed) {
+        pmt__chunk_put(&w.out, "DLTA", 0, ++w.sequence, w.payload.data, w.payload.len);
+    }
+    if (w.payload.failed || w.out.failed) { /* no memory for a cut that was taken: it is lost, and the file says so */
+        pmt__buffer_clear(&w.out);
+        slot_stopped(PMT_REASON_WRITE_ERROR, ENOMEM);
+        return PMT_ERR_NOMEM;
+    }
+    w.slot.cut_t_ns = w.cut.t_ns;
+    w.slot.cut_unix_ns = w.cut.unix_ns;
+    w.slot.cuts = w.cut.number;
+    w.slot.live_bytes = w.cut.live_bytes;
+    w.slot.peak_bytes = w.cut.peak_bytes;
+    rc = out_write();
+    if (rc < 0) {
+        return PMT_ERR_IO;
+    }
+    slot_write();
+    return 0;
+}
+
+/* --- the thread ---------------------------------------------------------------------------------------------------------------- */
+
+static void *
+writer_main(void *unused)
+{
+    (void)unused;
+    uint64_t next_ns = pmt__clock_mono_ns() + w.interval_ns;
+    while (!__atomic_load_n(&stop, __ATOMIC_ACQUIRE)) {
+        uint64_t now_ns = pmt__clock_mono_ns();
+        if (now_ns < next_ns) {
+            uint32_t seen = __atomic_load_n(&wake, __ATOMIC_ACQUIRE);
+            if (!__atomic_load_n(&stop, __ATOMIC_ACQUIRE)) {
+                pmt__wait_word(&wake, seen, next_ns - now_ns);
+            }
+            continue;
+        }
+        io_take();
+        cut_write(0);
+        io_give();
+        next_ns += w.interval_ns;
+        if (next_ns < pmt__clock_mono_ns()) {
+            next_ns = pmt__clock_mono_ns() + w.interval_ns;
+        }
+    }
+    return NULL;
+}
+
+static int
+thread_start(void)
+{
+    __atomic_store_n(&stop, 0, __ATOMIC_RELEASE);
+    int rc = pmt__thread_start(&w.thread, writer_main, NULL, "pymemtrace");
+    w.thread_runs = rc == 0;
+    return rc;
+}
+
+static void
+thread_stop(void)
+{
+    if (!w.thread_runs) {
+        return;
+    }
+    __atomic_store_n(&stop, 1, __ATOMIC_RELEASE);
+    __atomic_fetch_add(&wake, 1, __ATOMIC_RELEASE);
+    pmt__wake_word(&wake);
+    pmt__thread_join(w.thread);
+    w.thread_runs = 0;
+}
+
+void
+pmt__writer_restart_nopy(void)
+{
+    if (pmt__clock_mono_ns() - w.forked_ns < RESTART_DELAY_NS) {
+        return;
+    }
+    pmt__attention_clear(PMT_ATTENTION_WRITER);
+    if (w.active && !w.thread_runs) {
+        thread_start();
+    }
+}
+
+/* --- fork: the parent's thread must not exist while the process forks (from CPython 3.12 on, os.fork warns of threads), and
+   the child is not recorded --- */
+
+static void
+fork_prepare(void)
+{
+    if (!w.active) {
+        return;
+    }
+    io_take();
+    cut_write(0);
+    io_give();
+    thread_stop();
+    io_take();
+    pmt__tables_acquire();
+}
+
+static void
+fork_parent(void)
+{
+    if (!w.active) {
+        return;
+    }
+    pmt__tables_release();
+    io_give();
+    w.forked_ns = pmt__clock_mono_ns();
+    pmt__attention_set(PMT_ATTENTION_WRITER);
+}
+
+static void
+fork_child(void)
+{
+    if (!w.active) {
+        return;
+    }
+    w.active = 0;
+    pmt__attention_set(PMT_ATTENTION_OFF);
+    pmt__tables_release();
+    io_give();
+    if (file_check() == 0) {
+        pmt__file_close(w.fd);
+    }
+    w.fd = -1;
+}
+
+/* --- start and stop ---------------------------------------------------------------------------------------------------------------- */
+
+static void
+host_facts_put(pmt__buffer *out, uint32_t *count)
+{
+    pmt__host_facts host;
+    pmt__host_facts_get(&host);
+    pmt__fact_put_text(out, "hostname", host.hostname);
+    pmt__fact_put_text(out, "kernel", host.kernel);
+    pmt__fact_put_text(out, "machine", host.machine);
+    pmt__fact_put_text(out, "boot_id", host.boot_id);
+    pmt__fact_put_text(out, "cgroup", host.cgroup);
+    pmt__fact_put_number(out, "cpus", host.cpus);
+    pmt__fact_put_number(out, "memory_bytes", host.memory_bytes);
+    pmt__fact_put_number(out, "memory_limit_bytes", host.memory_limit_bytes);
+    pmt__fact_put_number(out, "start_ticks", pmt__process_start_ticks());
+    pmt__fact_put_number(out, "started_unix_ns", pmt__clock_unix_ns());
+    pmt__fact_put_number(out, "started_mono_ns", pmt__clock_mono_ns());
+    *count += 11;
+}
+
+static int
+first_chunks_write(const pmt__record_options *options, pmt_error *err)
+{
+    uint8_t id[16];
+    static uint8_t page[PMT_HEADER_SIZE];
+    memset(page, 0, sizeof page);
+    if (pmt__random_bytes(id, sizeof id) < 0) {
+        uint64_t t = pmt__clock_unix_ns();
+        memcpy(id, &t, sizeof t);
+    }
+    pmt__header_encode(page, id, pmt__clock_unix_ns(), 0, PMT_FEATURE_EPOCHS);
+    w.slot = (pmt__slot){.seq = 1, .status = PMT_STATUS_RECORDING, .cut_unix_ns = pmt__clock_unix_ns()};
+    w.slot.data_end = PMT_HEADER_SIZE;
+    pmt__slot_encode(page + PMT_SLOT_A_OFFSET, &w.slot);
+
+    uint32_t count = options->fact_count;
+    pmt__buffer host, payload;
+    pmt__buffer_init(&host);
+    pmt__buffer_init(&payload);
+    host_facts_put(&host, &count);
+    pmt__buffer_put_varint(&payload, count);
+    pmt__buffer_put(&payload, options->facts->data, options->facts->len);
+    pmt__buffer_put(&payload, host.data, host.len);
+    pmt__chunk_put(&w.out, "PROC", 0, ++w.sequence, payload.data, payload.len);
+    int rc = payload.failed || host.failed || w.out.failed ? -ENOMEM : 0;
+    pmt__buffer_dispose(&host);
+    pmt__buffer_dispose(&payload);
+    if (rc == 0) {
+        rc = pmt__file_write_at(w.fd, page, sizeof page, 0);
+    }
+    if (rc == 0) {
+        rc = out_write();
+    }
+    if (rc < 0) {
+        return pmt__error_set_errno(err, PMT_ERR_IO, -rc, "cannot write the capture %s", w.path);
+    }
+    return 0;
+}
+
+static int
+file_open(const pmt__record_options *options, pmt_error *err)
+{
+    if (strlen(options->path) >= sizeof w.path) {
+        return pmt__error_set(err, PMT_ERR_ARGUMENT, "the path of the capture is longer than %zu bytes",
+                              sizeof w.path - 1);
+    }
+    strcpy(w.path, options->path);
+    w.fd = pmt__file_create(w.path, options->replace);
+    if (w.fd == -EEXIST) {
+        return pmt__error_set(err, PMT_ERR_EXISTS, "%s exists: %s", w.path,
+                              options->replace ? "it is not a regular file; choose another name"
+                                               : "choose another name or overwrite it with -f");
+    }
+    if (w.fd < 0) {
+        return pmt__error_set_errno(err, PMT_ERR_IO, -w.fd, "cannot create the capture %s", w.path);
+    }
+    return pmt__file_identity(w.fd, &w.device, &w.inode) < 0
+               ? pmt__error_set(err, PMT_ERR_IO, "cannot stat the capture %s", w.path)
+               : 0;
+}
+
+static void
+buffers_dispose(void)
+{
+    pmt__cut_dispose(&w.cut);
+    pmt__buffer_dispose(&w.payload);
+    pmt__buffer_dispose(&w.out);
+}
+
+int
+pmt__record_start(const pmt__record_options *options, const pmt__frame_source *source, pmt_error *err)
+{
+    static int forks_handled;
+    if (w.active) {
+        return pmt__error_set(err, PMT_ERR_STATE, "this process is already being recorded to %s", w.path);
+    }
+    memset(&w, 0, sizeof w);
+    w.interval_ns = options->interval_ns;
+    w.max_size_bytes = options->max_size_bytes;
+    pmt__cut_init(&w.cut);
+    pmt__buffer_init(&w.payload);
+    pmt__buffer_init(&w.out);
+    int rc = file_open(options, err);
+    if (rc < 0) {
+        buffers_dispose();
+        return rc;
+    }
+    uint64_t memory = options->max_memory_bytes != 0 ? options->max_memory_bytes : DEFAULT_MAX_MEMORY;
+    if (pmt__tables_create(source, memory, options->temporaries_n) < 0 || pmt__queue_create() < 0) {
+        rc = pmt__error_set(err, PMT_ERR_NOMEM,
+                            "cannot reserve the recording tables (address space limit?): try a smaller --max-memory");
+    }
+    else {
+        rc = first_chunks_write(options, err);
+    }
+    if (rc == 0 && pmt__barrier_all_prepare() < 0) {
+        pmt__attention_set(PMT_ATTENTION_FENCE);
+    }
+    if (rc == 0 && !forks_handled) {
+        forks_handled = pmt__atfork(fork_prepare, fork_parent, fork_child) == 0;
+    }
+    if (rc == 0 && thread_start() != 0) {
+        rc = pmt__error_set(err, PMT_ERR_NOMEM, "cannot start the writer thread");
+    }
+    if (rc < 0) {
+        pmt__file_close(w.fd);
+        pmt__tables_dispose();
+        buffers_dispose();
+        return rc;
+    }
+    w.active = 1;
+    return 0;
+}
+
+void
+pmt__record_enable(void)
+{
+    pmt__attention_clear(PMT_ATTENTION_OFF);
+}
+
+int
+pmt__record_active(void)
+{
+    return w.active;
+}
+
+int
+pmt__record_flush(uint32_t flags)
+{
+    if (!w.active) {
+        return PMT_ERR_STATE;
+    }
+    io_take();
+    int rc = cut_write(flags);
+    io_give();
+    return rc;
+}
+
+uint64_t
+pmt__record_mark(const pmt__text *label)
+{
+    pmt__tables_acquire();
+    uint64_t ended = pmt__mark_nopy(label);
+    pmt__tables_release();
+    return ended;
+}
+
+void
+pmt__record_stop(uint32_t reason)
+{
+    if (!w.active) {
+        return;
+    }
+    thread_stop();
+    io_take();
+    int rc = cut_write(PMT_CUT_FINAL);
+    pmt__attention_set(PMT_ATTENTION_OFF);
+    pmt__tables_acquire(); /* the last hook has left */
+    pmt__tables_release();
+    if (rc == 0) {
+        pmt__buffer_clear(&w.payload);
+        pmt__buffer_put_varint(&w.payload, reason);
+        pmt__buffer_put_varint(&w.payload, pmt__clock_mono_ns() - pmt__t.start_ns);
+        pmt__chunk_put(&w.out, "END ", 0, ++w.sequence, w.payload.data, w.payload.len);
+        if (out_write() == 0) {
+            w.slot.status = PMT_STATUS_ENDED;
+        }
+    }
+    slot_write();
+    if (file_check() == 0) {
+        pmt__file_close(w.fd);
+    }
+    w.fd = -1;
+    w.active = 0;
+    pmt__tables_dispose();
+    buffers_dispose();
+    io_give();
+}
+
+void
+pmt__record_status_get(pmt__record_status *status)
+{
+    memset(status, 0, sizeof *status);
+    if (!w.active) {
+        return;
+    }
+    io_take();
+    status->cuts = w.slot.cuts;
+    status->file_bytes = w.offset;
+    status->live_bytes = pmt__t.live_bytes;
+    status->peak_bytes = pmt__t.peaks[0].bytes > pmt__t.live_bytes ? pmt__t.peaks[0].bytes : pmt__t.live_bytes;
+    status->own_bytes = w.own_bytes;
+    status->last_cut_mono_ns = pmt__t.start_ns + w.slot.cut_t_ns;
+    status->status = w.slot.status;
+    status->reason = w.slot.reason;
+    status->sys_errno = w.slot.sys_errno;
+    io_give();
+}

@@ -1,0 +1,49 @@
+/* The writer: one thread of our own that takes a cut every interval and appends it to the capture.
+
+   States: idle → started → (paused around fork) → stopped. start, stop, flush and mark are called with the GIL or at exit by
+   one thread at a time; the hooks call only pmt__writer_restart_nopy. */
+#ifndef PMT_RECORD_WRITER_H
+#define PMT_RECORD_WRITER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "format/encode.h"
+#include "pymemtrace/error.h"
+#include "record/tables.h"
+
+typedef struct pmt__record_options {
+    const char *path;          /* absolute */
+    int replace;               /* an existing capture may be replaced */
+    uint64_t interval_ns;
+    uint64_t max_size_bytes;   /* 0 = no limit */
+    uint64_t max_memory_bytes; /* 0 = default */
+    uint32_t temporaries_n;    /* 1 … PMT_TEMPORARIES_MAX */
+    const pmt__buffer *facts;  /* PROC entries (each with pmt__fact_put_*), without the count and the facts of the host */
+    uint32_t fact_count;
+} pmt__record_options;
+
+/* Creates the capture and the tables, starts the thread. The hooks may be installed afterwards; they pass through until
+   pmt__record_enable. */
+int pmt__record_start(const pmt__record_options *options, const pmt__frame_source *source, pmt_error *err);
+void pmt__record_enable(void);
+
+/* Last cut, END chunk, file closed, tables given back. reason: PMT_END_*. */
+void pmt__record_stop(uint32_t reason);
+int pmt__record_active(void);
+
+/* A cut now, by the calling thread. flags: PMT_CUT_*. 0, or a negative code if it could not be written. */
+int pmt__record_flush(uint32_t flags);
+uint64_t pmt__record_mark(const pmt__text *label);
+
+typedef struct pmt__record_status {
+    uint64_t cuts, file_bytes, live_bytes, peak_bytes, own_bytes, last_cut_mono_ns;
+    uint32_t status, reason;
+    int sys_errno;
+} pmt__record_status;
+void pmt__record_status_get(pmt__record_status *status);
+
+/* From a hook: starts the thread again some milliseconds after a fork. */
+void pmt__writer_restart_nopy(void);
+
+#endif
