@@ -1,7 +1,7 @@
 """Runs a program under the recorder as `python` itself would run it.
 
-`pymemtrace run` (cli/run.py) replaces its process by `python <options> .../_launch.py ...`: this file,
-as a script. The second start costs some ten milliseconds and buys three things. The modules of the
+`pymemtrace run` (cli/run.py) replaces its process by `python <options> .../_launch.py ...`: this
+file, as a script. The second start costs some ten milliseconds and buys three things. The modules of the
 command line (argparse and what it imports) are not in the program's process, where they would make
 its own imports of them look free. Options such as -X and -W take effect, which they do at start
 only. And `__main__`, the flags and the module search path are made by the interpreter itself.
@@ -36,7 +36,7 @@ def fail(status: int, what: str, where: object, remedy: str) -> "NoReturn":
 
 
 class Program:
-    """What there is to run, in the terms of _core.run_main(), and what the interpreter sets first."""
+    """What there is to run, in the terms of _core.run_main(), and what is to be set before."""
 
     def __init__(self, target: "list[str]") -> None:
         self.argv = target
@@ -67,7 +67,8 @@ class Program:
         filename = name
         if not os.path.isabs(name):
             try:
-                filename = f"{os.getcwd()}/{name}"  # not normalised: neither is __file__
+                # not normalised, as __file__ is not
+                filename = os.getcwd() if name == "." else f"{os.getcwd()}/{name}"
             except OSError:
                 pass
         if has_importer(filename):
@@ -159,7 +160,10 @@ def dedent(source: str) -> str:
         if not text:
             continue
         indent = line[: len(line) - len(text)]
-        margin = indent if margin is None else os.path.commonprefix([margin, indent])
+        if margin is None:
+            margin = indent
+        while not indent.startswith(margin):
+            margin = margin[:-1]
     if not margin:
         return source
     return "\n".join(line[len(margin) :] if line.strip(" \t") else "" for line in lines)
@@ -219,7 +223,7 @@ def start(core: "Any", options: "dict[str, str]", command: "list[str]") -> None:
 
 
 def launch(words: "list[str]", flags: "list[str]", core: "Any") -> None:
-    """words: as after this file's name on the command line. flags: the interpreter and its options."""
+    """words: what follows this file on the command line. flags: the interpreter and its options."""
     end = words.index("--")
     options = dict(word.split("=", 1) for word in words[:end])
     target = words[end + 1 :]

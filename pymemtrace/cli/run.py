@@ -27,7 +27,9 @@ def parse_size(text: str) -> int:
     """'300', '64K', '1.5G', '512MiB': bytes, in powers of 1024."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?", text.strip().upper(), re.ASCII)
     if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size: write 64M, 1.5G or a number of bytes")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no size: write 64M, 1.5G or a number of bytes"
+        )
     return int(float(match[1]) * UNITS[match[2]])
 
 
@@ -47,12 +49,20 @@ def find_target(words: Sequence[str], with_value: frozenset[str]) -> int:
         word = words[index]
         if word in ("-", "--") or not word.startswith("-") or word.startswith(("-m", "-c")):
             return index
-        index += 1 + (word in with_value)
+        index += 1 + takes_next(word, with_value)
     return len(words)
 
 
+def takes_next(word: str, with_value: frozenset[str]) -> bool:
+    """Whether the option's value is the next word: -o, --output, and -qfo, but not -oFILE."""
+    if word.startswith("--"):
+        return word in with_value
+    first = next((i for i, letter in enumerate(word[1:], 1) if f"-{letter}" in with_value), None)
+    return first == len(word) - 1
+
+
 def split_target(words: Sequence[str]) -> list[str]:
-    """-mMODULE and -cCODE in one word, which python takes too, become two; `--` ends our options."""
+    """-mMODULE and -cCODE in one word, as python takes them, become two; `--` goes."""
     if words[:1] == ["--"]:
         return list(words[1:])
     if words and words[0][:2] in ("-m", "-c") and len(words[0]) > 2:
@@ -76,7 +86,9 @@ class RunParser(argparse.ArgumentParser):
         index = find_target(words, with_value)
         known, extra = super().parse_known_args(words[:index], namespace)
         known.target = split_target(words[index:])
-        if not extra and not known.target:
+        if extra:
+            self.error(f"no such option: {' '.join(extra)}")
+        if not known.target:
             self.error("nothing to run: give a SCRIPT, -m MODULE, -c CODE, or - for standard input")
         if known.target and known.target[0] in ("-m", "-c") and len(known.target) < 2:
             self.error(f"argument expected for {known.target[0]}")
@@ -165,17 +177,18 @@ def default_output(target: Sequence[str]) -> str:
 def original_environment() -> dict[bytes, bytes]:
     """os.environb without what this start of the interpreter has put into the environment.
 
-    In the C locale, the interpreter sets LC_CTYPE for its children. A second start that finds it set
-    does not turn the UTF-8 mode on.
+    In the C locale, the interpreter sets LC_CTYPE for its children. A second start that finds it
+    set does not turn the UTF-8 mode on.
     """
     environment = dict(os.environb)
     try:
         words = Path("/proc/self/environ").read_bytes().split(b"\0")
     except OSError:
         return environment
-    if not any(word.startswith(b"LC_CTYPE=") for word in words):
-        environment.pop(b"LC_CTYPE", None)
-    return environment
+    environment.pop(b"LC_CTYPE", None)
+    return environment | dict(
+        word.split(b"=", 1) for word in words if word.startswith(b"LC_CTYPE=")
+    )
 
 
 def fail(status: int, what: str, where: object, remedy: str) -> NoReturn:

@@ -1,0 +1,5 @@
+import os
+import sys
+
+os.chdir("/")
+print(__file__, sys.path[0], os.getcwd())

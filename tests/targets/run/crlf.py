@@ -1,0 +1,3 @@
+print("a")
+if 1:
+    print("b")

@@ -1,0 +1,6 @@
+class Reason:
+    def __str__(self):
+        return "the reason"
+
+
+raise SystemExit(Reason())

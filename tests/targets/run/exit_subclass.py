@@ -1,0 +1,9 @@
+class Leave(SystemExit):
+    code = 9
+
+
+def leave():
+    raise Leave
+
+
+leave()

@@ -1,0 +1,4 @@
+import atexit
+import signal
+
+atexit.register(lambda: signal.raise_signal(signal.SIGINT))

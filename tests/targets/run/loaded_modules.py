@@ -1,0 +1,3 @@
+import sys
+
+print(sorted(set(sys.modules) - {"pymemtrace", "pymemtrace._core"}))

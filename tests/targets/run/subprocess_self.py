@@ -1,0 +1,7 @@
+import os
+import subprocess
+import sys
+
+code = "import sys, os; print(sys.modules.keys() & {'pymemtrace'}, sorted(os.environ))"
+print(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout)
+print(sorted(os.environ))
