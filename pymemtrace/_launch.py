@@ -1,10 +1,11 @@
 """Runs a program under the recorder as `python` itself would run it.
 
 `pymemtrace run` (cli/run.py) replaces its process by `python <options> .../_launch.py ...`: this
-file, as a script. The second start costs some ten milliseconds and buys three things. The modules of the
-command line (argparse and what it imports) are not in the program's process, where they would make
-its own imports of them look free. Options such as -X and -W take effect, which they do at start
-only. And `__main__`, the flags and the module search path are made by the interpreter itself.
+file, as a script. The second start costs some ten milliseconds and buys three things. The modules
+of the command line (argparse and what it imports) are not in the program's process, where they
+would make its own imports of them look free. Options such as -X and -W take effect, which they do
+at start only. And `__main__`, the flags and the module search path are made by the interpreter
+itself.
 
 What this leaves in sys.modules: pymemtrace and pymemtrace._core. All else that is imported here has
 been imported by the start of every interpreter (under -S, `os` has not).
