@@ -1,0 +1,203 @@
+#include "analyze/stats.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+
+/* 0 for 0, else 1 + the integer part of log2. */
+static unsigned
+log2_class(uint64_t value)
+{
+    unsigned class = 0;
+    while (value != 0) {
+        class++;
+        value >>= 1;
+    }
+    return class;
+}
+
+static void
+name_classes(pmt__class *classes, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        classes[i].low = i == 0 ? 0 : (uint64_t)1 << (i - 1);
+        classes[i].high = i == 0 ? 0 : classes[i].low - 1 + classes[i].low;
+    }
+}
+
+static void
+add_sums(pmt__sums *to, const pmt__sums *sums)
+{
+    to->peak_blocks += sums->peak_blocks;
+    to->peak_bytes += sums->peak_bytes;
+    to->leak_blocks += sums->leak_blocks;
+    to->leak_bytes += sums->leak_bytes;
+    to->total_blocks += sums->total_blocks;
+    to->total_bytes += sums->total_bytes;
+    to->temp_blocks += sums->temp_blocks;
+    to->temp_bytes += sums->temp_bytes;
+}
+
+static void
+add_ages(pmt__stats *self, const pmt_reader *reader)
+{
+    for (size_t cut = 0; cut < reader->cuts.len; cut++) {
+        pmt__row_walk walk;
+        pmt__row row;
+        pmt__rows_begin(&walk, reader, cut, NULL);
+        while (pmt__rows_next(&walk, &row)) {
+            pmt__class *class = &self->ages[log2_class(row.age)];
+            class->blocks += row.frees;
+            class->bytes += row.free_bytes;
+            self->frees += row.frees;
+        }
+    }
+}
+
+int
+pmt__stats_init(pmt__stats *out, const pmt_reader *reader, pmt_error *err)
+{
+    memset(out, 0, sizeof *out);
+    out->allocator = reader->allocator;
+    out->threads =
+        pmt__alloc_zeroed(reader->allocator, reader->threads.len, sizeof *out->threads);
+    if (out->threads == NULL) {
+        return pmt__error_set(err, PMT_ERR_NOMEM, "out of memory");
+    }
+    name_classes(out->sizes, PMT_SIZE_CLASSES);
+    name_classes(out->ages, PMT_AGE_CLASSES);
+    const pmt_query query = {.view = PMT_VIEW_PEAK};
+    pmt__window window;
+    pmt__sums *sums;
+    int result = pmt__window_choose(&window, reader, &query, err);
+    if (result == PMT_OK) {
+        result = pmt__sums_compute(&sums, reader, &window, err);
+    }
+    if (result < 0) {
+        return result;
+    }
+    for (size_t i = 1; i < reader->sites.len; i++) {
+        const pmt__site *site = &reader->sites.data[i];
+        add_sums(&out->domains[site->domain], &sums[i]);
+        add_sums(&out->threads[site->thread], &sums[i]);
+        add_sums(&out->total, &sums[i]);
+        if (site->size != PMT_SIZE_LARGE) {
+            pmt__class *class = &out->sizes[log2_class(site->size)];
+            class->blocks += sums[i].total_blocks;
+            class->bytes += sums[i].total_bytes;
+        }
+    }
+    pmt__release(reader->allocator, sums);
+    for (size_t bucket = 0; bucket < 64; bucket++) {
+        out->sizes[bucket + 1].blocks += reader->large_sizes[bucket].allocations;
+        out->sizes[bucket + 1].bytes += reader->large_sizes[bucket].bytes;
+    }
+    add_ages(out, reader);
+    return PMT_OK;
+}
+
+void
+pmt__stats_dispose(pmt__stats *self)
+{
+    pmt__release(self->allocator, self->threads);
+    self->threads = NULL;
+}
+
+/* --- epochs ---------------------------------------------------------------------------------- */
+
+static int
+compare_epochs(const void *left, const void *right)
+{
+    const pmt__epoch *a = left;
+    const pmt__epoch *b = right;
+    if (a->epoch != b->epoch) {
+        return a->epoch < b->epoch ? -1 : 1;
+    }
+    /* A mark knows the end exactly and comes first; of cuts, the last one. */
+    if ((a->mark == UINT32_MAX) != (b->mark == UINT32_MAX)) {
+        return a->mark == UINT32_MAX ? 1 : -1;
+    }
+    return a->end_ns > b->end_ns ? -1 : a->end_ns < b->end_ns;
+}
+
+int
+pmt__epochs_init(pmt__epochs *out, const pmt_reader *reader, pmt_error *err)
+{
+    *out = (pmt__epochs){.allocator = reader->allocator};
+    if (!PMT__VEC_RESERVE(out->allocator, &out->list, reader->marks.len + reader->cuts.len)) {
+        return pmt__error_set(err, PMT_ERR_NOMEM, "out of memory");
+    }
+    for (size_t i = 0; i < reader->marks.len; i++) {
+        const pmt__mark *mark = &reader->marks.data[i];
+        out->list.data[out->list.len++] =
+            (pmt__epoch){.epoch = mark->epoch, .end_ns = mark->t_ns, .mark = (uint32_t)i};
+    }
+    for (size_t i = 0; i < reader->cuts.len; i++) {
+        const pmt_cut *cut = &reader->cuts.data[i];
+        out->list.data[out->list.len++] =
+            (pmt__epoch){.epoch = cut->epoch, .end_ns = cut->t_ns, .mark = UINT32_MAX};
+    }
+    if (out->list.len > 1) {
+        qsort(out->list.data, out->list.len, sizeof *out->list.data, compare_epochs);
+    }
+    size_t used = 0;
+    for (size_t i = 0; i < out->list.len; i++) {
+        if (used != 0 && out->list.data[used - 1].epoch == out->list.data[i].epoch) {
+            continue;
+        }
+        pmt__epoch epoch = out->list.data[i];
+        epoch.start_ns = used == 0 ? 0 : out->list.data[used - 1].end_ns;
+        if (epoch.end_ns < epoch.start_ns) {
+            epoch.end_ns = epoch.start_ns;
+        }
+        out->list.data[used++] = epoch;
+    }
+    out->list.len = used;
+    return PMT_OK;
+}
+
+size_t
+pmt__epochs_find(const pmt__epochs *self, uint64_t epoch)
+{
+    size_t low = 0;
+    size_t high = self->list.len;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (self->list.data[middle].epoch <= epoch) {
+            low = middle + 1;
+        }
+        else {
+            high = middle;
+        }
+    }
+    return low == 0 ? 0 : low - 1;
+}
+
+void
+pmt__epochs_sum(pmt__epochs *self, const pmt_reader *reader)
+{
+    size_t end = pmt_reader_end_cut(reader);
+    for (size_t cut = 0; cut < reader->cuts.len; cut++) {
+        pmt__row_walk walk;
+        pmt__row row;
+        pmt__rows_begin(&walk, reader, cut, NULL);
+        while (pmt__rows_next(&walk, &row)) {
+            pmt__sums *sums = &self->list.data[pmt__epochs_find(self, row.birth)].sums;
+            sums->total_blocks += row.allocs;
+            sums->total_bytes += row.alloc_bytes;
+            sums->temp_blocks += row.temps;
+            sums->temp_bytes += row.temp_bytes;
+            if (cut <= end) {
+                sums->leak_blocks += row.allocs - row.frees;
+                sums->leak_bytes += row.alloc_bytes - row.free_bytes;
+            }
+        }
+    }
+}
+
+void
+pmt__epochs_dispose(pmt__epochs *self)
+{
+    PMT__VEC_DISPOSE(self->allocator, &self->list);
+}

@@ -1,0 +1,113 @@
+/* The formats that write a stack as one line of text: collapsed and csv. */
+#include "render/render.h"
+
+#include "base/error.h"
+#include "render/text.h"
+
+static void
+put_stack(pmt__text *out, const pmt_reader *reader, const pmt__path *path, bool outermost_first)
+{
+    size_t count = path->frames.len;
+    for (size_t i = 0; i < count; i++) {
+        size_t at = outermost_first ? count - 1 - i : i;
+        pmt_frame frame = pmt_reader_frame(reader, path->frames.data[at]);
+        if (i != 0) {
+            pmt__text_put_char(out, ';');
+        }
+        pmt__put_frame(out, &frame);
+    }
+}
+
+int
+pmt__render_collapsed(pmt__text *out, const pmt_aggregate *aggregate, bool inverted,
+                      pmt_error *err)
+{
+    const pmt_reader *reader = aggregate->reader;
+    pmt__path path = {.allocator = reader->allocator};
+    const pmt_row *rows;
+    size_t count = pmt_aggregate_stacks(aggregate, &rows);
+    for (size_t i = 0; i < count; i++) {
+        if (!pmt__path_set(&path, reader, rows[i].stack)) {
+            out->failed = true;
+            break;
+        }
+        if (path.frames.len == 0) {
+            pmt__text_put_c(out, "[no stack]");
+        }
+        put_stack(out, reader, &path, !inverted);
+        pmt__text_put_char(out, ' ');
+        pmt__text_put_u64(out, rows[i].value.bytes);
+        pmt__text_put_char(out, '\n');
+    }
+    pmt__path_dispose(&path);
+    return pmt__text_result(out, err);
+}
+
+/* Moves a field over, in quotes if it needs them. */
+static void
+put_field(pmt__text *out, pmt__text *field, char end)
+{
+    bool quote = false;
+    for (size_t i = 0; i < field->len; i++) {
+        char c = field->data[i];
+        quote = quote || c == '"' || c == ',' || c == '\n' || c == '\r';
+    }
+    if (quote) {
+        pmt__text_put_char(out, '"');
+    }
+    for (size_t i = 0; i < field->len; i++) {
+        if (field->data[i] == '"') {
+            pmt__text_put_char(out, '"');
+        }
+        pmt__text_put_char(out, field->data[i]);
+    }
+    if (quote) {
+        pmt__text_put_char(out, '"');
+    }
+    pmt__text_put_char(out, end);
+    field->len = 0;
+}
+
+int
+pmt__render_csv(pmt__text *out, const pmt_aggregate *aggregate, bool inverted, pmt_error *err)
+{
+    const pmt_reader *reader = aggregate->reader;
+    pmt__path path = {.allocator = reader->allocator};
+    pmt__text field;
+    pmt__text_init(&field, reader->allocator);
+    pmt__text_put_c(
+        out, "bytes,blocks,allocated_bytes,allocations,function,file,line,module,stack\n");
+    const pmt_row *rows;
+    size_t count = pmt_aggregate_stacks(aggregate, &rows);
+    for (size_t i = 0; i < count; i++) {
+        const pmt_value *value = &rows[i].value;
+        const uint64_t numbers[] = {value->bytes, value->blocks, value->allocated_bytes,
+                                    value->allocations};
+        for (size_t n = 0; n < 4; n++) {
+            pmt__text_put_u64(out, numbers[n]);
+            pmt__text_put_char(out, ',');
+        }
+        pmt_frame frame = {{"", 0}, {"", 0}, {"", 0}, 0, 0, 0};
+        if (rows[i].stack != 0) {
+            frame = pmt_reader_frame(reader, rows[i].frame);
+        }
+        pmt__put_utf8(&field, frame.function);
+        put_field(out, &field, ',');
+        pmt__put_utf8(&field, frame.file);
+        put_field(out, &field, ',');
+        pmt__put_i64(out, frame.line);
+        pmt__text_put_char(out, ',');
+        pmt__put_utf8(&field, frame.module);
+        put_field(out, &field, ',');
+        if (!pmt__path_set(&path, reader, rows[i].stack)) {
+            out->failed = true;
+            break;
+        }
+        put_stack(&field, reader, &path, inverted);
+        put_field(out, &field, '\n');
+    }
+    out->failed = out->failed || field.failed;
+    pmt__text_dispose(&field);
+    pmt__path_dispose(&path);
+    return pmt__text_result(out, err);
+}

@@ -1,0 +1,236 @@
+/* profile.proto by hand: a handful of field numbers do not need a library.
+
+   A protocol buffer message is a sequence of fields: a varint (number << 3 | wire type), then for type
+   0 a varint, for type 2 a length and that many bytes (https://protobuf.dev/programming-guides/encoding).
+   Numbers are those of github.com/google/pprof, proto/profile.proto. */
+#include "render/render.h"
+
+#include "base/error.h"
+#include "base/index.h"
+#include "base/varint.h"
+#include "render/text.h"
+
+enum {
+    PROFILE_SAMPLE_TYPE = 1,
+    PROFILE_SAMPLE = 2,
+    PROFILE_LOCATION = 4,
+    PROFILE_FUNCTION = 5,
+    PROFILE_STRING_TABLE = 6,
+    PROFILE_TIME_NANOS = 9,
+    PROFILE_DURATION_NANOS = 10,
+    PROFILE_DEFAULT_SAMPLE_TYPE = 14,
+    VALUE_TYPE_TYPE = 1,
+    VALUE_TYPE_UNIT = 2,
+    SAMPLE_LOCATION_ID = 1,
+    SAMPLE_VALUE = 2,
+    LOCATION_ID = 1,
+    LOCATION_LINE = 4,
+    LINE_FUNCTION_ID = 1,
+    LINE_LINE = 2,
+    FUNCTION_ID = 1,
+    FUNCTION_NAME = 2,
+    FUNCTION_SYSTEM_NAME = 3,
+    FUNCTION_FILENAME = 4
+};
+
+/* The string table starts with these; a string of the capture follows with its number + NAMES. */
+static const char *const names[] = {"",      "alloc_objects", "count",      "alloc_space",
+                                    "bytes", "inuse_objects", "inuse_space"};
+enum { ALLOC_OBJECTS = 1, COUNT, ALLOC_SPACE, BYTES, INUSE_OBJECTS, INUSE_SPACE, NAMES };
+
+static void
+put_varint(pmt__text *out, uint64_t value)
+{
+    uint8_t bytes[PMT_VARINT_MAX];
+    pmt__text_put(out, bytes, (size_t)(pmt__varint_put(bytes, value) - bytes));
+}
+
+static void
+put_number(pmt__text *out, unsigned field, uint64_t value)
+{
+    put_varint(out, (uint64_t)field << 3);
+    put_varint(out, value);
+}
+
+static void
+put_bytes(pmt__text *out, unsigned field, const pmt__text *bytes)
+{
+    put_varint(out, (uint64_t)field << 3 | 2);
+    put_varint(out, bytes->len);
+    pmt__text_put(out, bytes->data, bytes->len);
+    out->failed = out->failed || bytes->failed;
+}
+
+typedef struct writer {
+    pmt__text *out;
+    pmt__text message; /* scratch: a message */
+    pmt__text inner;   /* scratch: one within it */
+    const pmt_reader *reader;
+    uint8_t *frames;     /* owned: which are used */
+    uint8_t *strings;    /* owned: which are used */
+    uint32_t *places;    /* owned: string -> place in the table */
+    pmt__index index;    /* of functions, by frame */
+    PMT__VEC(uint32_t) functions; /* a frame of each */
+} writer;
+
+static void
+put_value_type(writer *self, unsigned type, unsigned unit)
+{
+    self->message.len = 0;
+    put_number(&self->message, VALUE_TYPE_TYPE, type);
+    put_number(&self->message, VALUE_TYPE_UNIT, unit);
+    put_bytes(self->out, PROFILE_SAMPLE_TYPE, &self->message);
+}
+
+static bool
+is_zero(const uint64_t values[4])
+{
+    return (values[0] | values[1] | values[2] | values[3]) == 0;
+}
+
+static void
+put_sample(writer *self, const pmt_row *row, pmt_view view)
+{
+    const pmt_value *value = &row->value;
+    bool temporary = view == PMT_VIEW_TEMPORARY;
+    const uint64_t values[4] = {temporary ? value->blocks : value->allocations,
+                                temporary ? value->bytes : value->allocated_bytes,
+                                value->inuse_blocks, value->inuse_bytes};
+    if (is_zero(values)) {
+        return;
+    }
+    self->message.len = self->inner.len = 0;
+    for (uint32_t stack = row->stack; stack != 0; stack = self->reader->stacks.data[stack].parent) {
+        uint32_t frame = self->reader->stacks.data[stack].frame;
+        self->frames[frame] = 1;
+        put_varint(&self->inner, (uint64_t)frame + 1);
+    }
+    put_bytes(&self->message, SAMPLE_LOCATION_ID, &self->inner);
+    self->inner.len = 0;
+    for (size_t i = 0; i < 4; i++) {
+        put_varint(&self->inner, values[i]);
+    }
+    put_bytes(&self->message, SAMPLE_VALUE, &self->inner);
+    put_bytes(self->out, PROFILE_SAMPLE, &self->message);
+}
+
+/* The id of the frame's function: function and file. */
+static uint64_t
+function_id(writer *self, uint32_t frame)
+{
+    const pmt__frame *it = &self->reader->frames.data[frame];
+    uint64_t hash = pmt__hash_u64((uint64_t)it->function << 32 | it->file);
+    pmt__index_walk walk;
+    uint32_t at = pmt__index_first(&walk, &self->index, hash);
+    for (; at != PMT_INDEX_NONE; at = pmt__index_next(&walk)) {
+        const pmt__frame *other = &self->reader->frames.data[self->functions.data[at]];
+        if (other->function == it->function && other->file == it->file) {
+            return (uint64_t)at + 1;
+        }
+    }
+    at = (uint32_t)self->functions.len;
+    if (!pmt__index_add(&self->index, hash, at)
+        || !PMT__VEC_PUSH(self->reader->allocator, &self->functions, frame)) {
+        self->out->failed = true;
+    }
+    return (uint64_t)at + 1;
+}
+
+static void
+put_locations(writer *self)
+{
+    for (size_t i = 0; i < self->reader->frames.len; i++) {
+        if (!self->frames[i]) {
+            continue;
+        }
+        self->message.len = self->inner.len = 0;
+        put_number(&self->inner, LINE_FUNCTION_ID, function_id(self, (uint32_t)i));
+        put_number(&self->inner, LINE_LINE, (uint64_t)self->reader->frames.data[i].line);
+        put_number(&self->message, LOCATION_ID, i + 1);
+        put_bytes(&self->message, LOCATION_LINE, &self->inner);
+        put_bytes(self->out, PROFILE_LOCATION, &self->message);
+    }
+}
+
+static void
+put_functions(writer *self)
+{
+    const pmt_reader *reader = self->reader;
+    for (size_t i = 0; i < self->functions.len; i++) {
+        const pmt__frame *frame = &reader->frames.data[self->functions.data[i]];
+        self->strings[frame->function] = self->strings[frame->file] = 1;
+    }
+    uint32_t place = NAMES;
+    for (size_t i = 1; i < reader->strings.len; i++) {
+        self->places[i] = self->strings[i] ? place++ : 0;
+    }
+    for (size_t i = 0; i < self->functions.len; i++) {
+        const pmt__frame *frame = &reader->frames.data[self->functions.data[i]];
+        self->message.len = 0;
+        put_number(&self->message, FUNCTION_ID, i + 1);
+        put_number(&self->message, FUNCTION_NAME, self->places[frame->function]);
+        put_number(&self->message, FUNCTION_SYSTEM_NAME, self->places[frame->function]);
+        put_number(&self->message, FUNCTION_FILENAME, self->places[frame->file]);
+        put_bytes(self->out, PROFILE_FUNCTION, &self->message);
+    }
+    for (size_t i = 0; i < NAMES; i++) {
+        self->message.len = 0;
+        pmt__text_put_c(&self->message, names[i]);
+        put_bytes(self->out, PROFILE_STRING_TABLE, &self->message);
+    }
+    for (size_t i = 1; i < reader->strings.len; i++) {
+        if (self->strings[i]) {
+            self->message.len = 0;
+            pmt__put_utf8(&self->message, pmt__reader_string(reader, (uint32_t)i));
+            put_bytes(self->out, PROFILE_STRING_TABLE, &self->message);
+        }
+    }
+}
+
+static void
+put_profile(writer *self, const pmt_aggregate *aggregate)
+{
+    put_value_type(self, ALLOC_OBJECTS, COUNT);
+    put_value_type(self, ALLOC_SPACE, BYTES);
+    put_value_type(self, INUSE_OBJECTS, COUNT);
+    put_value_type(self, INUSE_SPACE, BYTES);
+    for (size_t i = 0; i < aggregate->rows.len; i++) {
+        put_sample(self, &aggregate->rows.data[i], aggregate->view);
+    }
+    put_locations(self);
+    put_functions(self);
+    pmt_capture capture;
+    pmt_reader_capture(aggregate->reader, &capture);
+    put_number(self->out, PROFILE_TIME_NANOS, capture.started_unix_ns);
+    put_number(self->out, PROFILE_DURATION_NANOS, capture.duration_ns);
+    bool inuse = aggregate->view == PMT_VIEW_PEAK || aggregate->view == PMT_VIEW_LEAKS;
+    put_number(self->out, PROFILE_DEFAULT_SAMPLE_TYPE, inuse ? INUSE_SPACE : ALLOC_SPACE);
+}
+
+int
+pmt__render_pprof(pmt__text *out, const pmt_aggregate *aggregate, pmt_error *err)
+{
+    const pmt_reader *reader = aggregate->reader;
+    const pmt_allocator *allocator = reader->allocator;
+    writer self = {.out = out, .reader = reader};
+    pmt__text_init(&self.message, allocator);
+    pmt__text_init(&self.inner, allocator);
+    pmt__index_init(&self.index, allocator);
+    self.frames = pmt__alloc_zeroed(allocator, reader->frames.len, 1);
+    self.strings = pmt__alloc_zeroed(allocator, reader->strings.len, 1);
+    self.places = pmt__alloc_zeroed(allocator, reader->strings.len, sizeof *self.places);
+    if (self.frames == NULL || self.strings == NULL || self.places == NULL) {
+        out->failed = true;
+    }
+    else {
+        put_profile(&self, aggregate);
+    }
+    pmt__text_dispose(&self.message);
+    pmt__text_dispose(&self.inner);
+    pmt__index_dispose(&self.index);
+    pmt__release(allocator, self.frames);
+    pmt__release(allocator, self.strings);
+    pmt__release(allocator, self.places);
+    PMT__VEC_DISPOSE(allocator, &self.functions);
+    return pmt__text_result(out, err);
+}
