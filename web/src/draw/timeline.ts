@@ -7,7 +7,10 @@ import type { Report } from "../model/report";
 import { SMALL_FONT } from "./canvas";
 import type { Palette } from "./palette";
 
-export const PAD = { left: 68, right: 14, top: 16, bottom: 20 } as const;
+// Above the chart two lines of text: marks, and below them the peak, so that neither hides the other.
+export const PAD = { left: 68, right: 14, top: 30, bottom: 20 } as const;
+const MARKS_Y = 15;
+const PEAK_Y = 30;
 const GC_HEIGHT = 6;
 
 export interface TimelineScene {
@@ -66,7 +69,7 @@ export function drawTimeline(context: CanvasRenderingContext2D, scene: TimelineS
   // Grid and axes.
   context.textBaseline = "middle";
   context.textAlign = "right";
-  for (const value of ticks(max, byteStep(max, 3))) {
+  for (const value of ticks(max, byteStep(max, 4))) {
     const at = Math.round(y(value)) + 0.5;
     context.fillStyle = palette.grid;
     context.fillRect(PAD.left, at - 0.5, width - PAD.left - PAD.right, 1);
@@ -103,14 +106,14 @@ export function drawTimeline(context: CanvasRenderingContext2D, scene: TimelineS
     context.strokeStyle = palette.peak;
     context.setLineDash([3, 3]);
     context.beginPath();
-    context.moveTo(at, PAD.top);
+    context.moveTo(at, PEAK_Y - 11);
     context.lineTo(at, floor);
     context.stroke();
     context.setLineDash([]);
     context.fillStyle = palette.peak;
     context.textAlign = at > width - 130 ? "right" : "left";
     context.textBaseline = "bottom";
-    context.fillText(`peak ${humanBytes(report.header.peakBytes)}`, at + (at > width - 130 ? -4 : 4), PAD.top + 1);
+    context.fillText(`peak ${humanBytes(report.header.peakBytes)}`, at + (at > width - 130 ? -4 : 4), PEAK_Y);
   }
 
   if (scene.window !== null) drawWindow(context, scene, x, floor);
@@ -160,7 +163,7 @@ function drawMarks(
     context.globalAlpha = 0.7;
     context.setLineDash([1, 2]);
     context.beginPath();
-    context.moveTo(at + 0.5, PAD.top);
+    context.moveTo(at + 0.5, MARKS_Y - 11);
     context.lineTo(at + 0.5, floor);
     context.stroke();
     context.setLineDash([]);
@@ -170,7 +173,7 @@ function drawMarks(
     if (at < free || at + labelWidth > width - PAD.right) continue;
     context.fillStyle = palette.axisText;
     context.textAlign = "left";
-    context.fillText(label, at + 3, PAD.top + 1);
+    context.fillText(label, at + 4, MARKS_Y);
     free = at + labelWidth + 10;
   }
 }

@@ -8,7 +8,7 @@ import { Column, Index } from "../model/growable";
 import type { FlameTree } from "../model/tree";
 
 /** Narrower than this and a frame is not drawn on its own. */
-export const MIN_WIDTH_PX = 1.5;
+export const MIN_WIDTH_PX = 2;
 /** A drawing with more boxes than this ends there and says so. */
 const MAX_BOXES = 2_000_000;
 

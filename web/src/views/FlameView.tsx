@@ -91,10 +91,13 @@ export function FlameView({ store }: { store: Store }) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const direction = ARROWS[event.key];
     if (direction !== undefined) {
-      let box = focus.value < 0 ? 0 : neighbour(layout.value, focus.value, direction);
-      // The rest has no frame to stand on.
-      if (layout.value.rest[box] === 1) box = Math.max(0, focus.value);
       if (layout.value.rows === 0) return;
+      const from = Math.max(0, focus.value);
+      let box = neighbour(layout.value, from, direction);
+      // The rest has no frame to stand on.
+      if (layout.value.rest[box] === 1) box = from;
+      // After a click the element has the focus without showing it: the first key does.
+      hasFocus.value = true;
       focusNode.value = layout.value.node[box];
       hover.value = null;
       const element = scroller.current;

@@ -9,7 +9,7 @@ import { clock, duration, grouped, humanBytes } from "../model/format";
 import type { Store } from "../state/store";
 import { palette } from "../state/theme";
 
-const HEIGHT = 132;
+const HEIGHT = 142;
 const GRIP_PX = 7;
 
 type Drag =

@@ -57,6 +57,7 @@ export function synthetic(stacks: number, seed = 7): Builder {
   // Each stack leaves an earlier one at some depth, as calls do; popular stacks become more popular.
   const bases: number[][] = [[...boot, frames[0]], [...boot, frames[1]], [...boot, ...imports, frames[2]]];
   const seen = new Set<number>();
+  let peakBytes = 0;
   while (seen.size < stacks) {
     const base = bases[Math.floor(next() ** 3 * bases.length)];
     const keep = boot.length + upTo(base.length - boot.length + 1);
@@ -72,6 +73,7 @@ export function synthetic(stacks: number, seed = 7): Builder {
     const thread = next() < 0.7 ? 0 : 1 + upTo(3);
     const held = next() < 0.35;
     const peak = next() < 0.6;
+    if (peak) peakBytes += bytes;
     b.value(node, {
       peak: peak ? [bytes, blocks] : [0, 0],
       leak: held ? [bytes * 0.3, Math.max(1, Math.round(blocks * 0.3))] : [0, 0],
@@ -86,15 +88,22 @@ export function synthetic(stacks: number, seed = 7): Builder {
     }
   }
 
-  let peakT = 0;
-  let peakHeap = 0;
+  const shape = (t: number): number =>
+    t < 20 ? 0.1 + t / 33 : t < 61 ? 0.7 + Math.sin(t / 4) * 0.05 + ((t - 20) / 41) * 0.24 : 0.25 + 0.7 * Math.exp((61 - t) / 12);
+  let highest = { t: 0, level: 0 };
   for (let t = 0; t <= buckets; t += 0.5) {
-    const phase = t < 20 ? t / 20 : t < 60 ? 1 + Math.sin(t / 4) * 0.12 + (t - 20) / 55 : 1.75 * Math.exp(-(t - 60) / 22);
-    const heap = (18 + 130 * phase + next() * 3) * 2 ** 20;
-    if (heap > peakHeap) [peakHeap, peakT] = [heap, t];
-    b.timeline.push({ t, heap, rss: heap * 1.12 + 42 * 2 ** 20 + Math.max(0, t - 60) * 2 ** 20, gc: next() < 0.45 ? 1 + upTo(9) : 0 });
+    const level = shape(t) + next() * 0.02;
+    if (level > highest.level) highest = { t, level };
+    b.timeline.push({ t, heap: level, rss: 0, gc: next() < 0.45 ? 1 + upTo(9) : 0 });
   }
-  b.header.totals = { peak_bytes: Math.round(peakHeap), peak_t_s: peakT };
+  let resident = 0;
+  for (const row of b.timeline) {
+    row.heap *= peakBytes / highest.level;
+    // Resident memory follows the heap up at once and down slowly.
+    resident = Math.max(row.heap * 1.12, resident * 0.995);
+    row.rss = resident + peakBytes * 0.15;
+  }
+  b.header.totals = { peak_bytes: peakBytes, peak_t_s: highest.t };
   b.marks = [{ t: 20, label: "load done" }, { t: 60, label: "grouping done" }];
   return b;
 }
