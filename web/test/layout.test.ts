@@ -111,8 +111,8 @@ describe("flame layout", () => {
 describe("axis", () => {
   it("chooses round steps", () => {
     expect([timeStep(90, 10), timeStep(5, 10), timeStep(0.05, 10), timeStep(86400, 10)]).toEqual([10, 0.5, 0.005, 14400]);
-    expect([byteStep(300 * 2 ** 20, 4), byteStep(1000, 4), byteStep(3 * 2 ** 30, 4)]).toEqual([
-      100 * 2 ** 20, 500, 2 ** 30,
+    expect([byteStep(300 * 2 ** 20, 4), byteStep(1000, 4), byteStep(3 * 2 ** 30, 4), byteStep(1.7 * 2 ** 20, 4)]).toEqual([
+      128 * 2 ** 20, 256, 2 ** 30, 512 * 2 ** 10,
     ]);
     expect(ticks(10, 5)).toEqual([0, 5, 10]);
   });

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { duration, clock, grouped, humanBytes, percent } from "../src/model/format";
+import { duration, clock, grouped, humanBytes, percent } from "../src/model/units";
 import { InvertedTree } from "../src/model/inverted";
 import { baseName, moduleOf, Names } from "../src/model/names";
 import type { Report } from "../src/model/report";

@@ -37,6 +37,7 @@ describe.each(["light", "dark"] as const)("%s palette", (name) => {
   it("keeps every label legible", () => {
     for (const fill of [...p.modules, ...p.shares, p.other, p.synthetic, p.root]) {
       expect(contrast(p.text, fill), `text on ${fill}`).toBeGreaterThanOrEqual(4.5);
+      expect(contrast(p.textSoft, fill), `place on ${fill}`).toBeGreaterThanOrEqual(4.5);
     }
     expect(contrast(p.matchText, p.match)).toBeGreaterThanOrEqual(4.5);
     expect(contrast(p.fadedText, p.faded)).toBeGreaterThanOrEqual(4.5);

@@ -86,9 +86,7 @@ export function drawFlame(context: CanvasRenderingContext2D, scene: FlameScene):
       // A place cut short misleads more than it helps: all of it or nothing.
       if (place !== "" && place.length <= placeRoom) {
         context.fillStyle = hit ? palette.matchText : faded ? palette.fadedText : palette.textSoft;
-        context.globalAlpha = 0.8;
         context.fillText(place, left + 4 + (label.length + 2) * charWidth, middle);
-        context.globalAlpha = 1;
       }
     }
     if (scene.hover >= layout.rowStart[row] && scene.hover < layout.rowStart[row + 1]) {

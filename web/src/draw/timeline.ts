@@ -2,7 +2,7 @@
 // and the window.
 
 import { byteStep, ticks, timeStep } from "../layout/axis";
-import { clock, humanBytes } from "../model/format";
+import { clock, humanBytes } from "../model/units";
 import type { Report } from "../model/report";
 import { SMALL_FONT } from "./canvas";
 import type { Palette } from "./palette";
@@ -74,7 +74,8 @@ export function drawTimeline(context: CanvasRenderingContext2D, scene: TimelineS
     context.fillStyle = palette.grid;
     context.fillRect(PAD.left, at - 0.5, width - PAD.left - PAD.right, 1);
     context.fillStyle = palette.axisText;
-    context.fillText(humanBytes(value), PAD.left - 8, at);
+    // Steps are whole units: "64.0 MiB" would claim digits that nobody asked for.
+    context.fillText(humanBytes(value).replace(/\.0+ /, " "), PAD.left - 8, at);
   }
   context.textBaseline = "top";
   const step = timeStep(spanS, Math.max(2, (width - PAD.left) / 110));

@@ -16,7 +16,7 @@ export function byteStep(top: number, most: number): number {
   const least = Math.max(1, top / Math.max(1, most));
   let unit = 1;
   while (unit * 1024 <= least) unit *= 1024;
-  const step = [1, 2, 5, 10, 20, 50, 100, 200, 500].find((m) => m * unit >= least);
+  const step = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512].find((m) => m * unit >= least);
   return step === undefined ? 1024 * unit : step * unit;
 }
 

@@ -39,12 +39,12 @@ export const WINDOW_WORDS: Record<WindowView, ViewWords> = {
     nothing: "was allocated in this window and alive at its end",
   },
   allocated: {
-    label: "Allocated",
-    title: "Allocated in the window, whether released or not",
+    label: "Allocated in the window",
+    title: "Everything allocated in the window, whether released or not",
     nothing: "was allocated in this window",
   },
   alive: {
-    label: "Alive at its end",
+    label: "Alive at the window's end",
     title: "Everything alive at the window's end, whenever it was allocated",
     nothing: "was alive at the end of this window",
   },

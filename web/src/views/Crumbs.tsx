@@ -1,7 +1,7 @@
 // Where the zoom is: the way from the whole graph to the zoomed frame, each step a button.
 
 import { useRef, useLayoutEffect } from "preact/hooks";
-import { grouped, humanBytes, percent } from "../model/format";
+import { grouped, humanBytes, percent } from "../model/units";
 import type { Store } from "../state/store";
 
 /** More steps than this and the middle is left out. */

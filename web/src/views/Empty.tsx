@@ -1,5 +1,6 @@
 // What the page says when there is nothing to draw.
 
+import { visible } from "../format/strings";
 import type { Store } from "../state/store";
 import { RUN_WORDS, WINDOW_WORDS } from "../state/words";
 
@@ -39,8 +40,8 @@ export function NothingSelected({ store }: { store: Store }) {
   return (
     <div class="message inside" role="status">
       <p>
-        No memory {words.nothing}
-        {thread === undefined ? "" : ` by the thread ${thread.name}`}.
+        {thread === undefined ? "No memory " : `In the thread ${visible(thread.name)}, no memory `}
+        {words.nothing}.
       </p>
       {(inWindow || thread !== undefined) && (
         <button type="button" onClick={() => store.showAll()}>Show the whole run and all threads</button>

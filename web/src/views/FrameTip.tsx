@@ -2,7 +2,7 @@
 
 import { useLayoutEffect, useRef } from "preact/hooks";
 import { MIN_WIDTH_PX, type Layout } from "../layout/flame";
-import { grouped, humanBytes, percent } from "../model/format";
+import { grouped, humanBytes, percent } from "../model/units";
 import type { Store } from "../state/store";
 
 interface Props {

@@ -2,7 +2,7 @@
 
 import { visible } from "../format/strings";
 import type { CaptureInfo } from "../format/schema";
-import { duration, grouped } from "../model/format";
+import { duration, grouped } from "../model/units";
 import type { Store } from "../state/store";
 import { theme, toggleTheme } from "../state/theme";
 
@@ -11,11 +11,11 @@ const ENDED: Record<string, string> = { normal: "ended normally", killed: "was k
 function warnings(capture: CaptureInfo): string[] {
   const result: string[] = [];
   if (capture.ended === "killed") {
-    result.push(
-      `The program was killed. The report shows its state at the last flush, ${duration(capture.ageS)} before the end.`,
-    );
+    result.push("The program was killed: “the end” is the last flush before that.");
   } else if (capture.ended === "running") {
-    result.push("The program was still running: “the end” is the last flush.");
+    result.push(
+      `The program was still running: “the end” is the last flush, ${duration(capture.ageS)} before this report was written.`,
+    );
   }
   for (const [reason, count] of capture.dropped) {
     result.push(`${grouped(count)} records were dropped (${visible(reason)}): figures are too low by them.`);

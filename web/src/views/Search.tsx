@@ -1,4 +1,4 @@
-import { grouped, humanBytes, percent } from "../model/format";
+import { grouped, humanBytes, percent } from "../model/units";
 import type { Store } from "../state/store";
 
 function outcome(store: Store): { text: string; bad: boolean } {

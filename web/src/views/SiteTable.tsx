@@ -3,7 +3,7 @@
 import { useSignal } from "@preact/signals";
 import { useLayoutEffect, useRef } from "preact/hooks";
 import { scrollToRow, visibleRows } from "../layout/rows";
-import { grouped, humanBytes, percent } from "../model/format";
+import { grouped, humanBytes, percent } from "../model/units";
 import type { Site, SortKey } from "../model/sites";
 import type { Store } from "../state/store";
 import { palette } from "../state/theme";

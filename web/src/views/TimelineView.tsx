@@ -5,7 +5,7 @@ import { useLayoutEffect, useRef } from "preact/hooks";
 import { prepare } from "../draw/canvas";
 import { drawTimeline, rowAt, tOf, xOf } from "../draw/timeline";
 import { bucketAt, shiftWindow, windowBetween } from "../layout/axis";
-import { clock, duration, grouped, humanBytes } from "../model/format";
+import { clock, duration, grouped, humanBytes } from "../model/units";
 import type { Store } from "../state/store";
 import { palette } from "../state/theme";
 

@@ -2,7 +2,8 @@
 
 import type { ComponentChildren } from "preact";
 import { WINDOW_VIEWS, VIEWS } from "../format/schema";
-import { grouped, humanBytes } from "../model/format";
+import { visible } from "../format/strings";
+import { grouped, humanBytes } from "../model/units";
 import { bytesByThread, totalsByView } from "../model/weights";
 import type { ColourBy, Store } from "../state/store";
 import type { Granularity } from "../model/structure";
@@ -68,6 +69,12 @@ function Views({ store }: { store: Store }) {
   );
 }
 
+/** The chosen view in a sentence: what the width of a box means now. */
+function ViewNote({ store }: { store: Store }) {
+  const words = store.window.value === null ? RUN_WORDS[store.view.value] : WINDOW_WORDS[store.windowView.value];
+  return <p class="view-note" aria-live="polite">{words.title}.</p>;
+}
+
 function Switch(props: { on: boolean; set: (on: boolean) => void; title: string; children: ComponentChildren }) {
   return (
     <label class="switch" title={props.title}>
@@ -90,13 +97,19 @@ function Menu<T extends string>(props: { label: string; value: T; set: (value: T
 
 function threadOptions(store: Store): [string, string][] {
   const bytes = bytesByThread(store.report, store.view.value);
+  const inWindow = store.window.value !== null; // the amounts are those of the whole run
   const threads = store.report.header.threads
     .map((thread) => ({ ...thread, bytes: bytes.get(thread.id) ?? 0 }))
     .sort((a, b) => b.bytes - a.bytes || a.id - b.id);
   return [
     ["", `all ${threads.length}`],
-    ...threads.map((t): [string, string] => [String(t.id), `${t.name || `thread ${t.id}`} (${humanBytes(t.bytes)})`]),
+    ...threads.map((t): [string, string] => [String(t.id), threadLabel(t.name, t.id, inWindow ? null : t.bytes)]),
   ];
+}
+
+function threadLabel(name: string, id: number, bytes: number | null): string {
+  const shown = visible(name) || `thread ${id}`;
+  return bytes === null ? shown : `${shown} (${humanBytes(bytes)})`;
 }
 
 export function Toolbar({ store }: { store: Store }) {
@@ -105,6 +118,7 @@ export function Toolbar({ store }: { store: Store }) {
     <div class="toolbar">
       <div class="bar">
         <Views store={store} />
+        <ViewNote store={store} />
         <Search store={store} />
       </div>
       <div class="bar options" role="group" aria-label="Options">
