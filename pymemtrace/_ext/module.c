@@ -1,55 +1,41 @@
 /* pymemtrace._core: converts between Python objects and the C library, and decides nothing. */
 #include <Python.h>
 
-#include "cpython/frames.h"
+#include "cpython/recorder.h"
 #include "errors.h"
-
-typedef struct {
-    ext_errors errors;
-} module_state;
-
-static module_state *
-get_state(PyObject *module)
-{
-    return (module_state *)PyModule_GetState(module); /* borrowed */
-}
-
-static PyObject *
-core_is_recording(PyObject *module, PyObject *unused)
-{
-    (void)module;
-    (void)unused;
-    Py_RETURN_FALSE;
-}
-
-static PyMethodDef core_methods[] = {
-    {"is_recording", core_is_recording, METH_NOARGS, "Whether this process is being recorded."},
-    {NULL, NULL, 0, NULL},
-};
+#include "reader.h"
+#include "recording.h"
+#include "state.h"
 
 static int
 core_exec(PyObject *module)
 {
-    module_state *state = get_state(module);
+    ext_state *state = ext_state_get(module);
     if (ext_errors_init(&state->errors, module) < 0) {
         return -1;
     }
     if (PyModule_AddStringConstant(module, "version", PMT_VERSION) < 0) {
         return -1;
     }
-    return 0;
+    return ext_reader_add(module);
 }
 
 static int
 core_traverse(PyObject *module, visitproc visit, void *arg)
 {
-    return ext_errors_traverse(&get_state(module)->errors, visit, arg);
+    ext_state *state = ext_state_get(module);
+    Py_VISIT(state->reader_type);
+    Py_VISIT(state->aggregate_type);
+    return ext_errors_traverse(&state->errors, visit, arg);
 }
 
 static int
 core_clear(PyObject *module)
 {
-    ext_errors_clear(&get_state(module)->errors);
+    ext_state *state = ext_state_get(module);
+    Py_CLEAR(state->reader_type);
+    Py_CLEAR(state->aggregate_type);
+    ext_errors_clear(&state->errors);
     return 0;
 }
 
@@ -77,8 +63,8 @@ static struct PyModuleDef core_module = {
     PyModuleDef_HEAD_INIT,
     .m_name = "pymemtrace._core",
     .m_doc = "The C core of PyMemTrace.",
-    .m_size = (Py_ssize_t)sizeof(module_state),
-    .m_methods = core_methods,
+    .m_size = (Py_ssize_t)sizeof(ext_state),
+    .m_methods = ext_recording_methods,
     .m_slots = core_slots,
     .m_traverse = core_traverse,
     .m_clear = core_clear,

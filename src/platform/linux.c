@@ -1,6 +1,5 @@
 /* The contract of platform.h on Linux. Raw system calls where glibc's wrapper allocates, caches or sets errno in a way
    that the traced program could notice. */
-#define _GNU_SOURCE
 #include "platform/platform.h"
 
 #include <errno.h>

@@ -448,6 +448,22 @@ pmt__record_mark(const pmt__text *label)
 }
 
 void
+pmt__record_thread_name(uint64_t ident, const pmt__text *name)
+{
+    pmt__tables_acquire();
+    for (pmt__thread *t = pmt__t.threads; t != NULL; t = t->next) {
+        if (t->ident == ident && !t->ended) {
+            uint32_t id = pmt__string_intern_nopy(name);
+            if (t->name != id) {
+                t->name = id;
+                pmt__t.threads_changed = 1;
+            }
+        }
+    }
+    pmt__tables_release();
+}
+
+void
 pmt__record_stop(uint32_t reason)
 {
     if (!w.active) {

@@ -35,6 +35,7 @@ int pmt__record_active(void);
 /* A cut now, by the calling thread. flags: PMT_CUT_*. 0, or a negative code if it could not be written. */
 int pmt__record_flush(uint32_t flags);
 uint64_t pmt__record_mark(const pmt__text *label);
+void pmt__record_thread_name(uint64_t ident, const pmt__text *name);
 
 typedef struct pmt__record_status {
     uint64_t cuts, file_bytes, live_bytes, peak_bytes, own_bytes, last_cut_mono_ns;

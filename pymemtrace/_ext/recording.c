@@ -1,0 +1,392 @@
+/* start, stop, mark and what goes with them: converts arguments and facts, calls src/record and src/cpython. */
+#include "recording.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "cpython/recorder.h"
+#include "cpython/run_main.h"
+#include "errors.h"
+#include "format/encode.h"
+#include "record/writer.h"
+#include "state.h"
+
+#define DEFAULT_INTERVAL_S 1.0
+
+static PyObject *
+raise_for(PyObject *module, const pmt_error *err)
+{
+    return ext_errors_raise(&ext_state_get(module)->errors, err);
+}
+
+/* --- facts -------------------------------------------------------------------------------------------------------------------- */
+
+typedef struct facts {
+    pmt__buffer buffer;
+    uint32_t count;
+} facts;
+
+/* Facts are text for people: what is not valid UTF-8 (surrogates) is replaced. */
+static int
+fact_put_object(facts *self, const char *key, PyObject *value)
+{
+    PyObject *bytes = PyUnicode_AsEncodedString(value, "utf-8", "replace");
+    if (bytes == NULL) {
+        return -1;
+    }
+    pmt__fact_put_text(&self->buffer, key, PyBytes_AS_STRING(bytes));
+    self->count++;
+    Py_DECREF(bytes);
+    return 0;
+}
+
+static int
+fact_put_sys(facts *self, const char *key, const char *name)
+{
+    PyObject *value = PySys_GetObject(name); /* borrowed */
+    return value == NULL || !PyUnicode_Check(value) ? 0 : fact_put_object(self, key, value);
+}
+
+/* A list of the strings in a sequence; other items are left out. */
+static int
+fact_put_sequence(facts *self, const char *key, PyObject *sequence)
+{
+    PyObject *items = PySequence_List(sequence);
+    if (items == NULL) {
+        return -1;
+    }
+    Py_ssize_t count = PyList_GET_SIZE(items);
+    PyObject *encoded = PyList_New(0);
+    const char **texts = PyMem_Calloc((size_t)count + 1, sizeof *texts);
+    int rc = encoded == NULL || texts == NULL ? -1 : 0;
+    size_t used = 0;
+    for (Py_ssize_t i = 0; rc == 0 && i < count; i++) {
+        PyObject *item = PyList_GET_ITEM(items, i); /* borrowed */
+        if (!PyUnicode_Check(item)) {
+            continue;
+        }
+        PyObject *bytes = PyUnicode_AsEncodedString(item, "utf-8", "replace");
+        rc = bytes == NULL ? -1 : PyList_Append(encoded, bytes);
+        if (rc == 0) {
+            texts[used++] = PyBytes_AS_STRING(bytes);
+        }
+        Py_XDECREF(bytes);
+    }
+    if (rc == 0) {
+        pmt__fact_put_list(&self->buffer, key, texts, used);
+        self->count++;
+    }
+    PyMem_Free(texts);
+    Py_XDECREF(encoded);
+    Py_DECREF(items);
+    return rc;
+}
+
+static void
+fact_put_number(facts *self, const char *key, uint64_t value)
+{
+    pmt__fact_put_number(&self->buffer, key, value);
+    self->count++;
+}
+
+static int
+facts_collect(facts *self, PyObject *argv)
+{
+    char version[64];
+    snprintf(version, sizeof version, "%lu.%lu.%lu", Py_Version >> 24 & 0xff, Py_Version >> 16 & 0xff,
+             Py_Version >> 8 & 0xff);
+    pmt__fact_put_text(&self->buffer, "pymemtrace", PMT_VERSION);
+    pmt__fact_put_text(&self->buffer, "python", version);
+    pmt__fact_put_text(&self->buffer, "implementation", "cpython");
+    pmt__fact_put_text(&self->buffer, "mode", "full");
+    pmt__fact_put_text(&self->buffer, "allocator", pmt__cpython_allocator_name());
+    self->count += 5;
+    char cwd[4096];
+    if (getcwd(cwd, sizeof cwd) != NULL) {
+        pmt__fact_put_text(&self->buffer, "cwd", cwd);
+        self->count++;
+    }
+    fact_put_number(self, "pid", (uint64_t)getpid());
+    fact_put_number(self, "ppid", (uint64_t)getppid());
+    fact_put_number(self, "uid", (uint64_t)getuid());
+    PyObject *path = PySys_GetObject("path"); /* borrowed */
+    if (fact_put_sys(self, "executable", "executable") < 0 || fact_put_sys(self, "prefix", "prefix") < 0
+        || fact_put_sys(self, "base_prefix", "base_prefix") < 0 || fact_put_sys(self, "stdlib", "_stdlib_dir") < 0
+        || fact_put_sequence(self, "command", argv) < 0
+        || (path != NULL && PySequence_Check(path) && fact_put_sequence(self, "sys_path", path) < 0)) {
+        return -1;
+    }
+    return self->buffer.failed ? (PyErr_NoMemory(), -1) : 0;
+}
+
+/* --- start and stop ------------------------------------------------------------------------------------------------------------ */
+
+static void
+stop_at_exit(void)
+{
+    pmt__record_stop(PMT_END_NORMAL);
+}
+
+/* Names for the threads that exist now, from the threading module if the program has loaded it. */
+static void
+threads_name(void)
+{
+    PyObject *threading = PyImport_GetModule(PyUnicode_InternFromString("threading"));
+    PyObject *active = threading == NULL ? NULL : PyObject_GetAttrString(threading, "_active");
+    if (active != NULL && PyDict_Check(active)) {
+        PyObject *ident, *thread;
+        Py_ssize_t at = 0;
+        while (PyDict_Next(active, &at, &ident, &thread)) {
+            PyObject *name = PyObject_GetAttrString(thread, "_name");
+            if (name != NULL && PyUnicode_Check(name) && PyLong_Check(ident)) {
+                pmt__text text = {PyUnicode_DATA(name), (size_t)PyUnicode_GET_LENGTH(name),
+                                  (uint8_t)PyUnicode_KIND(name)};
+                pmt__record_thread_name(PyLong_AsUnsignedLongMask(ident), &text);
+            }
+            Py_XDECREF(name);
+            PyErr_Clear();
+        }
+    }
+    PyErr_Clear();
+    Py_XDECREF(active);
+    Py_XDECREF(threading);
+}
+
+PyDoc_STRVAR(start_doc,
+             "start(path, *, argv, force=False, events=False, max_memory_bytes=0, max_size_bytes=0,\n"
+             "      temporaries=1, interval_s=1.0)\n--\n\n"
+             "Records this process from now on into a new capture at path.\n\n"
+             "0 bytes means no limit set by the caller. Raises CaptureExistsError, UnsupportedError,\n"
+             "OSError, ValueError; then nothing is recorded.");
+
+static PyObject *
+core_start(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"path", "argv", "force", "events", "max_memory_bytes", "max_size_bytes", "temporaries",
+                            "interval_s", NULL};
+    static int exit_registered;
+    PyObject *path = NULL, *argv = NULL;
+    int force = 0, events = 0;
+    unsigned int temporaries = 1;
+    unsigned long long max_memory = 0, max_size = 0;
+    double interval_s = DEFAULT_INTERVAL_S;
+    pmt_error err = PMT_ERROR_INIT;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|$OppKKId:start", names, PyUnicode_FSConverter, &path, &argv,
+                                     &force, &events, &max_memory, &max_size, &temporaries, &interval_s)) {
+        return NULL;
+    }
+    PyObject *result = NULL;
+    facts f = {.count = 0};
+    pmt__buffer_init(&f.buffer);
+    if (argv == NULL) {
+        PyErr_SetString(PyExc_TypeError, "start() needs the keyword argument argv");
+        goto done;
+    }
+    if (temporaries < 1 || temporaries > PMT_TEMPORARIES_MAX || !(interval_s >= 0.01 && interval_s <= 3600.0)) {
+        PyErr_Format(PyExc_ValueError, "temporaries must be 1 to %d, interval_s 0.01 to 3600", PMT_TEMPORARIES_MAX);
+        goto done;
+    }
+    if (events) {
+        pmt__error_set(&err, PMT_ERR_UNSUPPORTED, "the event log (--events) is not available in this version");
+        raise_for(module, &err);
+        goto done;
+    }
+    if (pmt__cpython_check(&err) < 0) {
+        raise_for(module, &err);
+        goto done;
+    }
+    if (facts_collect(&f, argv) < 0) {
+        goto done;
+    }
+    fact_put_number(&f, "interval_ns", (uint64_t)(interval_s * 1e9));
+    fact_put_number(&f, "temporaries_n", temporaries);
+    fact_put_number(&f, "max_size_bytes", max_size);
+    fact_put_number(&f, "max_memory_bytes", max_memory);
+    if (!exit_registered && Py_AtExit(stop_at_exit) < 0) {
+        PyErr_SetString(PyExc_RuntimeError, "no room for another exit handler");
+        goto done;
+    }
+    exit_registered = 1;
+    pmt__record_options options = {
+        .path = PyBytes_AS_STRING(path),
+        .replace = force,
+        .interval_ns = (uint64_t)(interval_s * 1e9),
+        .max_size_bytes = max_size,
+        .max_memory_bytes = max_memory,
+        .temporaries_n = temporaries,
+        .facts = &f.buffer,
+        .fact_count = f.count,
+    };
+    int rc = pmt__record_start(&options, pmt__cpython_source(), &err);
+    if (rc == 0) {
+        rc = pmt__cpython_install(&err);
+        if (rc < 0) {
+            pmt__record_stop(PMT_END_BY_PROGRAM);
+        }
+    }
+    if (rc < 0) {
+        raise_for(module, &err);
+        goto done;
+    }
+    pmt__record_enable();
+    result = Py_NewRef(Py_None);
+done:
+    pmt__buffer_dispose(&f.buffer);
+    Py_XDECREF(path);
+    return result;
+}
+
+static PyObject *
+core_stop(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    if (pmt__record_active()) {
+        threads_name();
+        pmt__cpython_uninstall();
+        pmt__record_stop(PMT_END_BY_PROGRAM);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+core_flush(PyObject *module, PyObject *unused)
+{
+    (void)unused;
+    if (!pmt__record_active()) {
+        pmt_error err = PMT_ERROR_INIT;
+        pmt__error_set(&err, PMT_ERR_STATE, "nothing is being recorded: start a recording first");
+        return raise_for(module, &err);
+    }
+    threads_name();
+    pmt__record_flush(0);
+    Py_RETURN_NONE;
+}
+
+static void
+main_returned_py(void *context)
+{
+    (void)context;
+    if (pmt__record_active()) {
+        threads_name();
+        pmt__record_flush(PMT_CUT_MAIN_RETURNED);
+    }
+}
+
+static PyObject *
+core_run_main(PyObject *module, PyObject *args)
+{
+    (void)module;
+    const char *kind, *note = NULL;
+    PyObject *what;
+    int fd = -1;
+    if (!PyArg_ParseTuple(args, "sU|iz:run_main", &kind, &what, &fd, &note)) {
+        return NULL;
+    }
+    int status = pmt_run_main_py(kind, what, fd, note, main_returned_py, NULL);
+    return status < 0 ? NULL : PyLong_FromLong(status);
+}
+
+static PyObject *
+core_main_returned(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    main_returned_py(NULL);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+core_mark(PyObject *module, PyObject *label)
+{
+    if (!PyUnicode_Check(label)) {
+        return PyErr_Format(PyExc_TypeError, "a label is a str, not %.100s", Py_TYPE(label)->tp_name);
+    }
+    if (!pmt__record_active()) {
+        pmt_error err = PMT_ERROR_INIT;
+        pmt__error_set(&err, PMT_ERR_STATE, "nothing is being recorded: start a recording first");
+        return raise_for(module, &err);
+    }
+    pmt__text text = {PyUnicode_DATA(label), (size_t)PyUnicode_GET_LENGTH(label), (uint8_t)PyUnicode_KIND(label)};
+    return PyLong_FromUnsignedLongLong(pmt__record_mark(&text));
+}
+
+static PyObject *
+core_is_recording(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    return PyBool_FromLong(pmt__record_active());
+}
+
+static PyObject *
+core_status(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    pmt__record_status s;
+    pmt__record_status_get(&s);
+    return Py_BuildValue("{s:O,s:K,s:K,s:K,s:K,s:K,s:I,s:I,s:i}", "recording",
+                         pmt__record_active() ? Py_True : Py_False, "cuts", (unsigned long long)s.cuts, "file_bytes",
+                         (unsigned long long)s.file_bytes, "live_bytes", (unsigned long long)s.live_bytes, "peak_bytes",
+                         (unsigned long long)s.peak_bytes, "own_bytes", (unsigned long long)s.own_bytes, "status",
+                         s.status, "reason", s.reason, "errno", s.sys_errno);
+}
+
+/* --- checks --------------------------------------------------------------------------------------------------------------------- */
+
+static PyObject *
+core_self_test(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    pmt_error err = PMT_ERROR_INIT;
+    int ok = pmt__cpython_check(&err) == 0;
+    return Py_BuildValue("[{s:s,s:O,s:s,s:s}]", "name", "frames", "ok", ok ? Py_True : Py_False, "detail",
+                         ok ? "the interpreter's frames are readable" : err.message, "remedy",
+                         ok ? "" : "use CPython 3.11 to 3.15 with a GIL, and the build of PyMemTrace for it");
+}
+
+static PyObject *
+core_check_stacks(PyObject *module, PyObject *on)
+{
+    (void)module;
+    int truth = PyObject_IsTrue(on);
+    if (truth < 0) {
+        return NULL;
+    }
+    uint64_t compared, different;
+    pmt__cpython_check_counts(&compared, &different);
+    pmt__cpython_checking(truth);
+    return Py_BuildValue("KK", (unsigned long long)compared, (unsigned long long)different);
+}
+
+static PyObject *
+core_pair_ns(PyObject *module, PyObject *args)
+{
+    (void)module;
+    Py_ssize_t size = 48;
+    unsigned int rounds = 600;
+    if (!PyArg_ParseTuple(args, "|nI:pair_ns", &size, &rounds)) {
+        return NULL;
+    }
+    return PyFloat_FromDouble(pmt__cpython_pair_ns((size_t)size, rounds));
+}
+
+PyMethodDef ext_recording_methods[] = {
+    {"start", (PyCFunction)(void (*)(void))core_start, METH_VARARGS | METH_KEYWORDS, start_doc},
+    {"stop", core_stop, METH_NOARGS, "Ends the recording of this process, if there is one."},
+    {"flush", core_flush, METH_NOARGS, "Writes what happened since the last cut now."},
+    {"main_returned", core_main_returned, METH_NOARGS, "Marks this moment as the one for \"alive at the end\"."},
+    {"run_main", core_run_main, METH_VARARGS,
+     "Runs a program as the interpreter would and ends the process (see src/cpython/run_main.h)."},
+    {"mark", core_mark, METH_O, "Ends the current epoch under a label; returns the epoch's number."},
+    {"is_recording", core_is_recording, METH_NOARGS, "Whether this process is being recorded."},
+    {"status", core_status, METH_NOARGS, "Figures of the running recording, as a dict."},
+    {"self_test", core_self_test, METH_NOARGS, "What works here: a list of checks (name, ok, detail, remedy)."},
+    {"_check_stacks", core_check_stacks, METH_O,
+     "Switches the comparison of every stack with a plain walk on or off; returns (compared, different) so far."},
+    {"_pair_ns", core_pair_ns, METH_VARARGS, "ns per PyObject_Malloc + PyObject_Free pair (size=48, rounds=600)."},
+    {NULL, NULL, 0, NULL},
+};

@@ -1,0 +1,21 @@
+/* What belongs to one instance of the module pymemtrace._core. */
+#ifndef PMT_EXT_STATE_H
+#define PMT_EXT_STATE_H
+
+#include <Python.h>
+
+#include "errors.h"
+
+typedef struct ext_state {
+    ext_errors errors;
+    PyObject *reader_type;    /* owned, or NULL */
+    PyObject *aggregate_type; /* owned, or NULL */
+} ext_state;
+
+static inline ext_state *
+ext_state_get(PyObject *module)
+{
+    return (ext_state *)PyModule_GetState(module);
+}
+
+#endif

@@ -1,0 +1,32 @@
+/* CPython 3.11: the frame is a plain struct; `previous` and the instruction are neighbours. The current thread state is a field
+   of the runtime, whoever's it is; the current frame hangs on the C frame. No field can carry a mark. */
+#define Py_BUILD_CORE_MODULE 1
+#include <Python.h>
+
+#include "internal/pycore_frame.h"
+#include "internal/pycore_interp.h"
+#include "internal/pycore_pystate.h"
+#include "internal/pycore_runtime.h"
+
+#if PY_VERSION_HEX >> 16 != 0x030B || defined(Py_GIL_DISABLED)
+#error "this file reads the frames of CPython 3.11 with a GIL"
+#endif
+
+#define PMT_FRAME _PyInterpreterFrame
+#define PMT_FRAME_PREVIOUS(f) ((f)->previous)
+#define PMT_FRAME_INSTR(f) ((uint64_t)(uintptr_t)(f)->prev_instr)
+#define PMT_FRAME_CODE(f) ((const void *)(f)->f_code)
+#define PMT_FRAME_IS_ENTRY(f) 0
+#define PMT_FRAME_IN_HEAP(f) ((f)->owner == FRAME_OWNED_BY_GENERATOR)
+
+#define PMT_FRAMES_MARKABLE 0
+#define PMT_FRAMES_MARKING() 0
+
+#define PMT_CURRENT_STATE() _PyThreadState_GET()
+#define PMT_OWN_STATE() PyGILState_GetThisThreadState()
+#define PMT_HAVE_GIL() (_PyThreadState_GET() != NULL && _PyThreadState_GET() == PyGILState_GetThisThreadState())
+#define PMT_STATE_PREPARE(state) 0
+#define PMT_CURRENT_FRAME(state) ((state)->cframe->current_frame)
+#define PMT_GC_COLLECTIONS(interpreter, generation) ((interpreter)->gc.generation_stats[generation].collections)
+
+#include "cpython/hooks_impl.h"

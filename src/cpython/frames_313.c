@@ -1,0 +1,33 @@
+/* CPython 3.13: the current frame is in the thread state; `instr_ptr` is the instruction itself. No field can carry a mark. */
+#define Py_BUILD_CORE_MODULE 1
+#include <Python.h>
+
+#include "internal/pycore_frame.h"
+#include "internal/pycore_interp.h"
+#include "internal/pycore_pystate.h"
+#include "internal/pycore_runtime.h"
+
+#if PY_VERSION_HEX >> 16 != 0x030D || defined(Py_GIL_DISABLED)
+#error "this file reads the frames of CPython 3.13 with a GIL"
+#endif
+
+#define PMT_FRAME _PyInterpreterFrame
+#define PMT_FRAME_PREVIOUS(f) ((f)->previous)
+#define PMT_FRAME_INSTR(f) ((uint64_t)(uintptr_t)(f)->instr_ptr)
+#define PMT_FRAME_CODE(f) ((const void *)(f)->f_executable)
+#define PMT_FRAME_IS_ENTRY(f) ((f)->owner >= FRAME_OWNED_BY_CSTACK)
+#define PMT_FRAME_IN_HEAP(f) ((f)->owner == FRAME_OWNED_BY_GENERATOR)
+
+#define PMT_FRAMES_MARKABLE 0
+#define PMT_FRAMES_MARKING() 0
+
+#include "cpython/current_state.h"
+
+#define PMT_CURRENT_STATE() pmt__current_state()
+#define PMT_OWN_STATE() PyGILState_GetThisThreadState()
+#define PMT_HAVE_GIL() (pmt__current_state() != NULL)
+#define PMT_STATE_PREPARE(state) pmt__current_state_prepare(state)
+#define PMT_CURRENT_FRAME(state) ((state)->current_frame)
+#define PMT_GC_COLLECTIONS(interpreter, generation) ((interpreter)->gc.generation_stats[generation].collections)
+
+#include "cpython/hooks_impl.h"

@@ -1,0 +1,836 @@
+/* The allocator hooks, compiled once per version of CPython against its frame macros (see recorder.h).
+
+   Rules in here: nothing that runs inside a hook calls into the interpreter, makes or frees a Python object, or waits for
+   the GIL (`_nopy`). The order around a free is: clear the shadow, then free, because the next moment another thread can own the
+   address. */
+#include "cpython/recorder.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/error.h"
+#include "platform/platform.h"
+#include "record/queue.h"
+#include "record/track.h"
+
+#ifndef PMT_CURRENT_STATE
+#error "frames_3XX.c must define PMT_CURRENT_STATE, PMT_CURRENT_FRAME and the PMT_FRAME_* macros"
+#endif
+
+static PyMemAllocatorEx original[3]; /* by PyMemAllocatorDomain: raw, mem, obj */
+static PyObjectArenaAllocator original_arena;
+static PyInterpreterState *main_interpreter;
+static size_t nests_above = 512; /* larger requests to obj and mem come through raw as well */
+static int raw_hooked;           /* for ever, once it is */
+static uint64_t checked, different;
+
+/* > 0: this thread is inside the allocator of an outer domain, whose hook counts the block. */
+static __thread int nested __attribute__((tls_model("initial-exec")));
+
+/* --- the thread of an event ---------------------------------------------------------------------------------------------------- */
+
+static PMT_NOINLINE pmt__thread *
+thread_select_nopy(PyThreadState *state)
+{
+    pmt__thread *thread =
+        pmt__thread_get_nopy(state, state->id, state->thread_id, pmt__thread_native_id());
+    if (thread != NULL) {
+        uint32_t *entry = pmt__shadow_make(state); /* its free must tell us: the address will be another thread's */
+        if (entry != NULL && !PMT_SHADOW_IS_PENDING(*entry)) {
+            *entry |= PMT_SHADOW_WATCHED;
+        }
+        pmt__t.thread = thread;
+    }
+    return thread;
+}
+
+/* Other interpreters may have a GIL of their own: their events must not enter. */
+static PMT_NOINLINE bool
+foreign_nopy(PyThreadState *state)
+{
+    if (state == NULL || state->interp == main_interpreter) {
+        return false;
+    }
+    if (!(__atomic_load_n(&pmt__t.attention, __ATOMIC_RELAXED) & PMT_ATTENTION_OFF)) {
+        __atomic_fetch_add(&pmt__t.counters[PMT_COUNTER_FOREIGN], 1, __ATOMIC_RELAXED);
+    }
+    return true;
+}
+
+PMT_INLINE pmt__thread *
+thread_of_nopy(PyThreadState *state)
+{
+    pmt__thread *thread = __atomic_load_n(&pmt__t.thread, __ATOMIC_RELAXED);
+    if (PMT_LIKELY(thread != NULL && __atomic_load_n(&thread->state, __ATOMIC_RELAXED) == state)) {
+        return thread;
+    }
+    return NULL;
+}
+
+/* --- events with the GIL ------------------------------------------------------------------------------------------------------- */
+
+static PMT_NOINLINE void
+check_stack_nopy(const void *block, PMT_FRAME *top)
+{
+    const uint32_t *entry = pmt__shadow_find(block);
+    if (entry == NULL || PMT_SHADOW_ID(*entry) == 0 || top == NULL) {
+        return;
+    }
+    uint32_t have = pmt__t.sites[pmt__t.cohorts[PMT_SHADOW_ID(*entry)].site].node;
+    uint32_t want = pmt__stack_naive(top);
+    checked++;
+    different += have != (want == PMT_NODE_ROOT ? PMT_NODE_NO_STACK : want);
+}
+
+PMT_INLINE void
+event_alloc_nopy(void *block, size_t size, uint32_t domain)
+{
+    PyThreadState *state = PMT_CURRENT_STATE();
+    pmt__thread *thread = thread_of_nopy(state);
+    if (PMT_UNLIKELY(thread == NULL) && foreign_nopy(state)) {
+        return;
+    }
+    int gate = pmt__enter_nopy();
+    if (PMT_UNLIKELY(gate == PMT_GATE_CLOSED)) {
+        return;
+    }
+    PMT_FRAME *top = NULL;
+    if (PMT_LIKELY(state != NULL)) {
+        if (PMT_UNLIKELY(thread == NULL || thread != pmt__t.thread)) {
+            thread = thread_select_nopy(state);
+        }
+        if (PMT_LIKELY(thread != NULL)) {
+            top = PMT_CURRENT_FRAME(state);
+        }
+    }
+    pmt__track(block, size, domain, thread, top);
+    if (PMT_UNLIKELY(gate == PMT_GATE_CHECK)) {
+        check_stack_nopy(block, top);
+    }
+    pmt__leave_nopy();
+}
+
+/* A block that somebody watches dies: a code object, a thread state. The caller is inside the gate. */
+static void
+watched_died_nopy(const void *block)
+{
+    if (pmt__code_known(block)) {
+        pmt__code_died_nopy(block);
+    }
+    for (pmt__thread *t = pmt__t.threads; t != NULL; t = t->next) {
+        if (__atomic_load_n(&t->state, __ATOMIC_RELAXED) == block) {
+            __atomic_store_n(&t->state, NULL, __ATOMIC_RELEASE);
+            t->ended = 1;
+            pmt__t.threads_changed = 1;
+        }
+    }
+}
+
+/* What stood in the entry is a cohort id or 0 afterwards. Inside the gate. */
+static uint32_t
+entry_settle_nopy(void *block, uint32_t *entry, bool dies)
+{
+    if (PMT_SHADOW_IS_PENDING(*entry)) {
+        pmt__queue_drain_nopy();
+        if (PMT_SHADOW_IS_PENDING(*entry)) {
+            *entry = 0;
+        }
+    }
+    if ((*entry & PMT_SHADOW_WATCHED) && dies) {
+        watched_died_nopy(block);
+        *entry = PMT_SHADOW_ID(*entry);
+    }
+    return PMT_SHADOW_ID(*entry);
+}
+
+static PMT_NOINLINE void
+event_free_slow_nopy(void *block, uint32_t *entry)
+{
+    if (*entry == 0) {
+        pmt__t.counters[PMT_COUNTER_UNKNOWN_FREES]++;
+        return;
+    }
+    if (pmt__enter_nopy() == PMT_GATE_CLOSED) {
+        return;
+    }
+    uint32_t id = entry_settle_nopy(block, entry, true);
+    *entry = 0;
+    if (id != 0) {
+        pmt__untrack_id(block, id);
+    }
+    pmt__leave_nopy();
+}
+
+PMT_INLINE void
+event_free_nopy(void *block)
+{
+    uint32_t *entry = pmt__shadow_find(block);
+    if (PMT_UNLIKELY(entry == NULL)) {
+        return;
+    }
+    if (PMT_UNLIKELY((int32_t)*entry <= 0)) {
+        event_free_slow_nopy(block, entry);
+        return;
+    }
+    if (PMT_UNLIKELY(pmt__enter_nopy() == PMT_GATE_CLOSED)) {
+        return;
+    }
+    uint32_t id = *entry;
+    *entry = 0;
+    pmt__untrack_id(block, id);
+    pmt__leave_nopy();
+}
+
+/* A realloc in two steps: the old block leaves the shadow before the allocator may hand its address to others, and comes back
+   if the allocator refuses. */
+typedef struct taken {
+    uint32_t *entry;
+    uint32_t value; /* with the watch bit */
+    uint64_t bytes; /* of a sizeless cohort */
+} taken;
+
+static taken
+event_take_nopy(void *block)
+{
+    taken t = {pmt__shadow_find(block), 0, 0};
+    if (t.entry == NULL || *t.entry == 0) {
+        return t;
+    }
+    if (pmt__enter_nopy() == PMT_GATE_CLOSED) {
+        return t;
+    }
+    uint32_t id = entry_settle_nopy(block, t.entry, false);
+    t.value = *t.entry;
+    if (id != 0 && (pmt__t.cohorts[id].size & PMT_COHORT_SIZELESS)) {
+        t.bytes = pmt__shadow_size_take(block);
+    }
+    *t.entry = 0;
+    pmt__leave_nopy();
+    return t;
+}
+
+static void
+event_put_back_nopy(void *block, const taken *t)
+{
+    if (t->value == 0) {
+        return;
+    }
+    if (t->bytes != 0) {
+        pmt__shadow_size_put(block, t->bytes);
+    }
+    *t->entry = t->value;
+}
+
+static void
+event_moved_nopy(void *old, const taken *t)
+{
+    uint32_t id = PMT_SHADOW_ID(t->value);
+    if (t->value == 0 || pmt__enter_nopy() == PMT_GATE_CLOSED) {
+        return;
+    }
+    if (t->value & PMT_SHADOW_WATCHED) {
+        watched_died_nopy(old);
+    }
+    pmt__temporary_take(old); /* it goes on: no temporary */
+    if (id != 0) {
+        pmt__count_sub(id, t->bytes);
+    }
+    pmt__leave_nopy();
+}
+
+/* --- the hooks of obj and mem ---------------------------------------------------------------------------------------------------- */
+
+PMT_INLINE void *
+hook_malloc(int python_domain, uint32_t domain, size_t size)
+{
+    const PyMemAllocatorEx *to = &original[python_domain];
+    void *block;
+    if (PMT_UNLIKELY(size > nests_above)) {
+        nested++;
+        block = to->malloc(to->ctx, size);
+        nested--;
+    }
+    else {
+        block = to->malloc(to->ctx, size);
+    }
+    if (PMT_LIKELY(block != NULL)) {
+        event_alloc_nopy(block, size, domain);
+    }
+    return block;
+}
+
+PMT_INLINE void *
+hook_calloc(int python_domain, uint32_t domain, size_t count, size_t size)
+{
+    const PyMemAllocatorEx *to = &original[python_domain];
+    nested++;
+    void *block = to->calloc(to->ctx, count, size);
+    nested--;
+    if (PMT_LIKELY(block != NULL)) {
+        event_alloc_nopy(block, count * size, domain);
+    }
+    return block;
+}
+
+PMT_INLINE void *
+hook_realloc(int python_domain, uint32_t domain, void *old, size_t size)
+{
+    const PyMemAllocatorEx *to = &original[python_domain];
+    taken t = {NULL, 0, 0};
+    if (old != NULL) {
+        t = event_take_nopy(old);
+    }
+    nested++;
+    void *block = to->realloc(to->ctx, old, size);
+    nested--;
+    if (PMT_UNLIKELY(block == NULL)) {
+        event_put_back_nopy(old, &t);
+        return NULL;
+    }
+    event_moved_nopy(old, &t);
+    event_alloc_nopy(block, size, domain);
+    return block;
+}
+
+PMT_INLINE void
+hook_free(int python_domain, void *block)
+{
+    const PyMemAllocatorEx *to = &original[python_domain];
+    if (PMT_LIKELY(block != NULL)) {
+        event_free_nopy(block);
+    }
+    /* A free nests too (large blocks), but the block has left the shadow: the raw hook finds nothing. */
+    to->free(to->ctx, block);
+}
+
+#define HOOKS(name, python_domain, domain)                                                                                   \
+    static void *name##_malloc(void *ctx, size_t size)                                                                        \
+    {                                                                                                                         \
+        (void)ctx;                                                                                                            \
+        return hook_malloc(python_domain, domain, size);                                                                      \
+    }                                                                                                                         \
+    static void *name##_calloc(void *ctx, size_t count, size_t size)                                                          \
+    {                                                                                                                         \
+        (void)ctx;                                                                                                            \
+        return hook_calloc(python_domain, domain, count, size);                                                               \
+    }                                                                                                                         \
+    static void *name##_realloc(void *ctx, void *old, size_t size)                                                            \
+    {                                                                                                                         \
+        (void)ctx;                                                                                                            \
+        return hook_realloc(python_domain, domain, old, size);                                                                \
+    }                                                                                                                         \
+    static void name##_free(void *ctx, void *block)                                                                           \
+    {                                                                                                                         \
+        (void)ctx;                                                                                                            \
+        hook_free(python_domain, block);                                                                                      \
+    }
+HOOKS(obj, PYMEM_DOMAIN_OBJ, PMT_DOMAIN_OBJ)
+HOOKS(mem, PYMEM_DOMAIN_MEM, PMT_DOMAIN_MEM)
+
+/* --- the hooks of raw: with or without the GIL ---------------------------------------------------------------------------------- */
+
+PMT_INLINE bool
+raw_passes(void)
+{
+    return nested != 0 || (__atomic_load_n(&pmt__t.attention, __ATOMIC_RELAXED) & PMT_ATTENTION_OFF);
+}
+
+static PMT_NOINLINE void
+raw_alloc_without_gil_nopy(void *block, size_t size)
+{
+    PyThreadState *state = PMT_OWN_STATE();
+    if (foreign_nopy(state)) {
+        return;
+    }
+    pmt__queue_frame frames[PMT_QUEUE_FRAMES / 16]; /* on the stack of a thread we do not know: small */
+    uint32_t count = 0;
+    PMT_FRAME *f = state != NULL ? PMT_CURRENT_FRAME(state) : NULL;
+    for (; f != NULL && count < sizeof frames / sizeof *frames; f = PMT_FRAME_PREVIOUS(f)) {
+        frames[count++] = (pmt__queue_frame){
+            PMT_FRAME_IS_ENTRY(f) ? NULL : PMT_FRAME_CODE(f),
+            PMT_FRAME_INSTR(f),
+            PMT_FRAME_IN_HEAP(f),
+        };
+    }
+    pmt__queue_alloc_nopy(block, size, state, state == NULL ? 0 : state->id,
+                          state == NULL ? 0 : state->thread_id, frames, count, f == NULL);
+}
+
+static void
+raw_event_alloc_nopy(void *block, size_t size)
+{
+    if (PMT_HAVE_GIL()) {
+        event_alloc_nopy(block, size, PMT_DOMAIN_RAW);
+    }
+    else {
+        raw_alloc_without_gil_nopy(block, size);
+    }
+}
+
+static PMT_NOINLINE void
+raw_free_without_gil_nopy(void *block, uint32_t *entry)
+{
+    uint32_t value = __atomic_exchange_n(entry, 0, __ATOMIC_ACQ_REL);
+    uint64_t bytes = 0;
+    if (!PMT_SHADOW_IS_PENDING(value) && (value & PMT_SHADOW_WATCHED)) {
+        for (pmt__thread *t = pmt__t.threads; t != NULL; t = t->next) {
+            if (__atomic_load_n(&t->state, __ATOMIC_RELAXED) == block) {
+                __atomic_store_n(&t->ended, 1, __ATOMIC_RELAXED);
+                __atomic_store_n(&t->state, NULL, __ATOMIC_RELEASE);
+                __atomic_store_n(&pmt__t.threads_changed, 1, __ATOMIC_RELAXED);
+            }
+        }
+        value = PMT_SHADOW_ID(value);
+    }
+    if (value == 0) {
+        return;
+    }
+    const uint32_t *low = pmt__shadow_find((const char *)block + 16);
+    if (low != NULL && *low != 0) { /* only a large block can have something here */
+        bytes = pmt__shadow_size_take(block);
+    }
+    pmt__queue_free_nopy(block, value, bytes);
+}
+
+static void
+raw_event_free_nopy(void *block)
+{
+    uint32_t *entry = pmt__shadow_find(block);
+    if (entry == NULL || __atomic_load_n(entry, __ATOMIC_RELAXED) == 0) {
+        return;
+    }
+    if (PMT_HAVE_GIL()) {
+        if (!foreign_nopy(PMT_CURRENT_STATE())) {
+            event_free_nopy(block);
+        }
+    }
+    else {
+        raw_free_without_gil_nopy(block, entry);
+    }
+}
+
+static void *
+raw_malloc(void *ctx, size_t size)
+{
+    (void)ctx;
+    const PyMemAllocatorEx *to = &original[PYMEM_DOMAIN_RAW];
+    void *block = to->malloc(to->ctx, size);
+    if (PMT_LIKELY(block != NULL) && !raw_passes()) {
+        raw_event_alloc_nopy(block, size);
+    }
+    return block;
+}
+
+static void *
+raw_calloc(void *ctx, size_t count, size_t size)
+{
+    (void)ctx;
+    const PyMemAllocatorEx *to = &original[PYMEM_DOMAIN_RAW];
+    void *block = to->calloc(to->ctx, count, size);
+    if (PMT_LIKELY(block != NULL) && !raw_passes()) {
+        raw_event_alloc_nopy(block, count * size);
+    }
+    return block;
+}
+
+static void *
+raw_realloc(void *ctx, void *old, size_t size)
+{
+    (void)ctx;
+    const PyMemAllocatorEx *to = &original[PYMEM_DOMAIN_RAW];
+    if (raw_passes()) {
+        return to->realloc(to->ctx, old, size);
+    }
+    if (PMT_HAVE_GIL() && !foreign_nopy(PMT_CURRENT_STATE())) {
+        return hook_realloc(PYMEM_DOMAIN_RAW, PMT_DOMAIN_RAW, old, size);
+    }
+    /* Without the GIL: the old block is given up first. If the allocator refuses, it is noted again as new. */
+    uint64_t old_size = 0;
+    bool known = false;
+    if (old != NULL) {
+        uint32_t *entry = pmt__shadow_find(old);
+        known = entry != NULL && __atomic_load_n(entry, __ATOMIC_RELAXED) != 0;
+        if (known) {
+            const uint32_t *low = pmt__shadow_find((const char *)old + 16);
+            old_size = low == NULL ? 0 : *low;
+            raw_event_free_nopy(old);
+        }
+    }
+    void *block = to->realloc(to->ctx, old, size);
+    if (block != NULL) {
+        raw_event_alloc_nopy(block, size);
+    }
+    else if (known) {
+        raw_event_alloc_nopy(old, old_size);
+    }
+    return block;
+}
+
+static void
+raw_free(void *ctx, void *block)
+{
+    (void)ctx;
+    const PyMemAllocatorEx *to = &original[PYMEM_DOMAIN_RAW];
+    if (PMT_LIKELY(block != NULL) && !raw_passes()) {
+        raw_event_free_nopy(block);
+    }
+    to->free(to->ctx, block);
+}
+
+/* --- memory of frames --------------------------------------------------------------------------------------------------------------- */
+
+/* Data stack chunks come from here; cached frames in one must not be looked at once it is gone. */
+static void
+arena_free(void *ctx, void *arena, size_t size)
+{
+    (void)ctx;
+    for (pmt__thread *t = pmt__t.threads; t != NULL; t = t->next) {
+        t->depth = 0;
+    }
+    original_arena.free(original_arena.ctx, arena, size);
+}
+
+/* --- objects from free lists: the reference tracer (3.13+) -------------------------------------------------------------------------- */
+
+#if PY_VERSION_HEX >= 0x030D0000
+static PyRefTracer previous_tracer;
+static void *previous_tracer_data;
+
+/* The block starts before the object: gc header, dict and weakref slots. */
+PMT_INLINE void *
+block_of(PyObject *object)
+{
+    unsigned long flags = Py_TYPE(object)->tp_flags;
+    char *block = (char *)object;
+    if (flags & Py_TPFLAGS_HAVE_GC) {
+        block -= 2 * sizeof(uintptr_t);
+    }
+    if (flags & Py_TPFLAGS_PREHEADER) {
+        block -= 2 * sizeof(PyObject *);
+    }
+    return block;
+}
+
+static PMT_NOINLINE void
+object_created_nopy(void *block)
+{
+    PyThreadState *state = PMT_CURRENT_STATE();
+    if (state == NULL || foreign_nopy(state)) {
+        return;
+    }
+    uint32_t *entry = pmt__shadow_find(block);
+    if (entry == NULL || (int32_t)*entry <= 0 || pmt__enter_nopy() == PMT_GATE_CLOSED) {
+        return;
+    }
+    pmt__thread *thread = thread_of_nopy(state);
+    if (thread == NULL) {
+        thread = thread_select_nopy(state);
+    }
+    uint32_t id = *entry;
+    PMT_FRAME *top = PMT_CURRENT_FRAME(state);
+    if (thread != NULL && top != NULL) {
+        const pmt__cohort *cohort = &pmt__t.cohorts[id];
+        uint32_t domain = pmt__t.sites[cohort->site].thread >> PMT_THREAD_BITS;
+        uint64_t large = 0;
+        uint64_t bytes = cohort->size;
+        if (cohort->size & PMT_COHORT_SIZELESS) {
+            large = pmt__shadow_size_take(block);
+            pmt__shadow_size_put(block, large);
+            bytes = large;
+        }
+        uint32_t now = pmt__cohort_now(thread, top, bytes, domain);
+        if (now != id && now != 0) {
+            *entry = now;
+            pmt__count_move(id, now, large);
+            pmt__t.counters[PMT_COUNTER_REATTRIBUTED]++;
+        }
+        pmt__temporary_put(thread, block);
+    }
+    pmt__leave_nopy();
+}
+
+static int
+ref_tracer(PyObject *object, PyRefTracerEvent event, void *data)
+{
+    (void)data;
+    if (event == PyRefTracer_CREATE) {
+        const pmt__thread *thread = pmt__t.thread;
+        void *block = block_of(object);
+        if (thread == NULL || block != thread->last[0]) { /* not just allocated: from a free list, or resized */
+            object_created_nopy(block);
+        }
+    }
+    return PMT_UNLIKELY(previous_tracer != NULL) ? previous_tracer(object, event, previous_tracer_data) : 0;
+}
+
+static void
+tracer_install(void)
+{
+    void *data;
+    PyRefTracer now = PyRefTracer_GetTracer(&data);
+    if (now != ref_tracer) {
+        previous_tracer = now;
+        previous_tracer_data = data;
+        PyRefTracer_SetTracer(ref_tracer, NULL);
+    }
+}
+
+static void
+tracer_uninstall(void)
+{
+    void *data;
+    if (PyRefTracer_GetTracer(&data) == ref_tracer) {
+        PyRefTracer_SetTracer(previous_tracer, previous_tracer_data);
+        previous_tracer = NULL;
+    }
+}
+#else
+static void
+tracer_install(void)
+{
+}
+
+static void
+tracer_uninstall(void)
+{
+}
+#endif
+
+/* --- the frame source ---------------------------------------------------------------------------------------------------------------- */
+
+static pmt__text
+text_of_nopy(PyObject *unicode)
+{
+    if (unicode == NULL || !PyUnicode_Check(unicode)) {
+        return (pmt__text){"?", 1, 1};
+    }
+    return (pmt__text){PyUnicode_DATA(unicode), (size_t)PyUnicode_GET_LENGTH(unicode), (uint8_t)PyUnicode_KIND(unicode)};
+}
+
+static void
+code_describe_nopy(const void *object, pmt__code_facts *facts)
+{
+    const PyCodeObject *code = object;
+    facts->start = (uint64_t)(uintptr_t)code->co_code_adaptive;
+    facts->size = (uint32_t)((size_t)Py_SIZE(code) * sizeof(_Py_CODEUNIT));
+    facts->traceable = (uint32_t)((size_t)code->_co_firsttraceable * sizeof(_Py_CODEUNIT));
+    facts->first_line = code->co_firstlineno;
+    facts->file = text_of_nopy(code->co_filename);
+    facts->name = text_of_nopy(code->co_qualname);
+    facts->line_table = (const uint8_t *)PyBytes_AS_STRING(code->co_linetable);
+    facts->line_table_size = (size_t)PyBytes_GET_SIZE(code->co_linetable);
+}
+
+static void
+gc_counts_nopy(uint64_t counts[3])
+{
+    for (int generation = 0; generation < 3; generation++) {
+        counts[generation] = (uint64_t)PMT_GC_COLLECTIONS(main_interpreter, generation);
+    }
+}
+
+static const pmt__frame_source frame_source = {code_describe_nopy, gc_counts_nopy};
+
+const pmt__frame_source *
+pmt__cpython_source(void)
+{
+    return &frame_source;
+}
+
+/* --- self-test, installation ------------------------------------------------------------------------------------------------------------ */
+
+/* The running frame, read by our macros, must be what the interpreter says through its public interface. */
+static int
+layout_test(pmt_error *err)
+{
+    PyThreadState *state = PyThreadState_Get();
+    if (PMT_STATE_PREPARE(state) < 0) {
+        return pmt__error_set(err, PMT_ERR_UNSUPPORTED, "the current thread state cannot be found on this build of Python");
+    }
+    if (PMT_CURRENT_STATE() != state) {
+        return pmt__error_set(err, PMT_ERR_UNSUPPORTED, "the current thread state is not where this build of Python keeps it");
+    }
+    PyFrameObject *public = PyThreadState_GetFrame(state);
+    PMT_FRAME *f = PMT_CURRENT_FRAME(state);
+    int rc = 0;
+    for (int depth = 0; public != NULL && rc == 0; depth++) {
+        while (f != NULL && PMT_FRAME_IS_ENTRY(f)) {
+            f = PMT_FRAME_PREVIOUS(f);
+        }
+        PyCodeObject *code = PyFrame_GetCode(public);
+        int lasti = PyFrame_GetLasti(public);
+        if (f == NULL || PMT_FRAME_CODE(f) != (const void *)code
+            || (depth > 0 && (int64_t)(PMT_FRAME_INSTR(f) - (uint64_t)(uintptr_t)code->co_code_adaptive) != lasti)) {
+            rc = pmt__error_set(err, PMT_ERR_UNSUPPORTED,
+                                "frame %d of the running stack does not look as in the Python this was built for", depth);
+        }
+        Py_DECREF(code);
+        PyFrameObject *back = PyFrame_GetBack(public);
+        Py_DECREF(public);
+        public = back;
+        f = f == NULL ? NULL : PMT_FRAME_PREVIOUS(f);
+    }
+    Py_XDECREF(public);
+    return rc;
+}
+
+int
+pmt__cpython_check(pmt_error *err)
+{
+    unsigned long running = Py_Version;
+    if ((running >> 16) != (PY_VERSION_HEX >> 16)) {
+        return pmt__error_set(err, PMT_ERR_UNSUPPORTED, "built for Python %d.%d, running in %lu.%lu: reinstall for this Python",
+                              PY_MAJOR_VERSION, PY_MINOR_VERSION, running >> 24 & 0xff, running >> 16 & 0xff);
+    }
+    return layout_test(err);
+}
+
+const char *
+pmt__cpython_allocator_name(void)
+{
+    return _PyMem_GetCurrentAllocatorName() != NULL ? _PyMem_GetCurrentAllocatorName() : "unknown";
+}
+
+static volatile size_t probe_seen;
+
+static void *
+probe_malloc(void *ctx, size_t size)
+{
+    (void)ctx;
+    probe_seen++;
+    return original[PYMEM_DOMAIN_RAW].malloc(original[PYMEM_DOMAIN_RAW].ctx, size);
+}
+
+/* From which size on does obj come through raw? 512 in release builds; less with debug hooks, which add to the request. */
+static void
+probe_nesting(void)
+{
+    PyMemAllocatorEx raw = original[PYMEM_DOMAIN_RAW];
+    PyMemAllocatorEx probe = raw;
+    probe.malloc = probe_malloc;
+    PyMem_SetAllocator(PYMEM_DOMAIN_RAW, &probe);
+    nests_above = 0;
+    for (size_t size = 512; size > 0; size /= 2) {
+        size_t before = probe_seen;
+        PyObject_Free(PyObject_Malloc(size));
+        if (probe_seen == before) {
+            nests_above = size;
+            break;
+        }
+    }
+    PyMem_SetAllocator(PYMEM_DOMAIN_RAW, &raw);
+}
+
+static bool
+ours_on_top(PyMemAllocatorDomain domain, void *(*our_malloc)(void *, size_t))
+{
+    PyMemAllocatorEx now;
+    PyMem_GetAllocator(domain, &now);
+    return now.malloc == our_malloc;
+}
+
+static void
+hook_domain(PyMemAllocatorDomain domain, PyMemAllocatorEx ours)
+{
+    if (!ours_on_top(domain, ours.malloc)) {
+        PyMem_GetAllocator(domain, &original[domain]);
+        PyMem_SetAllocator(domain, &ours);
+    }
+}
+
+static bool buried[3]; /* somebody wrapped our hooks: they stay, and are not put on a second time */
+
+int
+pmt__cpython_install(pmt_error *err)
+{
+    int rc = pmt__cpython_check(err);
+    if (rc < 0) {
+        return rc;
+    }
+    main_interpreter = PyInterpreterState_Main();
+    if (PyInterpreterState_Get() != main_interpreter) {
+        return pmt__error_set(err, PMT_ERR_UNSUPPORTED, "recording starts from the main interpreter only");
+    }
+    pmt__t.marking = PMT_FRAMES_MARKING();
+    if (!raw_hooked) {
+        PyMem_GetAllocator(PYMEM_DOMAIN_RAW, &original[PYMEM_DOMAIN_RAW]);
+        probe_nesting();
+        PyMemAllocatorEx raw = {NULL, raw_malloc, raw_calloc, raw_realloc, raw_free};
+        PyMem_SetAllocator(PYMEM_DOMAIN_RAW, &raw);
+        raw_hooked = 1;
+        PyObject_GetArenaAllocator(&original_arena);
+        PyObjectArenaAllocator arena = original_arena;
+        arena.ctx = original_arena.ctx;
+        arena.free = arena_free;
+        PyObject_SetArenaAllocator(&arena);
+    }
+    if (!buried[PYMEM_DOMAIN_MEM]) {
+        hook_domain(PYMEM_DOMAIN_MEM, (PyMemAllocatorEx){NULL, mem_malloc, mem_calloc, mem_realloc, mem_free});
+    }
+    if (!buried[PYMEM_DOMAIN_OBJ]) {
+        hook_domain(PYMEM_DOMAIN_OBJ, (PyMemAllocatorEx){NULL, obj_malloc, obj_calloc, obj_realloc, obj_free});
+    }
+    tracer_install();
+    return 0;
+}
+
+void
+pmt__cpython_uninstall(void)
+{
+    tracer_uninstall();
+    buried[PYMEM_DOMAIN_OBJ] = !ours_on_top(PYMEM_DOMAIN_OBJ, obj_malloc);
+    buried[PYMEM_DOMAIN_MEM] = !ours_on_top(PYMEM_DOMAIN_MEM, mem_malloc);
+    if (!buried[PYMEM_DOMAIN_OBJ]) {
+        PyMem_SetAllocator(PYMEM_DOMAIN_OBJ, &original[PYMEM_DOMAIN_OBJ]);
+    }
+    if (!buried[PYMEM_DOMAIN_MEM]) {
+        PyMem_SetAllocator(PYMEM_DOMAIN_MEM, &original[PYMEM_DOMAIN_MEM]);
+    }
+}
+
+void
+pmt__cpython_checking(int on)
+{
+    if (on) {
+        checked = different = 0;
+        pmt__attention_set(PMT_ATTENTION_CHECK);
+    }
+    else {
+        pmt__attention_clear(PMT_ATTENTION_CHECK);
+    }
+}
+
+void
+pmt__cpython_check_counts(uint64_t *compared, uint64_t *unequal)
+{
+    *compared = checked;
+    *unequal = different;
+}
+
+double
+pmt__cpython_pair_ns(size_t size, unsigned rounds)
+{
+    enum { BATCH = 64, REPEAT = 20 };
+    void *blocks[BATCH];
+    double best = 1e18;
+    for (unsigned round = 0; round < rounds; round++) {
+        struct timespec a, b;
+        clock_gettime(CLOCK_MONOTONIC, &a);
+        for (int k = 0; k < REPEAT; k++) {
+            for (int i = 0; i < BATCH; i++) {
+                blocks[i] = PyObject_Malloc(size);
+            }
+            for (int i = BATCH - 1; i >= 0; i--) {
+                PyObject_Free(blocks[i]);
+            }
+        }
+        clock_gettime(CLOCK_MONOTONIC, &b);
+        double ns = (double)(b.tv_sec - a.tv_sec) * 1e9 + (double)(b.tv_nsec - a.tv_nsec);
+        if (ns / (BATCH * REPEAT) < best) {
+            best = ns / (BATCH * REPEAT);
+        }
+    }
+    return best;
+}

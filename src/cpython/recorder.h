@@ -1,0 +1,39 @@
+/* Recording in this interpreter: the allocator hooks and what they know of frames.
+
+   One file per version of CPython (frames_311.c … frames_315.c) defines how a frame is read and includes hooks_impl.h, which
+   is compiled against it; frames_unsupported.c stands in elsewhere. All functions need the GIL, except uninstall at exit. */
+#ifndef PMT_CPYTHON_RECORDER_H
+#define PMT_CPYTHON_RECORDER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "pymemtrace/error.h"
+#include "record/tables.h"
+
+/* Is this interpreter one whose frames this build can read? Compares the running version with the one compiled for and
+   tests the layout on a real stack. 0 or PMT_ERR_UNSUPPORTED with the reason. Cheap; the result is not cached. */
+int pmt__cpython_check(pmt_error *err);
+
+const pmt__frame_source *pmt__cpython_source(void);
+
+/* Puts the hooks on top of the allocators of obj, mem and raw (and, from 3.13, the reference tracer). May be called again after
+   uninstall. The gate must be closed (pmt__record_enable opens it). */
+int pmt__cpython_install(pmt_error *err);
+
+/* Takes them off where they still are on top; hooks that others have wrapped stay and pass everything through. The hooks of raw
+   stay for ever: threads without the GIL can be between reading a function and its context. */
+void pmt__cpython_uninstall(void);
+
+/* Every allocation compares the cached stack with a plain walk while this is on (tests; slow). */
+void pmt__cpython_checking(int on);
+void pmt__cpython_check_counts(uint64_t *compared, uint64_t *different);
+
+/* ns per malloc + free pair of `size` bytes through PyObject_Malloc with the stack as it is now: the best of `rounds` rounds
+   of 1,280 pairs in batches of 64. */
+double pmt__cpython_pair_ns(size_t size, unsigned rounds);
+
+/* Name of the allocator in force, as PYTHONMALLOC has it. */
+const char *pmt__cpython_allocator_name(void);
+
+#endif
