@@ -1,0 +1,633 @@
+/* Aggregate: a view of a capture. */
+#include "aggregate.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "analyze/tree.h"
+#include "render/render.h"
+#include "state.h"
+#include "values.h"
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *reader_object; /* owned: Reader, whose capture the aggregate refers to */
+    const pmt_reader *reader; /* borrowed from it */
+    pmt_aggregate *aggregate; /* owned */
+    PyObject *view;           /* owned: str */
+    PyObject *notes;          /* owned: list of str, what the filters took away */
+} aggregate_object;
+
+static const char *const view_names[] = {"", "peak", "leaks", "total", "temporary"};
+
+static PyObject *
+raise_error(PyTypeObject *type, const pmt_error *err)
+{
+    const ext_state *state = PyType_GetModuleState(type);
+    return state == NULL ? NULL : ext_errors_raise(&state->errors, err);
+}
+
+/* --- the query ------------------------------------------------------------------------------- */
+
+static int
+get_view(const char *name, pmt_view *view)
+{
+    for (int i = PMT_VIEW_PEAK; i <= PMT_VIEW_TEMPORARY; i++) {
+        if (strcmp(name, view_names[i]) == 0) {
+            *view = (pmt_view)i;
+            return 0;
+        }
+    }
+    PyErr_Format(PyExc_ValueError, "view must be peak, leaks, total or temporary, not '%.50s'",
+                 name);
+    return -1;
+}
+
+/* None, or seconds from the start. */
+static int
+get_time(PyObject *value, const char *name, int *has, uint64_t *ns)
+{
+    if (value == NULL || value == Py_None) {
+        return 0;
+    }
+    double seconds = PyFloat_AsDouble(value);
+    if (seconds == -1.0 && PyErr_Occurred()) {
+        return -1;
+    }
+    if (isnan(seconds)) {
+        PyErr_Format(PyExc_ValueError, "%s must be a number of seconds", name);
+        return -1;
+    }
+    *has = 1;
+    *ns = seconds <= 0.0 ? 0 : seconds >= 1e10 ? (uint64_t)1e19 : (uint64_t)(seconds * 1e9 + 0.5);
+    return 0;
+}
+
+/* A text as bytes in the form that captures have it, without NUL. */
+static PyObject *
+encode(PyObject *text, const char *name)
+{
+    if (!PyUnicode_Check(text)) {
+        PyErr_Format(PyExc_TypeError, "%s must be str, not %.100s", name, Py_TYPE(text)->tp_name);
+        return NULL;
+    }
+    PyObject *bytes = PyUnicode_AsEncodedString(text, "utf-8", "surrogatepass");
+    if (bytes != NULL && strlen(PyBytes_AS_STRING(bytes)) != (size_t)PyBytes_GET_SIZE(bytes)) {
+        PyErr_Format(PyExc_ValueError, "%s must not contain a null character", name);
+        Py_CLEAR(bytes);
+    }
+    return bytes;
+}
+
+typedef struct {
+    PyObject *bytes;     /* owned: list of bytes */
+    const char **texts;  /* owned; elements borrowed from bytes */
+    size_t count;
+} patterns;
+
+static int
+patterns_init(patterns *self, PyObject *sequence, const char *name)
+{
+    self->bytes = PyList_New(0);
+    if (self->bytes == NULL || sequence == NULL || sequence == Py_None) {
+        return self->bytes == NULL ? -1 : 0;
+    }
+    if (PyUnicode_Check(sequence)) {
+        PyErr_Format(PyExc_TypeError, "%s must be a sequence of patterns, not one", name);
+        return -1;
+    }
+    PyObject *items = PySequence_Tuple(sequence);
+    if (items == NULL) {
+        return -1;
+    }
+    Py_ssize_t count = PyTuple_GET_SIZE(items);
+    self->texts = PyMem_Calloc((size_t)count + 1, sizeof *self->texts);
+    if (self->texts == NULL) {
+        PyErr_NoMemory();
+    }
+    for (Py_ssize_t i = 0; self->texts != NULL && i < count; i++) {
+        PyObject *bytes = encode(PyTuple_GET_ITEM(items, i), name);
+        if (values_append(self->bytes, bytes) < 0) {
+            break;
+        }
+        self->texts[i] = PyBytes_AS_STRING(bytes);
+        self->count++;
+    }
+    Py_DECREF(items);
+    return self->count == (size_t)count ? 0 : -1;
+}
+
+static void
+patterns_dispose(patterns *self)
+{
+    Py_CLEAR(self->bytes);
+    PyMem_Free(self->texts);
+    self->texts = NULL;
+}
+
+/* One sentence per filter, for the reports. */
+static int
+add_note(PyObject *notes, const char *format, PyObject *value)
+{
+    if (value == NULL || value == Py_None) {
+        return 0;
+    }
+    if (!PyUnicode_Check(value)) {
+        PyObject *empty = PyUnicode_FromString(", ");
+        PyObject *joined = empty == NULL ? NULL : PyUnicode_Join(empty, value);
+        Py_XDECREF(empty);
+        if (joined == NULL) {
+            return -1;
+        }
+        int result = PyUnicode_GET_LENGTH(joined) == 0
+                         ? 0
+                         : values_append(notes, PyUnicode_FromFormat(format, joined));
+        Py_DECREF(joined);
+        return result;
+    }
+    return values_append(notes, PyUnicode_FromFormat(format, value));
+}
+
+static aggregate_object *
+make(PyTypeObject *type, PyObject *reader_object, const pmt_reader *reader, const pmt_query *query)
+{
+    aggregate_object *self = (aggregate_object *)type->tp_alloc(type, 0);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->reader_object = Py_NewRef(reader_object);
+    self->reader = reader;
+    self->view = PyUnicode_FromString(view_names[query->view]);
+    self->notes = PyList_New(0);
+    if (self->view == NULL || self->notes == NULL) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    pmt_error err = PMT_ERROR_INIT;
+    int result;
+    Py_BEGIN_ALLOW_THREADS
+    result = pmt_aggregate_create(&self->aggregate, reader, query, &err);
+    Py_END_ALLOW_THREADS
+    if (result < 0) {
+        raise_error(type, &err);
+        Py_DECREF(self);
+        return NULL;
+    }
+    return self;
+}
+
+PyObject *
+ext_aggregate_new(PyTypeObject *type, PyObject *reader_object, const pmt_reader *reader,
+                  PyObject *args, PyObject *kwargs)
+{
+    static char view_key[] = "view";
+    static char start_key[] = "start_s";
+    static char end_key[] = "end_s";
+    static char thread_key[] = "thread";
+    static char include_key[] = "include";
+    static char exclude_key[] = "exclude";
+    static char *keywords[] = {view_key,   start_key,   end_key,
+                               thread_key, include_key, exclude_key, NULL};
+    const char *view = "peak";
+    PyObject *start = NULL;
+    PyObject *end = NULL;
+    PyObject *thread = NULL;
+    PyObject *include = NULL;
+    PyObject *exclude = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|s$OOOOO:aggregate", keywords, &view, &start,
+                                     &end, &thread, &include, &exclude)) {
+        return NULL;
+    }
+    pmt_query query = {.view = PMT_VIEW_PEAK};
+    patterns includes = {0};
+    patterns excludes = {0};
+    PyObject *thread_bytes = NULL;
+    aggregate_object *self = NULL;
+    if (get_view(view, &query.view) < 0 || get_time(start, "start_s", &query.has_start,
+                                                    &query.start_ns) < 0
+        || get_time(end, "end_s", &query.has_end, &query.end_ns) < 0
+        || patterns_init(&includes, include, "include") < 0
+        || patterns_init(&excludes, exclude, "exclude") < 0) {
+        goto done;
+    }
+    if (thread != NULL && thread != Py_None) {
+        thread_bytes = encode(thread, "thread");
+        if (thread_bytes == NULL) {
+            goto done;
+        }
+        query.thread = PyBytes_AS_STRING(thread_bytes);
+    }
+    query.include = includes.texts;
+    query.include_count = includes.count;
+    query.exclude = excludes.texts;
+    query.exclude_count = excludes.count;
+    self = make(type, reader_object, reader, &query);
+    if (self != NULL
+        && (add_note(self->notes, "Only thread %U.", thread) < 0
+            || add_note(self->notes, "Only stacks with a frame that matches %U.", include) < 0
+            || add_note(self->notes, "Without stacks whose innermost frame matches %U.", exclude)
+                   < 0)) {
+        Py_CLEAR(self);
+    }
+done:
+    patterns_dispose(&includes);
+    patterns_dispose(&excludes);
+    Py_XDECREF(thread_bytes);
+    return (PyObject *)self;
+}
+
+static void
+aggregate_dealloc(PyObject *object)
+{
+    aggregate_object *self = (aggregate_object *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    pmt_aggregate_destroy(self->aggregate);
+    Py_XDECREF(self->view);
+    Py_XDECREF(self->notes);
+    Py_XDECREF(self->reader_object);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+/* --- rows ------------------------------------------------------------------------------------ */
+
+static PyObject *
+make_row(values_sites *sites, const pmt_row *row, uint64_t total_bytes)
+{
+    PyObject *dict = PyDict_New();
+    if (dict == NULL) {
+        return NULL;
+    }
+    double share = total_bytes == 0 ? 0.0 : (double)row->value.bytes / (double)total_bytes;
+    if (values_put(dict, "site", values_site(sites, row->frame)) < 0
+        || values_put(dict, "stack", values_stack(sites, row->stack)) < 0
+        || values_put_u64(dict, "bytes", row->value.bytes) < 0
+        || values_put_u64(dict, "blocks", row->value.blocks) < 0
+        || values_put(dict, "share", PyFloat_FromDouble(share)) < 0
+        || values_put_u64(dict, "allocated_bytes", row->value.allocated_bytes) < 0
+        || values_put_u64(dict, "allocations", row->value.allocations) < 0) {
+        Py_DECREF(dict);
+        return NULL;
+    }
+    return dict;
+}
+
+static PyObject *
+make_rows(aggregate_object *self, const pmt_row *rows, size_t count, Py_ssize_t limit)
+{
+    if (limit >= 0 && (size_t)limit < count) {
+        count = (size_t)limit;
+    }
+    values_sites sites;
+    if (values_sites_init(&sites, self->reader) < 0) {
+        return NULL;
+    }
+    pmt_value total;
+    pmt_aggregate_total(self->aggregate, &total);
+    PyObject *list = PyList_New(0);
+    for (size_t i = 0; list != NULL && i < count; i++) {
+        if (values_append(list, make_row(&sites, &rows[i], total.bytes)) < 0) {
+            Py_CLEAR(list);
+        }
+    }
+    values_sites_dispose(&sites);
+    return list;
+}
+
+/* -1: no limit. */
+static int
+get_limit(PyObject *args, PyObject *kwargs, const char *format, Py_ssize_t *limit)
+{
+    static char limit_key[] = "limit";
+    static char *keywords[] = {limit_key, NULL};
+    PyObject *value = Py_None;
+    *limit = -1;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, keywords, &value)) {
+        return -1;
+    }
+    if (value != Py_None) {
+        *limit = PyNumber_AsSsize_t(value, PyExc_OverflowError);
+        if (*limit == -1 && PyErr_Occurred()) {
+            return -1;
+        }
+        if (*limit < 0) {
+            PyErr_SetString(PyExc_ValueError, "limit must not be negative");
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static PyObject *
+aggregate_sites(PyObject *object, PyObject *args, PyObject *kwargs)
+{
+    aggregate_object *self = (aggregate_object *)object;
+    Py_ssize_t limit;
+    if (get_limit(args, kwargs, "|O:sites", &limit) < 0) {
+        return NULL;
+    }
+    pmt_error err = PMT_ERROR_INIT;
+    pmt_row *rows;
+    size_t count;
+    if (pmt_aggregate_sites(self->aggregate, &rows, &count, &err) < 0) {
+        return raise_error(Py_TYPE(object), &err);
+    }
+    PyObject *list = make_rows(self, rows, count, limit);
+    pmt_rows_release(self->aggregate, rows);
+    return list;
+}
+
+static PyObject *
+aggregate_stacks(PyObject *object, PyObject *args, PyObject *kwargs)
+{
+    aggregate_object *self = (aggregate_object *)object;
+    Py_ssize_t limit;
+    if (get_limit(args, kwargs, "|O:stacks", &limit) < 0) {
+        return NULL;
+    }
+    const pmt_row *rows;
+    size_t count = pmt_aggregate_stacks(self->aggregate, &rows);
+    return make_rows(self, rows, count, limit);
+}
+
+/* --- tree ------------------------------------------------------------------------------------ */
+
+static PyObject *
+make_node(values_sites *sites, const pmt__tree_node *node, uint64_t total_bytes)
+{
+    PyObject *dict = PyDict_New();
+    if (dict == NULL) {
+        return NULL;
+    }
+    double share = total_bytes == 0 ? 0.0 : (double)node->bytes / (double)total_bytes;
+    if (values_put(dict, "site", values_site(sites, node->frame)) < 0
+        || values_put_u64(dict, "bytes", node->bytes) < 0
+        || values_put_u64(dict, "blocks", node->blocks) < 0
+        || values_put(dict, "share", PyFloat_FromDouble(share)) < 0
+        || values_put(dict, "children", PyList_New(0)) < 0) {
+        Py_DECREF(dict);
+        return NULL;
+    }
+    return dict;
+}
+
+/* Parents come before their children, and siblings in order: so one pass builds it, whatever its
+   depth. */
+static PyObject *
+make_tree(const pmt__tree *tree, const pmt_reader *reader)
+{
+    size_t count = tree->nodes.len;
+    PyObject **lists = PyMem_Calloc(count, sizeof *lists); /* borrowed: each node's children */
+    if (lists == NULL) {
+        return PyErr_NoMemory();
+    }
+    values_sites sites;
+    PyObject *root = NULL;
+    if (values_sites_init(&sites, reader) < 0) {
+        PyMem_Free(lists);
+        return NULL;
+    }
+    for (size_t i = 0; i < count; i++) {
+        const pmt__tree_node *node = &tree->nodes.data[i];
+        PyObject *dict = make_node(&sites, node, tree->nodes.data[0].bytes);
+        lists[i] = dict == NULL ? NULL : PyDict_GetItemString(dict, "children");
+        if (i == 0) {
+            root = dict;
+        }
+        else if (values_append(lists[node->parent], dict) < 0) {
+            Py_CLEAR(root);
+        }
+        if (root == NULL) {
+            break;
+        }
+    }
+    values_sites_dispose(&sites);
+    PyMem_Free(lists);
+    return root;
+}
+
+static PyObject *
+aggregate_tree(PyObject *object, PyObject *args, PyObject *kwargs)
+{
+    static char inverted_key[] = "inverted";
+    static char depth_key[] = "max_depth";
+    static char share_key[] = "min_share";
+    static char *keywords[] = {inverted_key, depth_key, share_key, NULL};
+    aggregate_object *self = (aggregate_object *)object;
+    int inverted = 0;
+    int max_depth = 0;
+    double min_share = 0.0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$pid:tree", keywords, &inverted, &max_depth,
+                                     &min_share)) {
+        return NULL;
+    }
+    if (max_depth < 0 || !(min_share >= 0.0 && min_share <= 1.0)) {
+        PyErr_SetString(PyExc_ValueError,
+                        "max_depth must not be negative and min_share must be from 0 to 1");
+        return NULL;
+    }
+    pmt__tree_limits limits = {inverted != 0, (uint32_t)max_depth, min_share};
+    pmt_error err = PMT_ERROR_INIT;
+    pmt__tree tree;
+    int result;
+    Py_BEGIN_ALLOW_THREADS
+    result = pmt__tree_init(&tree, self->aggregate, &limits, &err);
+    Py_END_ALLOW_THREADS
+    PyObject *root = result < 0 ? raise_error(Py_TYPE(object), &err)
+                                : make_tree(&tree, self->reader);
+    pmt__tree_dispose(&tree);
+    return root;
+}
+
+/* --- other formats --------------------------------------------------------------------------- */
+
+typedef int (*renderer)(pmt__text *out, const pmt_aggregate *aggregate, bool inverted,
+                        pmt_error *err);
+
+static int
+render_pprof(pmt__text *out, const pmt_aggregate *aggregate, bool inverted, pmt_error *err)
+{
+    (void)inverted; /* pprof turns stacks over itself */
+    return pmt__render_pprof(out, aggregate, err);
+}
+
+static const struct {
+    const char *name;
+    renderer render;
+} renderers[] = {
+    {"pprof", render_pprof},
+    {"speedscope", pmt__render_speedscope},
+    {"collapsed", pmt__render_collapsed},
+    {"csv", pmt__render_csv},
+};
+
+static PyObject *
+aggregate_export(PyObject *object, PyObject *args, PyObject *kwargs)
+{
+    static char kind_key[] = "kind";
+    static char inverted_key[] = "inverted";
+    static char *keywords[] = {kind_key, inverted_key, NULL};
+    aggregate_object *self = (aggregate_object *)object;
+    const char *kind;
+    int inverted = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s|$p:export", keywords, &kind, &inverted)) {
+        return NULL;
+    }
+    renderer render = NULL;
+    for (size_t i = 0; i < sizeof renderers / sizeof *renderers; i++) {
+        if (strcmp(renderers[i].name, kind) == 0) {
+            render = renderers[i].render;
+        }
+    }
+    if (render == NULL) {
+        return PyErr_Format(PyExc_ValueError,
+                            "kind must be pprof, speedscope, collapsed or csv, not '%.50s'", kind);
+    }
+    pmt_error err = PMT_ERROR_INIT;
+    pmt__text text;
+    pmt__text_init(&text, pmt_allocator_default());
+    int result;
+    Py_BEGIN_ALLOW_THREADS
+    result = render(&text, self->aggregate, inverted != 0, &err);
+    Py_END_ALLOW_THREADS
+    PyObject *bytes = result < 0 ? raise_error(Py_TYPE(object), &err)
+                                 : PyBytes_FromStringAndSize(text.data, (Py_ssize_t)text.len);
+    pmt__text_dispose(&text);
+    return bytes;
+}
+
+/* The part of the report's header that is text about the capture, as JSON in UTF-8. */
+static PyObject *
+make_head(aggregate_object *self, PyObject *title, int inverted)
+{
+    PyObject *head = PyDict_New();
+    PyObject *info = PyObject_CallMethod(self->reader_object, "info", NULL);
+    PyObject *captures = info == NULL ? NULL : PyList_New(0);
+    PyObject *json = NULL;
+    PyObject *text = NULL;
+    PyObject *started;
+    if (head == NULL || captures == NULL || PyList_Append(captures, info) < 0) {
+        goto done;
+    }
+    started = PyDict_GetItemString(info, "started"); /* borrowed */
+    if (values_put(head, "title", Py_NewRef(title)) < 0
+        || values_put(head, "captures", Py_NewRef(captures)) < 0
+        || values_put(head, "view", Py_NewRef(self->view)) < 0
+        || values_put(head, "inverted", PyBool_FromLong(inverted)) < 0
+        || values_put(head, "t_start", Py_XNewRef(started)) < 0
+        || values_put(head, "notes", Py_NewRef(self->notes)) < 0) {
+        goto done;
+    }
+    json = PyImport_ImportModule("json");
+    text = json == NULL ? NULL : PyObject_CallMethod(json, "dumps", "O", head);
+done:
+    Py_XDECREF(head);
+    Py_XDECREF(info);
+    Py_XDECREF(captures);
+    Py_XDECREF(json);
+    return text;
+}
+
+static PyObject *
+aggregate_flame(PyObject *object, PyObject *args, PyObject *kwargs)
+{
+    static char inverted_key[] = "inverted";
+    static char title_key[] = "title";
+    static char *keywords[] = {inverted_key, title_key, NULL};
+    aggregate_object *self = (aggregate_object *)object;
+    int inverted = 0;
+    PyObject *title = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$pU:flame", keywords, &inverted, &title)) {
+        return NULL;
+    }
+    PyObject *empty = PyUnicode_FromString("");
+    PyObject *head = empty == NULL ? NULL : make_head(self, title == NULL ? empty : title, inverted);
+    Py_XDECREF(empty);
+    if (head == NULL) {
+        return NULL;
+    }
+    pmt_error err = PMT_ERROR_INIT;
+    pmt__text text;
+    pmt__text_init(&text, pmt_allocator_default());
+    Py_ssize_t size;
+    const char *json = PyUnicode_AsUTF8AndSize(head, &size); /* ASCII: json.dumps escapes */
+    PyObject *bytes = NULL;
+    if (json != NULL) {
+        int result;
+        Py_BEGIN_ALLOW_THREADS
+        result = pmt__render_flame(&text, self->aggregate, (pmt_string){json, (size_t)size}, &err);
+        Py_END_ALLOW_THREADS
+        bytes = result < 0 ? raise_error(Py_TYPE(object), &err)
+                           : PyBytes_FromStringAndSize(text.data, (Py_ssize_t)text.len);
+    }
+    Py_DECREF(head);
+    pmt__text_dispose(&text);
+    return bytes;
+}
+
+/* --- type ------------------------------------------------------------------------------------ */
+
+static PyObject *
+aggregate_view(PyObject *object, void *closure)
+{
+    (void)closure;
+    return Py_NewRef(((aggregate_object *)object)->view);
+}
+
+/* closure: which number of pmt_value. */
+static PyObject *
+aggregate_number(PyObject *object, void *closure)
+{
+    pmt_value total;
+    pmt_aggregate_total(((aggregate_object *)object)->aggregate, &total);
+    uint64_t value;
+    memcpy(&value, (const char *)&total + (uintptr_t)closure, sizeof value);
+    return PyLong_FromUnsignedLongLong(value);
+}
+
+static PyGetSetDef aggregate_getset[] = {
+    {"view", aggregate_view, NULL, "peak, leaks, total or temporary", NULL},
+    {"bytes", aggregate_number, NULL, "bytes of the view", (void *)offsetof(pmt_value, bytes)},
+    {"blocks", aggregate_number, NULL, "blocks of the view", (void *)offsetof(pmt_value, blocks)},
+    {"allocated_bytes", aggregate_number, NULL, "bytes allocated in the time window",
+     (void *)offsetof(pmt_value, allocated_bytes)},
+    {"allocations", aggregate_number, NULL, "allocations in the time window",
+     (void *)offsetof(pmt_value, allocations)},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+#define METHOD(name) ((PyCFunction)(void (*)(void))(name))
+
+static PyMethodDef aggregate_methods[] = {
+    {"sites", METHOD(aggregate_sites), METH_VARARGS | METH_KEYWORDS,
+     PyDoc_STR("sites($self, limit=None)\n--\n\nRows merged by innermost location, the heaviest "
+               "first.")},
+    {"stacks", METHOD(aggregate_stacks), METH_VARARGS | METH_KEYWORDS,
+     PyDoc_STR("stacks($self, limit=None)\n--\n\nOne row per distinct stack, the heaviest first.")},
+    {"tree", METHOD(aggregate_tree), METH_VARARGS | METH_KEYWORDS,
+     PyDoc_STR("tree($self, *, inverted=False, max_depth=0, min_share=0.0)\n--\n\nThe stacks as "
+               "nested dicts; max_depth 0 means no limit.")},
+    {"flame", METHOD(aggregate_flame), METH_VARARGS | METH_KEYWORDS,
+     PyDoc_STR("flame($self, *, inverted=False, title='')\n--\n\nThe container of "
+               "docs/flame-data.md, before compression.")},
+    {"export", METHOD(aggregate_export), METH_VARARGS | METH_KEYWORDS,
+     PyDoc_STR("export($self, kind, *, inverted=False)\n--\n\nThe stacks as pprof (before "
+               "compression), speedscope, collapsed or csv.")},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot aggregate_slots[] = {
+    {Py_tp_doc, (void *)(uintptr_t) "A view of a capture: values per stack, summed over what the "
+                                    "filters let through."},
+    {Py_tp_dealloc, (void *)(uintptr_t)aggregate_dealloc},
+    {Py_tp_methods, aggregate_methods},
+    {Py_tp_getset, aggregate_getset},
+    {0, NULL},
+};
+
+PyType_Spec ext_aggregate_spec = {
+    .name = "pymemtrace._core.Aggregate",
+    .basicsize = (int)sizeof(aggregate_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = aggregate_slots,
+};

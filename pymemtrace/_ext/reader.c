@@ -1,0 +1,671 @@
+/* Reader: a capture. */
+#include "reader.h"
+
+#include <errno.h>
+
+#include "aggregate.h"
+#include "analyze/stats.h"
+#include "pymemtrace/reader.h"
+#include "state.h"
+#include "values.h"
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *path;     /* owned: str */
+    pmt_reader *reader; /* owned; NULL until __init__ */
+} reader_object;
+
+static PyObject *
+raise_error(PyTypeObject *type, const pmt_error *err)
+{
+    const ext_state *state = PyType_GetModuleState(type);
+    return state == NULL ? NULL : ext_errors_raise(&state->errors, err);
+}
+
+/* --- opening --------------------------------------------------------------------------------- */
+
+typedef struct {
+    PyObject *callable;   /* borrowed, or NULL */
+    PyThreadState *saved; /* while the GIL is released */
+} progress;
+
+/* Also where a long reading notices Ctrl-C. */
+static int
+report_progress(void *context, uint64_t done_bytes, uint64_t total_bytes)
+{
+    progress *self = context;
+    PyEval_RestoreThread(self->saved);
+    int failed = PyErr_CheckSignals() < 0;
+    if (!failed && self->callable != NULL) {
+        PyObject *result =
+            PyObject_CallFunction(self->callable, "KK", (unsigned long long)done_bytes,
+                                  (unsigned long long)total_bytes);
+        failed = result == NULL;
+        Py_XDECREF(result);
+    }
+    self->saved = PyEval_SaveThread();
+    return failed;
+}
+
+static int
+reader_init(PyObject *object, PyObject *args, PyObject *kwargs)
+{
+    static char path_key[] = "path";
+    static char progress_key[] = "progress";
+    static char *keywords[] = {path_key, progress_key, NULL};
+    reader_object *self = (reader_object *)object;
+    PyObject *path;
+    PyObject *callable = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$O:Reader", keywords, &path, &callable)) {
+        return -1;
+    }
+    if (self->reader != NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "this reader is open already");
+        return -1;
+    }
+    PyObject *text;
+    PyObject *bytes;
+    if (!PyUnicode_FSDecoder(path, &text)) {
+        return -1;
+    }
+    Py_XSETREF(self->path, text);
+    if (!PyUnicode_FSConverter(text, &bytes)) {
+        return -1;
+    }
+    progress state = {callable == Py_None ? NULL : callable, NULL};
+    pmt_reader_options options = {NULL, report_progress, &state};
+    pmt_error err = PMT_ERROR_INIT;
+    state.saved = PyEval_SaveThread();
+    int result = pmt_reader_open(&self->reader, PyBytes_AS_STRING(bytes), &options, &err);
+    PyEval_RestoreThread(state.saved);
+    Py_DECREF(bytes);
+    if (result == PMT_OK) {
+        return 0;
+    }
+    if (result == PMT_ERR_IO) {
+        errno = err.sys_errno;
+        PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, self->path);
+    }
+    else if (!PyErr_Occurred()) { /* what the progress function raised stays */
+        raise_error(Py_TYPE(object), &err);
+    }
+    return -1;
+}
+
+static void
+reader_dealloc(PyObject *object)
+{
+    reader_object *self = (reader_object *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    pmt_reader_destroy(self->reader);
+    Py_XDECREF(self->path);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+static pmt_reader *
+get_reader(PyObject *object)
+{
+    pmt_reader *reader = ((reader_object *)object)->reader;
+    if (reader == NULL) {
+        PyErr_SetString(PyExc_ValueError, "this reader is not open");
+    }
+    return reader;
+}
+
+/* --- facts ----------------------------------------------------------------------------------- */
+
+/* What a counter is called in reports; losses make "dropped". */
+static const struct {
+    int which;
+    const char *name;
+    int is_loss;
+} counters[] = {
+    {1, "memory limit", 1},
+    {2, "folded stacks", 0},
+    {3, "frees of earlier blocks", 0},
+    {4, "other interpreters", 1},
+    {5, "missed frees", 1},
+    {6, "events without the GIL", 0},
+    {7, "events without a Python stack", 0},
+    {8, "stack caches dropped", 0},
+    {9, "folded epochs", 0},
+    {10, "re-attributed blocks", 0},
+    {11, "folded threads", 0},
+};
+
+static int
+put_counters(PyObject *info, const pmt_capture *capture)
+{
+    PyObject *dropped = PyDict_New();
+    PyObject *all = PyDict_New();
+    int result = dropped == NULL || all == NULL ? -1 : 0;
+    for (size_t i = 0; result == 0 && i < sizeof counters / sizeof *counters; i++) {
+        uint64_t value = capture->counters[counters[i].which];
+        if (value == 0) {
+            continue;
+        }
+        result = values_put_u64(all, counters[i].name, value);
+        if (result == 0 && counters[i].is_loss) {
+            result = values_put_u64(dropped, counters[i].name, value);
+        }
+    }
+    if (result == 0) {
+        result = values_put(info, "dropped", Py_NewRef(dropped));
+    }
+    if (result == 0) {
+        result = values_put(info, "counters", Py_NewRef(all));
+    }
+    Py_XDECREF(dropped);
+    Py_XDECREF(all);
+    return result;
+}
+
+/* A fact under its name in json.md, or None. */
+static int
+put_fact(PyObject *dict, const char *name, const pmt_reader *reader, const char *key)
+{
+    const pmt_fact *fact = pmt_reader_find_fact(reader, key);
+    return values_put(dict, name, fact == NULL ? Py_NewRef(Py_None) : values_fact(fact));
+}
+
+static PyObject *
+text_or_none(const char *text)
+{
+    return text == NULL ? Py_NewRef(Py_None) : PyUnicode_FromString(text);
+}
+
+static const char *const ended_names[] = {"", "normal", "killed", "running"};
+
+static PyObject *
+age_of(const pmt_capture *capture)
+{
+    double age = 0.0;
+    if (capture->ended == PMT_ENDED_RUNNING && capture->last_cut_unix_ns != 0) {
+        struct timespec now;
+        timespec_get(&now, TIME_UTC);
+        age = (double)now.tv_sec + (double)now.tv_nsec / 1e9
+              - (double)capture->last_cut_unix_ns / 1e9;
+    }
+    return PyFloat_FromDouble(age < 0.0 ? 0.0 : age);
+}
+
+static PyObject *
+id_of(const pmt_capture *capture)
+{
+    char digits[33];
+    for (size_t i = 0; i < 16; i++) {
+        static const char hex[] = "0123456789abcdef";
+        digits[2 * i] = hex[capture->id[i] >> 4];
+        digits[2 * i + 1] = hex[capture->id[i] & 15];
+    }
+    return PyUnicode_FromStringAndSize(digits, 32);
+}
+
+static PyObject *
+reader_info(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    reader_object *self = (reader_object *)object;
+    const pmt_reader *reader = get_reader(object);
+    if (reader == NULL) {
+        return NULL;
+    }
+    pmt_capture capture;
+    pmt_reader_capture(reader, &capture);
+    PyObject *info = PyDict_New();
+    if (info == NULL) {
+        return NULL;
+    }
+    if (values_put(info, "path", Py_NewRef(self->path)) < 0
+        || values_put_u64(info, "pid", capture.pid) < 0
+        || put_fact(info, "command", reader, "command") < 0
+        || put_fact(info, "python", reader, "python") < 0
+        || put_fact(info, "mode", reader, "mode") < 0
+        || values_put(info, "started", values_instant(capture.started_unix_ns)) < 0
+        || values_put_seconds(info, "duration_s", capture.duration_ns) < 0
+        || values_put(info, "ended", PyUnicode_FromString(ended_names[capture.ended])) < 0
+        || values_put(info, "age_s", age_of(&capture)) < 0 || put_counters(info, &capture) < 0
+        || values_put_u64(info, "folded", capture.counters[2]) < 0
+        || values_put(info, "stopped", text_or_none(capture.stopped)) < 0
+        || values_put(info, "damaged", text_or_none(capture.damaged ? capture.torn : NULL)) < 0
+        || values_put(info, "torn", text_or_none(capture.damaged ? NULL : capture.torn)) < 0
+        || values_put(info, "id", id_of(&capture)) < 0
+        || values_put(info, "version",
+                      PyUnicode_FromFormat("%d.%d", capture.version_major,
+                                           capture.version_minor))
+               < 0
+        || values_put_u64(info, "cuts", pmt_reader_cut_count(reader)) < 0) {
+        Py_DECREF(info);
+        return NULL;
+    }
+    return info;
+}
+
+static PyObject *
+reader_proc(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    const pmt_reader *reader = get_reader(object);
+    PyObject *dict = reader == NULL ? NULL : PyDict_New();
+    for (size_t i = 0; dict != NULL && i < pmt_reader_fact_count(reader); i++) {
+        const pmt_fact *fact = pmt_reader_fact(reader, i);
+        PyObject *key = values_text(fact->key);
+        PyObject *value = key == NULL ? NULL : values_fact(fact);
+        if (value == NULL || PyDict_SetItem(dict, key, value) < 0) {
+            Py_CLEAR(dict);
+        }
+        Py_XDECREF(key);
+        Py_XDECREF(value);
+    }
+    return dict;
+}
+
+static PyObject *
+gc_of(const pmt_cut *cut)
+{
+    return Py_BuildValue("[KKK]", (unsigned long long)cut->gc[0], (unsigned long long)cut->gc[1],
+                         (unsigned long long)cut->gc[2]);
+}
+
+static PyObject *
+reader_totals(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    const pmt_reader *reader = get_reader(object);
+    PyObject *dict = reader == NULL ? NULL : PyDict_New();
+    if (dict == NULL) {
+        return NULL;
+    }
+    static const pmt_cut none;
+    const pmt_cut *last = &none;
+    const pmt_cut *end = &none;
+    uint64_t rss_peak = 0;
+    size_t count = pmt_reader_cut_count(reader);
+    for (size_t i = 0; i < count; i++) {
+        uint64_t rss = pmt_reader_cut(reader, i)->rss_bytes;
+        rss_peak = rss > rss_peak ? rss : rss_peak;
+    }
+    if (count != 0) {
+        last = pmt_reader_cut(reader, count - 1);
+        end = pmt_reader_cut(reader, pmt_reader_end_cut(reader));
+    }
+    if (values_put_u64(dict, "heap_bytes_peak", last->peak_bytes) < 0
+        || values_put_u64(dict, "heap_blocks_peak", last->peak_blocks) < 0
+        || values_put_seconds(dict, "peak_t_s", last->peak_t_ns) < 0
+        || values_put_u64(dict, "heap_bytes_end", end->live_bytes) < 0
+        || values_put_u64(dict, "heap_blocks_end", end->live_blocks) < 0
+        || values_put_seconds(dict, "end_t_s", end->t_ns) < 0
+        || values_put_u64(dict, "allocated_bytes", last->allocated_bytes) < 0
+        || values_put_u64(dict, "allocations", last->allocations) < 0
+        || values_put_u64(dict, "frees", last->frees) < 0
+        || values_put_u64(dict, "rss_bytes_peak", rss_peak) < 0
+        || values_put_u64(dict, "rss_bytes_end", end->rss_bytes) < 0
+        || values_put(dict, "gc_collections", gc_of(last)) < 0
+        || values_put_u64(dict, "recorder_bytes", last->own_bytes) < 0) {
+        Py_DECREF(dict);
+        return NULL;
+    }
+    return dict;
+}
+
+/* --- lists ----------------------------------------------------------------------------------- */
+
+static PyObject *
+make_thread(const pmt_thread *thread)
+{
+    PyObject *dict = PyDict_New();
+    if (dict == NULL) {
+        return NULL;
+    }
+    if (values_put_u64(dict, "id", thread->id) < 0
+        || values_put_u64(dict, "native_id", thread->native_id) < 0
+        || values_put_u64(dict, "python_id", thread->python_id) < 0
+        || values_put(dict, "name", values_text(thread->name)) < 0
+        || values_put_seconds(dict, "birth_s", thread->birth_ns) < 0
+        || values_put(dict, "ended", PyBool_FromLong((long)(thread->flags & 1))) < 0
+        || values_put_u64(dict, "interpreter", thread->interpreter) < 0) {
+        Py_DECREF(dict);
+        return NULL;
+    }
+    return dict;
+}
+
+static PyObject *
+reader_threads(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    const pmt_reader *reader = get_reader(object);
+    PyObject *list = reader == NULL ? NULL : PyList_New(0);
+    /* Without the one that stands for all that are not known. */
+    for (size_t i = 1; list != NULL && i < pmt_reader_thread_count(reader); i++) {
+        pmt_thread thread = pmt_reader_thread(reader, i);
+        if (values_append(list, make_thread(&thread)) < 0) {
+            Py_CLEAR(list);
+        }
+    }
+    return list;
+}
+
+static PyObject *
+make_cut(const pmt_cut *cut)
+{
+    PyObject *dict = PyDict_New();
+    if (dict == NULL) {
+        return NULL;
+    }
+    if (values_put_seconds(dict, "t_s", cut->t_ns) < 0
+        || values_put_seconds(dict, "span_s", cut->span_ns) < 0
+        || values_put(dict, "time", values_instant(cut->unix_ns)) < 0
+        || values_put_u64(dict, "epoch", cut->epoch) < 0
+        || values_put_u64(dict, "heap_bytes", cut->live_bytes) < 0
+        || values_put_u64(dict, "heap_blocks", cut->live_blocks) < 0
+        || values_put_u64(dict, "rss_bytes", cut->rss_bytes) < 0
+        || values_put_u64(dict, "recorder_bytes", cut->own_bytes) < 0
+        || values_put_u64(dict, "allocations", cut->allocations) < 0
+        || values_put_u64(dict, "frees", cut->frees) < 0
+        || values_put_u64(dict, "allocated_bytes", cut->allocated_bytes) < 0
+        || values_put(dict, "gc_collections", gc_of(cut)) < 0
+        || values_put(dict, "main_returned", PyBool_FromLong((long)(cut->flags & 1))) < 0) {
+        Py_DECREF(dict);
+        return NULL;
+    }
+    return dict;
+}
+
+static PyObject *
+reader_timeline(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    const pmt_reader *reader = get_reader(object);
+    PyObject *list = reader == NULL ? NULL : PyList_New(0);
+    for (size_t i = 0; list != NULL && i < pmt_reader_cut_count(reader); i++) {
+        if (values_append(list, make_cut(pmt_reader_cut(reader, i))) < 0) {
+            Py_CLEAR(list);
+        }
+    }
+    return list;
+}
+
+static PyObject *
+make_mark(const pmt_mark *mark)
+{
+    PyObject *dict = PyDict_New();
+    if (dict == NULL) {
+        return NULL;
+    }
+    if (values_put_u64(dict, "epoch", mark->epoch) < 0
+        || values_put_seconds(dict, "t_s", mark->t_ns) < 0
+        || values_put(dict, "label", values_text(mark->label)) < 0) {
+        Py_DECREF(dict);
+        return NULL;
+    }
+    return dict;
+}
+
+static PyObject *
+reader_marks(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    const pmt_reader *reader = get_reader(object);
+    PyObject *list = reader == NULL ? NULL : PyList_New(0);
+    for (size_t i = 0; list != NULL && i < pmt_reader_mark_count(reader); i++) {
+        pmt_mark mark = pmt_reader_mark(reader, i);
+        if (values_append(list, make_mark(&mark)) < 0) {
+            Py_CLEAR(list);
+        }
+    }
+    return list;
+}
+
+static PyObject *
+make_epoch(const pmt_reader *reader, const pmt__epoch *epoch)
+{
+    PyObject *dict = PyDict_New();
+    if (dict == NULL) {
+        return NULL;
+    }
+    PyObject *label = epoch->mark == UINT32_MAX
+                          ? Py_NewRef(Py_None)
+                          : values_text(pmt_reader_mark(reader, epoch->mark).label);
+    if (values_put_u64(dict, "epoch", epoch->epoch) < 0
+        || values_put_seconds(dict, "start_s", epoch->start_ns) < 0
+        || values_put_seconds(dict, "end_s", epoch->end_ns) < 0
+        || values_put(dict, "label", label) < 0
+        || values_put_u64(dict, "allocations", epoch->sums.total_blocks) < 0
+        || values_put_u64(dict, "allocated_bytes", epoch->sums.total_bytes) < 0
+        || values_put_u64(dict, "live_blocks", epoch->sums.leak_blocks) < 0
+        || values_put_u64(dict, "live_bytes", epoch->sums.leak_bytes) < 0
+        || values_put_u64(dict, "temporaries", epoch->sums.temp_blocks) < 0
+        || values_put_u64(dict, "temporary_bytes", epoch->sums.temp_bytes) < 0) {
+        Py_DECREF(dict);
+        return NULL;
+    }
+    return dict;
+}
+
+static PyObject *
+reader_epochs(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    const pmt_reader *reader = get_reader(object);
+    if (reader == NULL) {
+        return NULL;
+    }
+    pmt_error err = PMT_ERROR_INIT;
+    pmt__epochs epochs;
+    int result;
+    Py_BEGIN_ALLOW_THREADS
+    result = pmt__epochs_init(&epochs, reader, &err);
+    if (result == PMT_OK) {
+        pmt__epochs_sum(&epochs, reader);
+    }
+    Py_END_ALLOW_THREADS
+    PyObject *list = result < 0 ? raise_error(Py_TYPE(object), &err) : PyList_New(0);
+    for (size_t i = 0; list != NULL && i < epochs.list.len; i++) {
+        if (values_append(list, make_epoch(reader, &epochs.list.data[i])) < 0) {
+            Py_CLEAR(list);
+        }
+    }
+    pmt__epochs_dispose(&epochs);
+    return list;
+}
+
+/* --- statistics ------------------------------------------------------------------------------ */
+
+static PyObject *
+make_classes(const pmt__class *classes, size_t count, const char *blocks_key)
+{
+    PyObject *list = PyList_New(0);
+    for (size_t i = 0; list != NULL && i < count; i++) {
+        const pmt__class *class = &classes[i];
+        if ((class->blocks | class->bytes) == 0) {
+            continue;
+        }
+        PyObject *dict = PyDict_New();
+        if (dict == NULL || values_put_u64(dict, "low", class->low) < 0
+            || values_put_u64(dict, "high", class->high) < 0
+            || values_put_u64(dict, blocks_key, class->blocks) < 0
+            || values_put_u64(dict, "bytes", class->bytes) < 0) {
+            Py_CLEAR(dict);
+        }
+        if (values_append(list, dict) < 0) {
+            Py_CLEAR(list);
+        }
+    }
+    return list;
+}
+
+static int
+put_sums(PyObject *dict, const pmt__sums *sums)
+{
+    if (values_put_u64(dict, "allocations", sums->total_blocks) < 0
+        || values_put_u64(dict, "allocated_bytes", sums->total_bytes) < 0
+        || values_put_u64(dict, "peak_blocks", sums->peak_blocks) < 0
+        || values_put_u64(dict, "peak_bytes", sums->peak_bytes) < 0
+        || values_put_u64(dict, "end_blocks", sums->leak_blocks) < 0
+        || values_put_u64(dict, "end_bytes", sums->leak_bytes) < 0
+        || values_put_u64(dict, "temporaries", sums->temp_blocks) < 0
+        || values_put_u64(dict, "temporary_bytes", sums->temp_bytes) < 0) {
+        return -1;
+    }
+    return 0;
+}
+
+static PyObject *
+make_domains(const pmt__stats *stats)
+{
+    static const char *const names[PMT_DOMAIN_COUNT] = {"",       "obj",  "mem",  "raw",
+                                                        "malloc", "mmap", "track"};
+    PyObject *dict = PyDict_New();
+    for (size_t i = 1; dict != NULL && i < PMT_DOMAIN_COUNT; i++) {
+        PyObject *domain = PyDict_New();
+        if (domain == NULL || put_sums(domain, &stats->domains[i]) < 0) {
+            Py_CLEAR(domain);
+        }
+        if (values_put(dict, names[i], domain) < 0) {
+            Py_CLEAR(dict);
+        }
+    }
+    return dict;
+}
+
+static PyObject *
+make_thread_sums(const pmt__stats *stats, const pmt_reader *reader)
+{
+    PyObject *list = PyList_New(0);
+    for (size_t i = 0; list != NULL && i < pmt_reader_thread_count(reader); i++) {
+        if (i == 0 && stats->threads[0].total_blocks == 0) {
+            continue;
+        }
+        pmt_thread thread = pmt_reader_thread(reader, i);
+        PyObject *dict = make_thread(&thread);
+        if (dict != NULL && put_sums(dict, &stats->threads[i]) < 0) {
+            Py_CLEAR(dict);
+        }
+        if (values_append(list, dict) < 0) {
+            Py_CLEAR(list);
+        }
+    }
+    return list;
+}
+
+static PyObject *
+reader_stats(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    const pmt_reader *reader = get_reader(object);
+    if (reader == NULL) {
+        return NULL;
+    }
+    pmt_error err = PMT_ERROR_INIT;
+    pmt__stats stats;
+    int result;
+    Py_BEGIN_ALLOW_THREADS
+    result = pmt__stats_init(&stats, reader, &err);
+    Py_END_ALLOW_THREADS
+    PyObject *dict = result < 0 ? raise_error(Py_TYPE(object), &err) : PyDict_New();
+    if (dict != NULL
+        && (values_put(dict, "size_histogram",
+                       make_classes(stats.sizes, PMT_SIZE_CLASSES, "allocations"))
+                < 0
+            || values_put(dict, "by_domain", make_domains(&stats)) < 0
+            || values_put(dict, "by_thread", make_thread_sums(&stats, reader)) < 0
+            || values_put(dict, "lifetimes", make_classes(stats.ages, PMT_AGE_CLASSES, "blocks"))
+                   < 0
+            || values_put_u64(dict, "frees", stats.frees) < 0
+            || put_sums(dict, &stats.total) < 0)) {
+        Py_CLEAR(dict);
+    }
+    pmt__stats_dispose(&stats);
+    return dict;
+}
+
+/* --- type ------------------------------------------------------------------------------------ */
+
+static PyObject *
+reader_aggregate(PyObject *object, PyObject *args, PyObject *kwargs)
+{
+    const pmt_reader *reader = get_reader(object);
+    const ext_state *state = PyType_GetModuleState(Py_TYPE(object));
+    if (reader == NULL || state == NULL) {
+        return NULL;
+    }
+    return ext_aggregate_new((PyTypeObject *)state->aggregate_type, object, reader, args, kwargs);
+}
+
+static PyObject *
+reader_path(PyObject *object, void *closure)
+{
+    (void)closure;
+    PyObject *path = ((reader_object *)object)->path;
+    return Py_NewRef(path == NULL ? Py_None : path);
+}
+
+static PyGetSetDef reader_getset[] = {
+    {"path", reader_path, NULL, "where the capture was read from", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMethodDef reader_methods[] = {
+    {"info", reader_info, METH_NOARGS,
+     PyDoc_STR("info($self, /)\n--\n\nThe capture in short: one entry of `captures` in the JSON of "
+               "the commands.")},
+    {"proc", reader_proc, METH_NOARGS,
+     PyDoc_STR("proc($self, /)\n--\n\nAll facts about the process.")},
+    {"totals", reader_totals, METH_NOARGS,
+     PyDoc_STR("totals($self, /)\n--\n\nFigures of the whole run.")},
+    {"threads", reader_threads, METH_NOARGS, PyDoc_STR("threads($self, /)\n--\n\nAll threads.")},
+    {"timeline", reader_timeline, METH_NOARGS,
+     PyDoc_STR("timeline($self, /)\n--\n\nOne entry per cut; what counts is cumulative.")},
+    {"marks", reader_marks, METH_NOARGS,
+     PyDoc_STR("marks($self, /)\n--\n\nWhat the program marked.")},
+    {"epochs", reader_epochs, METH_NOARGS,
+     PyDoc_STR("epochs($self, /)\n--\n\nThe epochs, with what was allocated in each and what of it "
+               "was alive at the end.")},
+    {"stats", reader_stats, METH_NOARGS,
+     PyDoc_STR("stats($self, /)\n--\n\nSizes, domains, threads, lifetimes.")},
+    {"aggregate", (PyCFunction)(void (*)(void))reader_aggregate, METH_VARARGS | METH_KEYWORDS,
+     PyDoc_STR("aggregate($self, view='peak', *, start_s=None, end_s=None, thread=None, "
+               "include=(), exclude=())\n--\n\nA view, summed over what the filters let through.")},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot reader_slots[] = {
+    {Py_tp_doc, (void *)(uintptr_t) "Reader(path, *, progress=None)\n--\n\nA capture, read up to "
+                                    "its last complete cut."},
+    {Py_tp_init, (void *)(uintptr_t)reader_init},
+    {Py_tp_dealloc, (void *)(uintptr_t)reader_dealloc},
+    {Py_tp_methods, reader_methods},
+    {Py_tp_getset, reader_getset},
+    {0, NULL},
+};
+
+static PyType_Spec reader_spec = {
+    .name = "pymemtrace._core.Reader",
+    .basicsize = (int)sizeof(reader_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = reader_slots,
+};
+
+static PyObject *
+add_type(PyObject *module, PyType_Spec *spec)
+{
+    PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
+    if (type != NULL && PyModule_AddType(module, (PyTypeObject *)type) < 0) {
+        Py_CLEAR(type);
+    }
+    return type;
+}
+
+int
+ext_reader_add(PyObject *module)
+{
+    ext_state *state = ext_state_get(module);
+    state->reader_type = add_type(module, &reader_spec);
+    if (state->reader_type == NULL) {
+        return -1;
+    }
+    state->aggregate_type = add_type(module, &ext_aggregate_spec);
+    return state->aggregate_type == NULL ? -1 : 0;
+}

@@ -1,0 +1,34 @@
+/* From the library's values to Python's. */
+#ifndef PMT_EXT_VALUES_H
+#define PMT_EXT_VALUES_H
+
+#include <Python.h>
+
+#include "pymemtrace/reader.h"
+
+/* Sets dict[key] and takes the value over, also when it fails. A NULL value is an exception that is
+   already set. Returns 0 or -1. */
+int values_put(PyObject *dict, const char *key, PyObject *value);
+int values_put_u64(PyObject *dict, const char *key, uint64_t value);
+int values_put_seconds(PyObject *dict, const char *key, uint64_t ns);
+/* Appends and takes the value over. */
+int values_append(PyObject *list, PyObject *value);
+
+/* All of these return a new reference, or NULL with an exception. */
+PyObject *values_text(pmt_string text); /* surrogates pass, other invalid bytes are replaced */
+PyObject *values_instant(uint64_t unix_ns); /* ISO 8601 with zone */
+PyObject *values_fact(const pmt_fact *fact);
+
+/* Frames as the dicts of json.md ("site"), each made once per call of a method. */
+typedef struct {
+    const pmt_reader *reader; /* borrowed */
+    PyObject **frames;        /* owned, elements too; NULL until asked for */
+    PyObject *none;           /* owned: of the stack without frames */
+} values_sites;
+
+int values_sites_init(values_sites *self, const pmt_reader *reader);
+void values_sites_dispose(values_sites *self);
+PyObject *values_site(values_sites *self, uint32_t frame); /* UINT32_MAX: the root */
+PyObject *values_stack(values_sites *self, uint32_t stack); /* list, the innermost first */
+
+#endif
