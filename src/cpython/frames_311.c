@@ -15,6 +15,8 @@
 #define PMT_FRAME _PyInterpreterFrame
 #define PMT_FRAME_PREVIOUS(f) ((f)->previous)
 #define PMT_FRAME_INSTR(f) ((uint64_t)(uintptr_t)(f)->prev_instr)
+#define PMT_FRAME_LINK(f) (&(f)->previous)
+_Static_assert(offsetof(_PyInterpreterFrame, prev_instr) == offsetof(_PyInterpreterFrame, previous) + 8, "side by side");
 #define PMT_FRAME_CODE(f) ((const void *)(f)->f_code)
 #define PMT_FRAME_IS_ENTRY(f) 0
 #define PMT_FRAME_IN_HEAP(f) ((f)->owner == FRAME_OWNED_BY_GENERATOR)

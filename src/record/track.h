@@ -7,6 +7,7 @@
      PMT_FRAME_PREVIOUS(f)        the caller's frame or NULL
      PMT_FRAME_INSTR(f)           uint64_t, address of the current instruction
      PMT_FRAME_CODE(f)            const void *, the code object
+     PMT_FRAME_LINK(f)            optional: where previous and instr stand side by side
      PMT_FRAME_IS_ENTRY(f)        no code: contributes no node, stays in the chain
      PMT_FRAME_IN_HEAP(f)         in a generator or coroutine: previous changes with each resumption, memory may vanish
      PMT_FRAMES_MARKABLE          0, or 1 and
@@ -23,6 +24,10 @@
    cost does not depend on the depth. Generator frames are not marked, their callers change. */
 #ifndef PMT_RECORD_TRACK_H
 #define PMT_RECORD_TRACK_H
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 #include "record/gate.h"
 #include "record/shadow.h"
@@ -129,6 +134,29 @@ pmt__stack_rebuild(pmt__thread *thread, PMT_FRAME *top)
     return thread->node[thread->depth - 1];
 }
 
+#if !PMT_FRAMES_MARKABLE
+/* Are previous and instruction of four frames as they were? */
+PMT_INLINE int
+pmt__four_unchanged(void *const *frame, const pmt__link *link)
+{
+#if defined(PMT_FRAME_LINK) && defined(__SSE2__)
+    /* the two are neighbours in the frame, as in pmt__link: one 16-byte compare each */
+#define PMT_EQUAL(k)                                                                                                         \
+    _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)PMT_FRAME_LINK((PMT_FRAME *)frame[k])),                                   \
+                   _mm_load_si128((const __m128i *)&link[k]))
+    __m128i equal = _mm_and_si128(_mm_and_si128(PMT_EQUAL(0), PMT_EQUAL(1)), _mm_and_si128(PMT_EQUAL(2), PMT_EQUAL(3)));
+    return _mm_movemask_epi8(equal) == 0xffff;
+#undef PMT_EQUAL
+#else
+#define PMT_DIFFERS(k)                                                                                                       \
+    (((uint64_t)(uintptr_t)PMT_FRAME_PREVIOUS((PMT_FRAME *)frame[k]) ^ link[k].previous)                                      \
+     | (PMT_FRAME_INSTR((PMT_FRAME *)frame[k]) ^ link[k].instr))
+    return (PMT_DIFFERS(0) | PMT_DIFFERS(1) | PMT_DIFFERS(2) | PMT_DIFFERS(3)) == 0;
+#undef PMT_DIFFERS
+#endif
+}
+#endif
+
 /* Compares frames at … 0 of the cache with the real stack, knowing that frame[at] is on it and that its link was or need not
    be compared. Returns the lowest index whose instruction differs (at + 1 if none), or -1 if a link differs. */
 PMT_INLINE int32_t
@@ -141,13 +169,9 @@ pmt__stack_verify(pmt__thread *thread, int32_t at)
     /* Four frames per branch. This reads up to three frames before their links are compared: allowed while all frames of the
        cache lie in memory that stays mapped (data stack chunks: the arena hook drops the caches before one goes away). */
     if (PMT_LIKELY(thread->heap_top < 0)) {
-#define PMT_DIFFERS(k)                                                                                             \
-    (((uint64_t)(uintptr_t)PMT_FRAME_PREVIOUS((PMT_FRAME *)frame[at - (k)]) ^ link[at - (k)].previous)             \
-     | (PMT_FRAME_INSTR((PMT_FRAME *)frame[at - (k)]) ^ link[at - (k)].instr))
-        while (at >= 3 && PMT_LIKELY((PMT_DIFFERS(0) | PMT_DIFFERS(1) | PMT_DIFFERS(2) | PMT_DIFFERS(3)) == 0)) {
+        while (at >= 3 && PMT_LIKELY(pmt__four_unchanged(&frame[at - 3], &link[at - 3]))) {
             at -= 4;
         }
-#undef PMT_DIFFERS
     }
 #endif
     for (; at >= 0; at--) {
