@@ -252,6 +252,9 @@ describe("names", () => {
 
   it("shortens paths", () => {
     expect(baseName("/a/b/c.py")).toBe("c.py");
+    expect(baseName("/usr/lib/python3.13/collections/__init__.py")).toBe("collections/__init__.py");
+    expect(baseName("__main__.py")).toBe("__main__.py");
+    expect(baseName("C:\\a\\b.py")).toBe("b.py");
     expect(baseName("<frozen a/b>")).toBe("<frozen a/b>");
   });
 });

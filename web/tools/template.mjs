@@ -1,6 +1,7 @@
 // Builds the template in memory: bundle, then pin script and style by hash in the Content Security Policy.
 
 import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
@@ -18,6 +19,19 @@ function contents(html, tag) {
 
 function count(html, text) {
   return html.split(text).length - 1;
+}
+
+/** The licences of what is bundled: they ask to travel with every copy. */
+function licences() {
+  const texts = new Map(); // text -> packages under it
+  for (const name of ["preact", "@preact/signals", "@preact/signals-core"]) {
+    const text = readFileSync(resolve(WEB, "node_modules", name, "LICENSE"), "utf8").trim();
+    texts.set(text, [...(texts.get(text) ?? []), name]);
+  }
+  const parts = [...texts].map(([text, names]) => `This page contains ${names.join(", ")}:\n\n${text}`);
+  const comment = ["PyMemTrace flame graph report. Apache-2.0.", ...parts].join("\n\n");
+  if (comment.includes("--")) throw new Error("a licence text would end its comment");
+  return `<!--\n${comment}\n-->`;
 }
 
 /** What must hold for every template, or an error that says what does not. */
@@ -51,6 +65,7 @@ export async function buildTemplate() {
     "form-action 'none'",
   ].join("; ");
   html = html.replace("PYMEMTRACE-CSP", () => policy);
+  html = html.replace(/<html[^>]*>/, (tag) => `${tag}\n  ${licences()}`);
   if (!html.endsWith("\n")) html += "\n";
   return { html, scriptBytes: inspect(html, scripts) };
 }

@@ -3,11 +3,11 @@
 import { FLAG_SYNTHETIC, type Report } from "./report";
 import type { Granularity } from "./structure";
 
-/** The last component of a path; what `<frozen …>` names stay whole. */
+/** The last component of a path, with its folder where every package has such a file; `<…>` stays whole. */
 export function baseName(file: string): string {
   if (file.startsWith("<")) return file;
-  const cut = Math.max(file.lastIndexOf("/"), file.lastIndexOf("\\"));
-  return cut < 0 ? file : file.slice(cut + 1);
+  const parts = file.split(/[\\/]/);
+  return parts.slice(/^__(init|main)__\.py$/.test(parts[parts.length - 1]) ? -2 : -1).join("/");
 }
 
 /**

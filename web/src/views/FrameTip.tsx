@@ -67,7 +67,10 @@ function RestRows({ store, node, layout, box }: Props) {
       <p class="func">{grouped(count)} narrow {store.inverted.value ? "callers" : "callees"}</p>
       <p class="place">
         {tree.metric === "bytes" ? humanBytes(amount) : `${grouped(amount)} blocks`} together,{" "}
-        {percent(amount, tree.width(0))} of all. Click to zoom into their {store.inverted.value ? "callee" : "caller"}.
+        {percent(amount, tree.width(0))} of all.{" "}
+        {node === store.zoom.value
+          ? "Too narrow to draw even here: the table and the search show them."
+          : `Click to zoom into their ${store.inverted.value ? "callee" : "caller"}.`}
       </p>
     </>
   );
