@@ -312,7 +312,8 @@ first_chunks_write(const pmt__record_options *options, pmt_error *err)
     }
     pmt__header_encode(page, id, pmt__clock_unix_ns(), 0, PMT_FEATURE_EPOCHS);
     w.slot = (pmt__slot){.seq = 1, .status = PMT_STATUS_RECORDING, .cut_unix_ns = pmt__clock_unix_ns()};
-    w.slot.data_end = PMT_HEADER_SIZE;
+    w.offset = PMT_HEADER_SIZE;
+    w.slot.data_end = w.offset;
     pmt__slot_encode(page + PMT_SLOT_A_OFFSET, &w.slot);
 
     uint32_t count = options->fact_count;

@@ -13,10 +13,6 @@ from pathlib import Path
 
 import pytest
 
-core = pytest.importorskip("pymemtrace._core", reason="the extension is not built")
-if not hasattr(core, "run_main"):
-    pytest.skip("the extension has no run_main yet", allow_module_level=True)
-
 TARGETS = Path(__file__).parent.parent / "targets" / "run"
 SCRIPTS = sorted(path.name for path in TARGETS.glob("*.py"))
 
