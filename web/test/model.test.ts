@@ -274,3 +274,29 @@ describe("numbers in words", () => {
     ]);
   });
 });
+
+describe("structure", () => {
+  it("takes a tree without repeated siblings as it is, with the same result as by hashing", () => {
+    const b = new Builder();
+    const next = random(3);
+    for (let i = 0; i < 200; i++) {
+      const stack = Array.from({ length: 1 + Math.floor(next() * 6) }, () => "abcde"[Math.floor(next() * 5)]);
+      b.value(b.stack(...stack), { peak: [1 + i, 1] });
+    }
+    const report = b.report();
+    const direct = buildStructure(report, LINES);
+    expect(direct.parent).toBe(report.tree.parent);
+    // Hiding a flag that no frame has goes the long way and hides nothing.
+    const hashed = buildStructure(report, { ...LINES, hideImport: true });
+    expect(hashed.parent).not.toBe(report.tree.parent);
+    for (const key of ["count", "parent", "childStart", "childList", "recursive", "nodeOf"] as const) {
+      expect(hashed[key], key).toEqual(direct[key]);
+    }
+  });
+
+  it("knows recursive calls", () => {
+    const b = new Builder();
+    b.value(b.stack("f", "g", "f", "h"), { peak: [1, 1] }).value(b.stack("h", "f"), { peak: [1, 1] });
+    expect([...buildStructure(b.report(), LINES).recursive]).toEqual([0, 0, 0, 1, 0, 0, 0]);
+  });
+});

@@ -82,10 +82,38 @@ function findRecursive(tree: Omit<Structure, "recursive" | "nodeOf">, frames: nu
   return recursive;
 }
 
+/** Whether no two children of a node have the same frame. */
+function isUnique(tree: Pick<Structure, "count" | "frame" | "childStart" | "childList">, frames: number): boolean {
+  const lastParent = new Uint32Array(frames).fill(0xffffffff);
+  for (let n = 0; n < tree.count; n++) {
+    for (let c = tree.childStart[n]; c < tree.childStart[n + 1]; c++) {
+      const frame = tree.frame[tree.childList[c]];
+      if (lastParent[frame] === n) return false;
+      lastParent[frame] = n;
+    }
+  }
+  return true;
+}
+
+/** The stack tree itself, when nothing is hidden or merged; null when the data repeats a sibling. */
+function unchanged(report: Report): Structure | null {
+  const { tree, frames } = report;
+  const shape = { ...tree, ...childLists(tree.count, tree.parent) };
+  if (!isUnique(shape, frames.count)) return null;
+  const nodeOf = new Uint32Array(tree.count);
+  for (let n = 0; n < tree.count; n++) nodeOf[n] = n;
+  return { ...shape, recursive: findRecursive(shape, frames.count), nodeOf };
+}
+
 export function buildStructure(report: Report, shape: Shape): Structure {
   const { tree, frames } = report;
   const canonical = canonicalFrames(report, shape.granularity);
   const hidden = (shape.hideImport ? FLAG_IMPORT : 0) | (shape.hideInterpreter ? FLAG_INTERPRETER : 0);
+  if (hidden === 0 && shape.granularity === "line") {
+    // How most reports open: worth not hashing half a million nodes.
+    const same = unchanged(report);
+    if (same !== null) return same;
+  }
 
   const parent = new Uint32Array(tree.count);
   const frame = new Uint32Array(tree.count);
