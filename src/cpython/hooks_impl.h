@@ -22,7 +22,7 @@
 static PyMemAllocatorEx original[3]; /* by PyMemAllocatorDomain: raw, mem, obj */
 static PyObjectArenaAllocator original_arena;
 static PyInterpreterState *main_interpreter;
-static size_t nests_above = 512; /* larger requests to obj and mem come through raw as well */
+static size_t nests_above = 512; /* requests of 0 and of more than this come from obj and mem through raw as well */
 static int raw_hooked;           /* for ever, once it is */
 static uint64_t checked, different;
 
@@ -247,7 +247,7 @@ hook_malloc(int python_domain, uint32_t domain, size_t size)
 {
     const PyMemAllocatorEx *to = &original[python_domain];
     void *block;
-    if (PMT_UNLIKELY(size > nests_above)) {
+    if (PMT_UNLIKELY(size - 1 >= nests_above)) { /* 0 as well */
         nested++;
         block = to->malloc(to->ctx, size);
         nested--;

@@ -347,6 +347,12 @@ pmt__process_rss_bytes(void)
 }
 
 uint64_t
+pmt__process_id(void)
+{
+    return (uint64_t)getpid();
+}
+
+uint64_t
 pmt__process_start_ticks(void)
 {
     char text[1024];

@@ -61,6 +61,7 @@ void pmt__file_close(int fd);
 
 uint64_t pmt__process_rss_bytes(void); /* resident set now; 0 if unknown */
 uint64_t pmt__process_start_ticks(void);
+uint64_t pmt__process_id(void); /* = the native id of the first thread */
 typedef struct pmt__host_facts {
     char hostname[256];
     char kernel[256];

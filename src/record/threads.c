@@ -87,6 +87,10 @@ pmt__thread_get_nopy(const void *state, uint64_t state_id, uint64_t ident, uint6
     thread->ident = ident;
     thread->native_id = native_id;
     thread->birth_ns = pmt__clock_mono_ns();
+    if (native_id == pmt__process_id()) {
+        static const pmt__text main_thread = {"MainThread", 10, 1};
+        thread->name = pmt__string_intern_nopy(&main_thread);
+    }
     pmt__t.threads_changed = 1;
     __atomic_store_n(&thread->state, state, __ATOMIC_RELEASE);
     return thread;
