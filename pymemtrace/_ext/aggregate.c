@@ -496,12 +496,26 @@ aggregate_export(PyObject *object, PyObject *args, PyObject *kwargs)
     return bytes;
 }
 
+/* object.name(argument), or object.name() for NULL. The name is interned: CPython's method cache keeps
+   up to 4096 names alive by their address, and a new string for each call would fill it. */
+static PyObject *
+call_method(PyObject *object, const char *name, PyObject *argument)
+{
+    PyObject *interned = PyUnicode_InternFromString(name);
+    if (interned == NULL) {
+        return NULL;
+    }
+    PyObject *result = PyObject_CallMethodObjArgs(object, interned, argument, NULL);
+    Py_DECREF(interned);
+    return result;
+}
+
 /* The part of the report's header that is text about the capture, as JSON in UTF-8. */
 static PyObject *
 make_head(aggregate_object *self, PyObject *title, int inverted)
 {
     PyObject *head = PyDict_New();
-    PyObject *info = PyObject_CallMethod(self->reader_object, "info", NULL);
+    PyObject *info = call_method(self->reader_object, "info", NULL);
     PyObject *captures = info == NULL ? NULL : PyList_New(0);
     PyObject *json = NULL;
     PyObject *text = NULL;
@@ -519,7 +533,7 @@ make_head(aggregate_object *self, PyObject *title, int inverted)
         goto done;
     }
     json = PyImport_ImportModule("json");
-    text = json == NULL ? NULL : PyObject_CallMethod(json, "dumps", "O", head);
+    text = json == NULL ? NULL : call_method(json, "dumps", head);
 done:
     Py_XDECREF(head);
     Py_XDECREF(info);
