@@ -16,6 +16,7 @@ typedef struct collector {
     pmt__epochs epochs;
     pmt__index index;
     size_t max_rows;
+    size_t end_cut;
 } collector;
 
 static uint16_t
@@ -25,14 +26,20 @@ bucket_of(const pmt__lives *lives, uint64_t start_ns, uint64_t end_ns)
     return (uint16_t)(bucket < lives->bucket_count ? bucket : lives->bucket_count - 1);
 }
 
-/* 1, 0 when there would be too many rows, or PMT_ERR_NOMEM. */
+static uint64_t
+hash_of(const pmt__life *life)
+{
+    return pmt__hash_pair((uint64_t)life->stack << 32 | life->thread,
+                          (uint64_t)life->birth << 16 | life->death);
+}
+
+/* Adds the values to the row with the same key, or to the first free place of the list, which has room
+   for it. */
 static int
-add(collector *self, const pmt__life *life)
+put(collector *self, const pmt__life *life)
 {
     pmt__lives *lives = self->lives;
-    uint64_t hash =
-        pmt__hash_pair((uint64_t)life->stack << 32 | life->thread,
-                       (uint64_t)life->birth << 16 | life->death);
+    uint64_t hash = hash_of(life);
     pmt__index_walk walk;
     uint32_t at = pmt__index_first(&walk, &self->index, hash);
     for (; at != PMT_INDEX_NONE; at = pmt__index_next(&walk)) {
@@ -41,18 +48,67 @@ add(collector *self, const pmt__life *life)
             && other->birth == life->birth && other->death == life->death) {
             other->bytes += life->bytes;
             other->blocks += life->blocks;
-            return 1;
+            return PMT_OK;
         }
-    }
-    if (lives->list.len >= self->max_rows) {
-        return 0;
     }
     at = (uint32_t)lives->list.len;
     if (!pmt__index_add(&self->index, hash, at)
         || !PMT__VEC_PUSH(lives->allocator, &lives->list, *life)) {
         return PMT_ERR_NOMEM;
     }
-    return 1;
+    return PMT_OK;
+}
+
+/* Makes the buckets twice as wide: each two become one, so that no row has to be read again. */
+static int
+coarsen(collector *self)
+{
+    pmt__lives *lives = self->lives;
+    lives->width_ns *= 2;
+    lives->bucket_count = (lives->bucket_count + 1) / 2;
+    size_t count = lives->list.len;
+    lives->list.len = 0;
+    pmt__index_clear(&self->index);
+    for (size_t i = 0; i < count; i++) {
+        pmt__life life = lives->list.data[i];
+        life.birth /= 2;
+        if (life.death != PMT_LIFE_ALIVE) {
+            life.death /= 2;
+        }
+        /* Never more rows than were read, so this writes over rows that are done with. */
+        int result = put(self, &life);
+        if (result < 0) {
+            return result;
+        }
+    }
+    return PMT_OK;
+}
+
+/* 1, 0 when there are too many rows even with one bucket, or PMT_ERR_NOMEM. */
+static int
+add(collector *self, const pmt__life *life)
+{
+    int result = put(self, life);
+    while (result == PMT_OK && self->lives->list.len > self->max_rows) {
+        if (self->lives->bucket_count == 1) {
+            return 0;
+        }
+        result = coarsen(self);
+    }
+    return result == PMT_OK ? 1 : result;
+}
+
+/* Where the row's blocks were born and where those that it frees died. Asked for anew for each row that
+   is added, because adding can change the buckets. */
+static void
+place(const collector *self, size_t cut, const pmt__row *row, uint16_t *birth, uint16_t *death)
+{
+    const pmt__epoch *born = &self->epochs.list.data[pmt__epochs_find(&self->epochs, row->birth)];
+    uint64_t start_ns = cut == 0 ? 0 : self->reader->cuts.data[cut - 1].t_ns;
+    *birth = bucket_of(self->lives, born->start_ns, born->end_ns);
+    *death = bucket_of(self->lives, start_ns, self->reader->cuts.data[cut].t_ns);
+    /* An epoch of several cuts has one place on the axis, which can lie behind a death in it. */
+    *death = *death < *birth ? *birth : *death;
 }
 
 static int
@@ -64,25 +120,23 @@ add_row(collector *self, size_t cut, const pmt__row *row)
         || (aggregate->threads != NULL && !aggregate->threads[site->thread])) {
         return 1;
     }
-    const pmt__epoch *born = &self->epochs.list.data[pmt__epochs_find(&self->epochs, row->birth)];
-    uint64_t start_ns = cut == 0 ? 0 : self->reader->cuts.data[cut - 1].t_ns;
-    uint16_t death = bucket_of(self->lives, start_ns, self->reader->cuts.data[cut].t_ns);
-    uint16_t birth = bucket_of(self->lives, born->start_ns, born->end_ns);
-    /* An epoch of several cuts has one place on the axis, which can lie behind a death in it. */
-    death = death < birth ? birth : death;
-    bool dies = row->frees != 0 && cut <= pmt_reader_end_cut(self->reader);
-    pmt__life life = {site->stack, site->thread, birth, PMT_LIFE_ALIVE,
-                      row->alloc_bytes - (dies ? row->free_bytes : 0),
-                      row->allocs - (dies ? row->frees : 0)};
+    bool dies = row->frees != 0 && cut <= self->end_cut;
+    uint16_t birth;
+    uint16_t death;
     int result = 1;
-    if ((life.bytes | life.blocks) != 0) {
-        result = add(self, &life);
+    if (dies) {
+        place(self, cut, row, &birth, &death);
+        const pmt__life dead = {site->stack, site->thread,    birth,
+                                death,       row->free_bytes, row->frees};
+        result = add(self, &dead);
     }
-    if (result == 1 && dies) {
-        life.death = death;
-        life.bytes = row->free_bytes;
-        life.blocks = row->frees;
-        result = add(self, &life);
+    /* What is left; together with the cuts that follow it cannot be less than nothing. */
+    uint64_t bytes = row->alloc_bytes - (dies ? row->free_bytes : 0);
+    uint64_t blocks = row->allocs - (dies ? row->frees : 0);
+    if (result == 1 && (bytes | blocks) != 0) {
+        place(self, cut, row, &birth, &death);
+        const pmt__life alive = {site->stack, site->thread, birth, PMT_LIFE_ALIVE, bytes, blocks};
+        result = add(self, &alive);
     }
     return result;
 }
@@ -126,7 +180,11 @@ pmt__lives_init(pmt__lives *out, const pmt_aggregate *aggregate, size_t max_rows
     if (reader->cuts.len == 0) {
         return PMT_OK;
     }
-    collector it = {.lives = out, .aggregate = aggregate, .reader = reader, .max_rows = max_rows};
+    collector it = {.lives = out,
+                    .aggregate = aggregate,
+                    .reader = reader,
+                    .max_rows = max_rows,
+                    .end_cut = pmt_reader_end_cut(reader)};
     int result = pmt__epochs_init(&it.epochs, reader, err);
     if (result < 0) {
         pmt__epochs_dispose(&it.epochs);
@@ -134,24 +192,14 @@ pmt__lives_init(pmt__lives *out, const pmt_aggregate *aggregate, size_t max_rows
     }
     pmt__index_init(&it.index, reader->allocator);
     uint64_t duration_ns = reader->cuts.data[reader->cuts.len - 1].t_ns;
-    do {
-        uint64_t buckets = duration_ns / out->width_ns + 1;
-        while (buckets > BUCKETS_MAX) {
-            out->width_ns *= 2;
-            buckets = duration_ns / out->width_ns + 1;
-        }
-        out->bucket_count = (uint32_t)buckets;
-        pmt__index_clear(&it.index);
-        out->list.len = 0;
-        result = add_cuts(&it);
-        if (result == 0 && buckets == 1) {
-            out->list.len = 0; /* too many even so: the report then has no time window */
-            break;
-        }
-        if (result == 0) {
-            out->width_ns *= 2;
-        }
-    } while (result == 0);
+    while (duration_ns / out->width_ns >= BUCKETS_MAX) {
+        out->width_ns *= 2;
+    }
+    out->bucket_count = (uint32_t)(duration_ns / out->width_ns + 1);
+    result = add_cuts(&it);
+    if (result == 0) {
+        out->list.len = 0; /* the report then has no time window */
+    }
     drop_empty(out);
     pmt__index_dispose(&it.index);
     pmt__epochs_dispose(&it.epochs);

@@ -1,5 +1,13 @@
 /* CPython 3.11: the frame is a plain struct; `previous` and the instruction are neighbours. The current thread state is a field
-   of the runtime, whoever's it is; the current frame hangs on the C frame. No field can carry a mark. */
+   of the runtime, whoever's it is; the current frame hangs on the C frame.
+
+   The mark. When a frame calls a Python function (CALL, CALL_PY_*, BINARY_SUBSCR_GETITEM), the interpreter keeps its stack pointer
+   in `stacktop`, and the slot there is dead: the callable or the container stood in it and has been taken away. The frame cannot
+   make another call with the same stacktop without pushing into that slot first, and a return pushes its value there at once. So
+   a mark in the slot says that the frame is still in the same call. While it runs otherwise, stacktop is -1 and there is no mark.
+   Only callers can carry it, and only while the thread is not traced: a trace function is called with a stacktop that no push
+   came before. Nobody reads a dead slot: collector, frame objects and generators stop at stacktop. The frame is asserted on in debug
+   builds only (there: no marks). */
 #define Py_BUILD_CORE_MODULE 1
 #include <Python.h>
 
@@ -21,8 +29,26 @@ _Static_assert(offsetof(_PyInterpreterFrame, prev_instr) == offsetof(_PyInterpre
 #define PMT_FRAME_IS_ENTRY(f) 0
 #define PMT_FRAME_IN_HEAP(f) ((f)->owner == FRAME_OWNED_BY_GENERATOR)
 
+#ifdef Py_DEBUG
 #define PMT_FRAMES_MARKABLE 0
 #define PMT_FRAMES_MARKING() 0
+#else
+#define PMT_FRAMES_MARKABLE 1
+#define PMT_FRAMES_MARKING() 1
+#define PMT_MARK ((PyObject *)(uintptr_t)0x504D544D41524B31u) /* no pointer: odd and beyond every address space */
+#define PMT_FRAME_MARKED(f) ((f)->stacktop >= 0 && (f)->localsplus[(f)->stacktop] == PMT_MARK)
+#define PMT_FRAME_MARK(f) mark(f)
+
+static inline void
+mark(_PyInterpreterFrame *frame)
+{
+    const PyThreadState *state = _PyThreadState_GET();
+    if (frame->stacktop >= 0 && frame->stacktop < frame->f_code->co_nlocalsplus + frame->f_code->co_stacksize
+        && frame->owner == FRAME_OWNED_BY_THREAD && state->tracing == 0 && state->cframe->use_tracing == 0) {
+        frame->localsplus[frame->stacktop] = PMT_MARK;
+    }
+}
+#endif
 
 #define PMT_CURRENT_STATE() _PyThreadState_GET()
 #define PMT_OWN_STATE() PyGILState_GetThisThreadState()

@@ -24,7 +24,7 @@
 #define PMT_FRAMES_MARKABLE 0 /* one bit there, and assertions on it */
 #define PMT_FRAMES_MARKING() 0
 #else
-#define PMT_FRAMES_MARKABLE 1
+#define PMT_FRAMES_MARKABLE 2
 #define PMT_MARK 0x80 /* the collector writes 1 */
 #define PMT_FRAME_MARKED(f) ((f)->owner == FRAME_OWNED_BY_THREAD && ((f)->visited & PMT_MARK))
 #define PMT_FRAME_MARK(f) ((f)->visited = PMT_MARK)

@@ -10,18 +10,20 @@
      PMT_FRAME_LINK(f)            optional: where previous and instr stand side by side
      PMT_FRAME_IS_ENTRY(f)        no code: contributes no node, stays in the chain
      PMT_FRAME_IN_HEAP(f)         in a generator or coroutine: previous changes with each resumption, memory may vanish
-     PMT_FRAMES_MARKABLE          0, or 1 and
-     PMT_FRAME_MARKED(f), PMT_FRAME_MARK(f)
+     PMT_FRAMES_MARKABLE          0: no; 1: callers only; 2: the top frame too; if not 0:
+     PMT_FRAME_MARKED(f), PMT_FRAME_MARK(f)   see below; f is a frame with code that is not in a heap object
 
    How the stack is known without walking it. The thread keeps its last stack, root first: for every frame its address, its
    `previous`, its instruction, and the node of the stack up to it. At the next event the cached stack is compared with the
    real one from the top: a link is followed only after it was found unchanged, so no freed frame is ever read; where an
    instruction differs, only the nodes above it are looked up again. That is one compare per frame.
 
-   From CPython 3.14 on, a frame has a byte that every new activation clears and that is ours to use in builds with the GIL
-   (the interpreter's own cycle collector used it in the same way in 3.14.0–3.14.4). A marked frame that stands in the cache is
-   the same activation as then, and while a frame is active its callers cannot move: the comparison ends there. So the
-   cost does not depend on the depth. Generator frames are not marked, their callers change. */
+   Where the interpreter lets us, frames are marked, and then the cost does not depend on the depth. A mark on a frame must
+   mean: since the mark was set, this frame is the same activation, so its callers have not moved (a frame cannot lose its
+   callers while it runs, unless it is a generator's: those are not marked). If a marked frame stands in the cache, what the
+   cache says of the frames below it is true, and the comparison ends there. How a mark is made is in frames_3XX.c: a byte of
+   the frame that each new activation clears (3.14+), a dead slot of the evaluation stack that the frame cannot but overwrite
+   when it goes on (3.11; callers only, for which it holds). */
 #ifndef PMT_RECORD_TRACK_H
 #define PMT_RECORD_TRACK_H
 
@@ -54,24 +56,42 @@ pmt__node_of(uint32_t parent, PMT_FRAME *frame, uint64_t instr)
     return pmt__node_slow_nopy(parent, instr, PMT_FRAME_CODE(frame), PMT_FRAME_IN_HEAP(frame));
 }
 
-#if PMT_FRAMES_MARKABLE
 PMT_INLINE int
 pmt__marked(PMT_FRAME *frame)
 {
+#if PMT_FRAMES_MARKABLE
     return PMT_FRAME_MARKED(frame);
+#else
+    (void)frame;
+    return 0;
+#endif
 }
 
 PMT_INLINE void
 pmt__mark(PMT_FRAME *frame)
 {
+#if PMT_FRAMES_MARKABLE
     if (pmt__t.marking && !PMT_FRAME_IS_ENTRY(frame) && !PMT_FRAME_IN_HEAP(frame)) {
         PMT_FRAME_MARK(frame);
     }
-}
 #else
-#define pmt__marked(frame) 0
-#define pmt__mark(frame) ((void)0)
+    (void)frame;
 #endif
+}
+
+PMT_INLINE int
+pmt__marked_top(PMT_FRAME *top)
+{
+    return PMT_FRAMES_MARKABLE == 2 && pmt__marked(top);
+}
+
+PMT_INLINE void
+pmt__mark_top(PMT_FRAME *top)
+{
+    if (PMT_FRAMES_MARKABLE == 2) {
+        pmt__mark(top);
+    }
+}
 
 PMT_INLINE void
 pmt__stack_set(pmt__thread *thread, int32_t at, PMT_FRAME *frame, uint64_t instr)
@@ -108,7 +128,12 @@ pmt__stack_push(pmt__thread *thread, PMT_FRAME *top, int32_t base)
     int32_t at = depth - 1;
     for (PMT_FRAME *f = top; f != below; f = PMT_FRAME_PREVIOUS(f), at--) {
         pmt__stack_set(thread, at, f, PMT_FRAME_INSTR(f));
-        pmt__mark(f);
+        if (f == top) {
+            pmt__mark_top(f);
+        }
+        else {
+            pmt__mark(f);
+        }
         if (PMT_FRAME_IN_HEAP(f) && at > thread->heap_top) {
             thread->heap_top = at;
         }
@@ -219,13 +244,13 @@ pmt__stack_moved(pmt__thread *thread, PMT_FRAME *top)
     }
     int32_t lowest;
     if (thread->frame[at] == top) { /* frames were popped: this one's own instruction is the leaf cache's business */
-        if (!pmt__marked(top)) {
+        if (!pmt__marked_top(top)) {
             if ((uint64_t)(uintptr_t)PMT_FRAME_PREVIOUS(top) != thread->link[at].previous
                 || (lowest = pmt__stack_verify(thread, at - 1)) < 0) {
                 return pmt__stack_rebuild(thread, top);
             }
             pmt__stack_renew(thread, lowest, at - 1);
-            pmt__mark(top);
+            pmt__mark_top(top);
         }
         thread->depth = at + 1;
         return thread->node[at];
@@ -251,7 +276,7 @@ pmt__stack_parent(pmt__thread *thread, PMT_FRAME *top)
     if (PMT_UNLIKELY(at < 0 || thread->frame[at] != top)) {
         return pmt__stack_moved(thread, top);
     }
-    if (pmt__marked(top)) {
+    if (pmt__marked_top(top)) {
         return thread->node[at];
     }
     if (PMT_UNLIKELY((uint64_t)(uintptr_t)PMT_FRAME_PREVIOUS(top) != thread->link[at].previous)) {
@@ -264,7 +289,7 @@ pmt__stack_parent(pmt__thread *thread, PMT_FRAME *top)
         }
         pmt__stack_renew(thread, lowest, at - 1);
     }
-    pmt__mark(top);
+    pmt__mark_top(top);
     return thread->node[at];
 }
 

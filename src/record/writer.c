@@ -20,6 +20,7 @@
 #include "record/shadow.h"
 
 #define DEFAULT_MAX_MEMORY ((uint64_t)1 << 30)
+#define MIN_MAX_MEMORY ((uint64_t)16 << 20)
 #define RESTART_DELAY_NS 5000000u
 
 static struct {
@@ -370,6 +371,19 @@ buffers_dispose(void)
     pmt__buffer_dispose(&w.out);
 }
 
+/* Under an address space limit the default reservation may not fit: take less, the tables fold earlier. */
+static int
+tables_create(const pmt__record_options *options, const pmt__frame_source *source)
+{
+    uint64_t memory = options->max_memory_bytes != 0 ? options->max_memory_bytes : DEFAULT_MAX_MEMORY;
+    int rc;
+    while ((rc = pmt__tables_create(source, memory, options->temporaries_n)) < 0
+           && options->max_memory_bytes == 0 && memory > MIN_MAX_MEMORY) {
+        memory /= 2;
+    }
+    return rc;
+}
+
 int
 pmt__record_start(const pmt__record_options *options, const pmt__frame_source *source, pmt_error *err)
 {
@@ -388,8 +402,7 @@ pmt__record_start(const pmt__record_options *options, const pmt__frame_source *s
         buffers_dispose();
         return rc;
     }
-    uint64_t memory = options->max_memory_bytes != 0 ? options->max_memory_bytes : DEFAULT_MAX_MEMORY;
-    if (pmt__tables_create(source, memory, options->temporaries_n) < 0 || pmt__queue_create() < 0) {
+    if (tables_create(options, source) < 0 || pmt__queue_create() < 0) {
         rc = pmt__error_set(err, PMT_ERR_NOMEM,
                             "cannot reserve the recording tables (address space limit?): try a smaller --max-memory");
     }

@@ -10,7 +10,7 @@
 #include "render/text.h"
 
 #define VERSION 1u
-#define LIFE_ROWS_MAX ((size_t)400000) /* 10 MB before compression; what a browser opens at once */
+#define LIFE_ROWS_MAX ((size_t)250000) /* 7 MB before compression; a browser opens that at once */
 #define THREADS_MAX 65536u
 
 /* One (stack, thread) with its values of the four views. */
