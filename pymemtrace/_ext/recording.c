@@ -94,8 +94,8 @@ static int
 facts_collect(facts *self, PyObject *argv)
 {
     char version[64];
-    snprintf(version, sizeof version, "%lu.%lu.%lu", Py_Version >> 24 & 0xff, Py_Version >> 16 & 0xff,
-             Py_Version >> 8 & 0xff);
+    snprintf(version, sizeof version, "%lu.%lu.%lu", Py_Version >> 24 & 0xff,
+             Py_Version >> 16 & 0xff, Py_Version >> 8 & 0xff);
     pmt__fact_put_text(&self->buffer, "pymemtrace", PMT_VERSION);
     pmt__fact_put_text(&self->buffer, "python", version);
     pmt__fact_put_text(&self->buffer, "implementation", "cpython");
@@ -111,10 +111,13 @@ facts_collect(facts *self, PyObject *argv)
     fact_put_number(self, "ppid", (uint64_t)getppid());
     fact_put_number(self, "uid", (uint64_t)getuid());
     PyObject *path = PySys_GetObject("path"); /* borrowed */
-    if (fact_put_sys(self, "executable", "executable") < 0 || fact_put_sys(self, "prefix", "prefix") < 0
-        || fact_put_sys(self, "base_prefix", "base_prefix") < 0 || fact_put_sys(self, "stdlib", "_stdlib_dir") < 0
+    if (fact_put_sys(self, "executable", "executable") < 0
+        || fact_put_sys(self, "prefix", "prefix") < 0
+        || fact_put_sys(self, "base_prefix", "base_prefix") < 0
+        || fact_put_sys(self, "stdlib", "_stdlib_dir") < 0
         || fact_put_sequence(self, "command", argv) < 0
-        || (path != NULL && PySequence_Check(path) && fact_put_sequence(self, "sys_path", path) < 0)) {
+        || (path != NULL && PySequence_Check(path)
+            && fact_put_sequence(self, "sys_path", path) < 0)) {
         return -1;
     }
     return self->buffer.failed ? (PyErr_NoMemory(), -1) : 0;
@@ -153,18 +156,20 @@ threads_name(void)
     Py_XDECREF(threading);
 }
 
-PyDoc_STRVAR(start_doc,
-             "start(path, *, argv, force=False, events=False, max_memory_bytes=0, max_size_bytes=0,\n"
-             "      temporaries=1, interval_s=1.0)\n--\n\n"
-             "Records this process from now on into a new capture at path.\n\n"
-             "0 bytes means no limit set by the caller. Raises CaptureExistsError, UnsupportedError,\n"
-             "OSError, ValueError; then nothing is recorded.");
+PyDoc_STRVAR(
+    start_doc,
+    "start(path, *, argv, force=False, events=False, max_memory_bytes=0, max_size_bytes=0,\n"
+    "      temporaries=1, interval_s=1.0)\n--\n\n"
+    "Records this process from now on into a new capture at path.\n\n"
+    "0 bytes means no limit set by the caller. Raises CaptureExistsError, UnsupportedError,\n"
+    "OSError, ValueError; then nothing is recorded.");
 
 static PyObject *
 core_start(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"path", "argv", "force", "events", "max_memory_bytes", "max_size_bytes", "temporaries",
-                            "interval_s", NULL};
+    static char *names[] = {
+        "path",           "argv",        "force",      "events", "max_memory_bytes",
+        "max_size_bytes", "temporaries", "interval_s", NULL};
     static int exit_registered;
     PyObject *path = NULL, *argv = NULL;
     int force = 0, events = 0;
@@ -172,8 +177,9 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
     unsigned long long max_memory = 0, max_size = 0;
     double interval_s = DEFAULT_INTERVAL_S;
     pmt_error err = PMT_ERROR_INIT;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|$OppKKId:start", names, PyUnicode_FSConverter, &path, &argv,
-                                     &force, &events, &max_memory, &max_size, &temporaries, &interval_s)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|$OppKKId:start", names,
+                                     PyUnicode_FSConverter, &path, &argv, &force, &events,
+                                     &max_memory, &max_size, &temporaries, &interval_s)) {
         return NULL;
     }
     PyObject *result = NULL;
@@ -183,12 +189,15 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
         PyErr_SetString(PyExc_TypeError, "start() needs the keyword argument argv");
         goto done;
     }
-    if (temporaries < 1 || temporaries > PMT_TEMPORARIES_MAX || !(interval_s >= 0.01 && interval_s <= 3600.0)) {
-        PyErr_Format(PyExc_ValueError, "temporaries must be 1 to %d, interval_s 0.01 to 3600", PMT_TEMPORARIES_MAX);
+    if (temporaries < 1 || temporaries > PMT_TEMPORARIES_MAX
+        || !(interval_s >= 0.01 && interval_s <= 3600.0)) {
+        PyErr_Format(PyExc_ValueError, "temporaries must be 1 to %d, interval_s 0.01 to 3600",
+                     PMT_TEMPORARIES_MAX);
         goto done;
     }
     if (events) {
-        pmt__error_set(&err, PMT_ERR_UNSUPPORTED, "the event log (--events) is not available in this version");
+        pmt__error_set(&err, PMT_ERR_UNSUPPORTED,
+                       "the event log (--events) is not available in this version");
         raise_for(module, &err);
         goto done;
     }
@@ -301,14 +310,16 @@ static PyObject *
 core_mark(PyObject *module, PyObject *label)
 {
     if (!PyUnicode_Check(label)) {
-        return PyErr_Format(PyExc_TypeError, "a label is a str, not %.100s", Py_TYPE(label)->tp_name);
+        return PyErr_Format(PyExc_TypeError, "a label is a str, not %.100s",
+                            Py_TYPE(label)->tp_name);
     }
     if (!pmt__record_active()) {
         pmt_error err = PMT_ERROR_INIT;
         pmt__error_set(&err, PMT_ERR_STATE, "nothing is being recorded: start a recording first");
         return raise_for(module, &err);
     }
-    pmt__text text = {PyUnicode_DATA(label), (size_t)PyUnicode_GET_LENGTH(label), (uint8_t)PyUnicode_KIND(label)};
+    pmt__text text = {PyUnicode_DATA(label), (size_t)PyUnicode_GET_LENGTH(label),
+                      (uint8_t)PyUnicode_KIND(label)};
     return PyLong_FromUnsignedLongLong(pmt__record_mark(&text));
 }
 
@@ -328,10 +339,12 @@ core_status(PyObject *module, PyObject *unused)
     pmt__record_status s;
     pmt__record_status_get(&s);
     return Py_BuildValue("{s:O,s:K,s:K,s:K,s:K,s:K,s:I,s:I,s:i}", "recording",
-                         pmt__record_active() ? Py_True : Py_False, "cuts", (unsigned long long)s.cuts, "file_bytes",
-                         (unsigned long long)s.file_bytes, "live_bytes", (unsigned long long)s.live_bytes, "peak_bytes",
-                         (unsigned long long)s.peak_bytes, "own_bytes", (unsigned long long)s.own_bytes, "status",
-                         s.status, "reason", s.reason, "errno", s.sys_errno);
+                         pmt__record_active() ? Py_True : Py_False, "cuts",
+                         (unsigned long long)s.cuts, "file_bytes", (unsigned long long)s.file_bytes,
+                         "live_bytes", (unsigned long long)s.live_bytes, "peak_bytes",
+                         (unsigned long long)s.peak_bytes, "own_bytes",
+                         (unsigned long long)s.own_bytes, "status", s.status, "reason", s.reason,
+                         "errno", s.sys_errno);
 }
 
 /* --- checks --------------------------------------------------------------------------------------------------------------------- */
@@ -343,9 +356,10 @@ core_self_test(PyObject *module, PyObject *unused)
     (void)unused;
     pmt_error err = PMT_ERROR_INIT;
     int ok = pmt__cpython_check(&err) == 0;
-    return Py_BuildValue("[{s:s,s:O,s:s,s:s}]", "name", "frames", "ok", ok ? Py_True : Py_False, "detail",
-                         ok ? "the interpreter's frames are readable" : err.message, "remedy",
-                         ok ? "" : "use CPython 3.11 to 3.15 with a GIL, and the build of PyMemTrace for it");
+    return Py_BuildValue(
+        "[{s:s,s:O,s:s,s:s}]", "name", "frames", "ok", ok ? Py_True : Py_False, "detail",
+        ok ? "the interpreter's frames are readable" : err.message, "remedy",
+        ok ? "" : "use CPython 3.11 to 3.15 with a GIL, and the build of PyMemTrace for it");
 }
 
 static PyObject *
@@ -378,15 +392,20 @@ PyMethodDef ext_recording_methods[] = {
     {"start", (PyCFunction)(void (*)(void))core_start, METH_VARARGS | METH_KEYWORDS, start_doc},
     {"stop", core_stop, METH_NOARGS, "Ends the recording of this process, if there is one."},
     {"flush", core_flush, METH_NOARGS, "Writes what happened since the last cut now."},
-    {"main_returned", core_main_returned, METH_NOARGS, "Marks this moment as the one for \"alive at the end\"."},
+    {"main_returned", core_main_returned, METH_NOARGS,
+     "Marks this moment as the one for \"alive at the end\"."},
     {"run_main", core_run_main, METH_VARARGS,
      "Runs a program as the interpreter would and ends the process (see src/cpython/run_main.h)."},
-    {"mark", core_mark, METH_O, "Ends the current epoch under a label; returns the epoch's number."},
+    {"mark", core_mark, METH_O,
+     "Ends the current epoch under a label; returns the epoch's number."},
     {"is_recording", core_is_recording, METH_NOARGS, "Whether this process is being recorded."},
     {"status", core_status, METH_NOARGS, "Figures of the running recording, as a dict."},
-    {"self_test", core_self_test, METH_NOARGS, "What works here: a list of checks (name, ok, detail, remedy)."},
+    {"self_test", core_self_test, METH_NOARGS,
+     "What works here: a list of checks (name, ok, detail, remedy)."},
     {"_check_stacks", core_check_stacks, METH_O,
-     "Switches the comparison of every stack with a plain walk on or off; returns (compared, different) so far."},
-    {"_pair_ns", core_pair_ns, METH_VARARGS, "ns per PyObject_Malloc + PyObject_Free pair (size=48, rounds=600)."},
+     "Switches the comparison of every stack with a plain walk on or off; returns (compared, "
+     "different) so far."},
+    {"_pair_ns", core_pair_ns, METH_VARARGS,
+     "ns per PyObject_Malloc + PyObject_Free pair (size=48, rounds=600)."},
     {NULL, NULL, 0, NULL},
 };

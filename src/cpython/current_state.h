@@ -50,7 +50,8 @@ static int
 pmt__state_search_object(struct dl_phdr_info *info, size_t size, void *arg)
 {
     pmt__state_search *search = arg;
-    if (size < offsetof(struct dl_phdr_info, dlpi_tls_data) + sizeof info->dlpi_tls_data || info->dlpi_tls_data == NULL) {
+    if (size < offsetof(struct dl_phdr_info, dlpi_tls_data) + sizeof info->dlpi_tls_data
+        || info->dlpi_tls_data == NULL) {
         return 0;
     }
     size_t bytes = 0;
@@ -94,7 +95,8 @@ pmt__current_state_prepare(PyThreadState *state)
         }
     }
     PyEval_RestoreThread(saved);
-    if (candidates == 1 && *(PyThreadState *const *)(search.thread_pointer + (uintptr_t)offset) == state) {
+    if (candidates == 1
+        && *(PyThreadState *const *)(search.thread_pointer + (uintptr_t)offset) == state) {
         pmt__state_offset = offset;
     }
 #else

@@ -24,7 +24,9 @@
 #define PMT_FRAME_PREVIOUS(f) ((f)->previous)
 #define PMT_FRAME_INSTR(f) ((uint64_t)(uintptr_t)(f)->prev_instr)
 #define PMT_FRAME_LINK(f) (&(f)->previous)
-_Static_assert(offsetof(_PyInterpreterFrame, prev_instr) == offsetof(_PyInterpreterFrame, previous) + 8, "side by side");
+_Static_assert(offsetof(_PyInterpreterFrame, prev_instr)
+                   == offsetof(_PyInterpreterFrame, previous) + 8,
+               "side by side");
 #define PMT_FRAME_CODE(f) ((const void *)(f)->f_code)
 #define PMT_FRAME_IS_ENTRY(f) 0
 #define PMT_FRAME_IN_HEAP(f) ((f)->owner == FRAME_OWNED_BY_GENERATOR)
@@ -35,7 +37,9 @@ _Static_assert(offsetof(_PyInterpreterFrame, prev_instr) == offsetof(_PyInterpre
 #else
 #define PMT_FRAMES_MARKABLE 1
 #define PMT_FRAMES_MARKING() 1
-#define PMT_MARK ((PyObject *)(uintptr_t)0x504D544D41524B31u) /* no pointer: odd and beyond every address space */
+#define PMT_MARK \
+    ((PyObject   \
+          *)(uintptr_t)0x504D544D41524B31u) /* no pointer: odd and beyond every address space */
 #define PMT_FRAME_MARKED(f) ((f)->stacktop >= 0 && (f)->localsplus[(f)->stacktop] == PMT_MARK)
 #define PMT_FRAME_MARK(f) mark(f)
 
@@ -43,8 +47,10 @@ static inline void
 mark(_PyInterpreterFrame *frame)
 {
     const PyThreadState *state = _PyThreadState_GET();
-    if (frame->stacktop >= 0 && frame->stacktop < frame->f_code->co_nlocalsplus + frame->f_code->co_stacksize
-        && frame->owner == FRAME_OWNED_BY_THREAD && state->tracing == 0 && state->cframe->use_tracing == 0) {
+    if (frame->stacktop >= 0
+        && frame->stacktop < frame->f_code->co_nlocalsplus + frame->f_code->co_stacksize
+        && frame->owner == FRAME_OWNED_BY_THREAD && state->tracing == 0
+        && state->cframe->use_tracing == 0) {
         frame->localsplus[frame->stacktop] = PMT_MARK;
     }
 }
@@ -52,9 +58,11 @@ mark(_PyInterpreterFrame *frame)
 
 #define PMT_CURRENT_STATE() _PyThreadState_GET()
 #define PMT_OWN_STATE() PyGILState_GetThisThreadState()
-#define PMT_HAVE_GIL() (_PyThreadState_GET() != NULL && _PyThreadState_GET() == PyGILState_GetThisThreadState())
+#define PMT_HAVE_GIL() \
+    (_PyThreadState_GET() != NULL && _PyThreadState_GET() == PyGILState_GetThisThreadState())
 #define PMT_STATE_PREPARE(state) 0
 #define PMT_CURRENT_FRAME(state) ((state)->cframe->current_frame)
-#define PMT_GC_COLLECTIONS(interpreter, generation) ((interpreter)->gc.generation_stats[generation].collections)
+#define PMT_GC_COLLECTIONS(interpreter, generation) \
+    ((interpreter)->gc.generation_stats[generation].collections)
 
 #include "cpython/hooks_impl.h"

@@ -28,6 +28,7 @@
 #define PMT_HAVE_GIL() (pmt__current_state() != NULL)
 #define PMT_STATE_PREPARE(state) pmt__current_state_prepare(state)
 #define PMT_CURRENT_FRAME(state) ((state)->current_frame)
-#define PMT_GC_COLLECTIONS(interpreter, generation) ((interpreter)->gc.generation_stats[generation].collections)
+#define PMT_GC_COLLECTIONS(interpreter, generation) \
+    ((interpreter)->gc.generation_stats[generation].collections)
 
 #include "cpython/hooks_impl.h"

@@ -15,7 +15,8 @@
 #define PMT_FRAME _PyInterpreterFrame
 #define PMT_FRAME_PREVIOUS(f) ((f)->previous)
 #define PMT_FRAME_INSTR(f) ((uint64_t)(uintptr_t)(f)->instr_ptr)
-#define PMT_FRAME_CODE(f) ((const void *)((f)->f_executable.bits & ~(uintptr_t)3)) /* without the tag */
+#define PMT_FRAME_CODE(f) \
+    ((const void *)((f)->f_executable.bits & ~(uintptr_t)3)) /* without the tag */
 #define PMT_FRAME_IS_ENTRY(f) ((f)->owner >= FRAME_OWNED_BY_INTERPRETER)
 #define PMT_FRAME_IN_HEAP(f) ((f)->owner == FRAME_OWNED_BY_GENERATOR)
 
@@ -49,11 +50,9 @@ gc_collections(const PyInterpreterState *interpreter, int generation)
     Py_ssize_t count = 0;
     if (generation == 0 && young >= 0 && young < GC_YOUNG_STATS_SIZE) {
         count = stats->young.items[young].collections;
-    }
-    else if (generation == 1 && old0 >= 0 && old0 < GC_OLD_STATS_SIZE) {
+    } else if (generation == 1 && old0 >= 0 && old0 < GC_OLD_STATS_SIZE) {
         count = stats->old[0].items[old0].collections;
-    }
-    else if (generation == 2 && old1 >= 0 && old1 < GC_OLD_STATS_SIZE) {
+    } else if (generation == 2 && old1 >= 0 && old1 < GC_OLD_STATS_SIZE) {
         count = stats->old[1].items[old1].collections;
     }
     return count < 0 ? 0 : (uint64_t)count;

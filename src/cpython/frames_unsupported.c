@@ -14,7 +14,8 @@ refuse(pmt_error *err)
     const char *kind = "";
 #endif
     return pmt__error_set(err, PMT_ERR_UNSUPPORTED,
-                          "cannot record on Python %d.%d.%d%s: CPython 3.11, 3.12, 3.13, 3.14 and 3.15 with a GIL are supported",
+                          "cannot record on Python %d.%d.%d%s: CPython 3.11, 3.12, 3.13, 3.14 and "
+                          "3.15 with a GIL are supported",
                           PY_MAJOR_VERSION, PY_MINOR_VERSION, PY_MICRO_VERSION, kind);
 }
 

@@ -22,8 +22,9 @@
 static PyMemAllocatorEx original[3]; /* by PyMemAllocatorDomain: raw, mem, obj */
 static PyObjectArenaAllocator original_arena;
 static PyInterpreterState *main_interpreter;
-static size_t nests_above = 512; /* requests of 0 and of more than this come from obj and mem through raw as well */
-static int raw_hooked;           /* for ever, once it is */
+static size_t nests_above =
+    512; /* requests of 0 and of more than this come from obj and mem through raw as well */
+static int raw_hooked; /* for ever, once it is */
 static uint64_t checked, different;
 
 /* > 0: this thread is inside the allocator of an outer domain, whose hook counts the block. */
@@ -37,7 +38,8 @@ thread_select_nopy(PyThreadState *state)
     pmt__thread *thread =
         pmt__thread_get_nopy(state, state->id, state->thread_id, pmt__thread_native_id());
     if (thread != NULL) {
-        uint32_t *entry = pmt__shadow_make(state); /* its free must tell us: the address will be another thread's */
+        uint32_t *entry = pmt__shadow_make(
+            state); /* its free must tell us: the address will be another thread's */
         if (entry != NULL && !PMT_SHADOW_IS_PENDING(*entry)) {
             *entry |= PMT_SHADOW_WATCHED;
         }
@@ -251,8 +253,7 @@ hook_malloc(int python_domain, uint32_t domain, size_t size)
         nested++;
         block = to->malloc(to->ctx, size);
         nested--;
-    }
-    else {
+    } else {
         block = to->malloc(to->ctx, size);
     }
     if (PMT_LIKELY(block != NULL)) {
@@ -305,26 +306,26 @@ hook_free(int python_domain, void *block)
     to->free(to->ctx, block);
 }
 
-#define HOOKS(name, python_domain, domain)                                                                                   \
-    static void *name##_malloc(void *ctx, size_t size)                                                                        \
-    {                                                                                                                         \
-        (void)ctx;                                                                                                            \
-        return hook_malloc(python_domain, domain, size);                                                                      \
-    }                                                                                                                         \
-    static void *name##_calloc(void *ctx, size_t count, size_t size)                                                          \
-    {                                                                                                                         \
-        (void)ctx;                                                                                                            \
-        return hook_calloc(python_domain, domain, count, size);                                                               \
-    }                                                                                                                         \
-    static void *name##_realloc(void *ctx, void *old, size_t size)                                                            \
-    {                                                                                                                         \
-        (void)ctx;                                                                                                            \
-        return hook_realloc(python_domain, domain, old, size);                                                                \
-    }                                                                                                                         \
-    static void name##_free(void *ctx, void *block)                                                                           \
-    {                                                                                                                         \
-        (void)ctx;                                                                                                            \
-        hook_free(python_domain, block);                                                                                      \
+#define HOOKS(name, python_domain, domain)                           \
+    static void *name##_malloc(void *ctx, size_t size)               \
+    {                                                                \
+        (void)ctx;                                                   \
+        return hook_malloc(python_domain, domain, size);             \
+    }                                                                \
+    static void *name##_calloc(void *ctx, size_t count, size_t size) \
+    {                                                                \
+        (void)ctx;                                                   \
+        return hook_calloc(python_domain, domain, count, size);      \
+    }                                                                \
+    static void *name##_realloc(void *ctx, void *old, size_t size)   \
+    {                                                                \
+        (void)ctx;                                                   \
+        return hook_realloc(python_domain, domain, old, size);       \
+    }                                                                \
+    static void name##_free(void *ctx, void *block)                  \
+    {                                                                \
+        (void)ctx;                                                   \
+        hook_free(python_domain, block);                             \
     }
 HOOKS(obj, PYMEM_DOMAIN_OBJ, PMT_DOMAIN_OBJ)
 HOOKS(mem, PYMEM_DOMAIN_MEM, PMT_DOMAIN_MEM)
@@ -334,7 +335,8 @@ HOOKS(mem, PYMEM_DOMAIN_MEM, PMT_DOMAIN_MEM)
 PMT_INLINE bool
 raw_passes(void)
 {
-    return nested != 0 || (__atomic_load_n(&pmt__t.attention, __ATOMIC_RELAXED) & PMT_ATTENTION_OFF);
+    return nested != 0
+           || (__atomic_load_n(&pmt__t.attention, __ATOMIC_RELAXED) & PMT_ATTENTION_OFF);
 }
 
 static PMT_NOINLINE void
@@ -344,7 +346,8 @@ raw_alloc_without_gil_nopy(void *block, size_t size)
     if (foreign_nopy(state)) {
         return;
     }
-    pmt__queue_frame frames[PMT_QUEUE_FRAMES / 16]; /* on the stack of a thread we do not know: small */
+    pmt__queue_frame
+        frames[PMT_QUEUE_FRAMES / 16]; /* on the stack of a thread we do not know: small */
     uint32_t count = 0;
     PMT_FRAME *f = state != NULL ? PMT_CURRENT_FRAME(state) : NULL;
     for (; f != NULL && count < sizeof frames / sizeof *frames; f = PMT_FRAME_PREVIOUS(f)) {
@@ -363,8 +366,7 @@ raw_event_alloc_nopy(void *block, size_t size)
 {
     if (PMT_HAVE_GIL()) {
         event_alloc_nopy(block, size, PMT_DOMAIN_RAW);
-    }
-    else {
+    } else {
         raw_alloc_without_gil_nopy(block, size);
     }
 }
@@ -405,8 +407,7 @@ raw_event_free_nopy(void *block)
         if (!foreign_nopy(PMT_CURRENT_STATE())) {
             event_free_nopy(block);
         }
-    }
-    else {
+    } else {
         raw_free_without_gil_nopy(block, entry);
     }
 }
@@ -461,8 +462,7 @@ raw_realloc(void *ctx, void *old, size_t size)
     void *block = to->realloc(to->ctx, old, size);
     if (block != NULL) {
         raw_event_alloc_nopy(block, size);
-    }
-    else if (known) {
+    } else if (known) {
         raw_event_alloc_nopy(old, old_size);
     }
     return block;
@@ -558,11 +558,14 @@ ref_tracer(PyObject *object, PyRefTracerEvent event, void *data)
     if (event == PyRefTracer_CREATE) {
         const pmt__thread *thread = pmt__t.thread;
         void *block = block_of(object);
-        if (thread == NULL || block != thread->last[0]) { /* not just allocated: from a free list, or resized */
+        if (thread == NULL
+            || block != thread->last[0]) { /* not just allocated: from a free list, or resized */
             object_created_nopy(block);
         }
     }
-    return PMT_UNLIKELY(previous_tracer != NULL) ? previous_tracer(object, event, previous_tracer_data) : 0;
+    return PMT_UNLIKELY(previous_tracer != NULL)
+               ? previous_tracer(object, event, previous_tracer_data)
+               : 0;
 }
 
 static void
@@ -606,7 +609,8 @@ text_of_nopy(PyObject *unicode)
     if (unicode == NULL || !PyUnicode_Check(unicode)) {
         return (pmt__text){"?", 1, 1};
     }
-    return (pmt__text){PyUnicode_DATA(unicode), (size_t)PyUnicode_GET_LENGTH(unicode), (uint8_t)PyUnicode_KIND(unicode)};
+    return (pmt__text){PyUnicode_DATA(unicode), (size_t)PyUnicode_GET_LENGTH(unicode),
+                       (uint8_t)PyUnicode_KIND(unicode)};
 }
 
 static void
@@ -647,10 +651,13 @@ layout_test(pmt_error *err)
 {
     PyThreadState *state = PyThreadState_Get();
     if (PMT_STATE_PREPARE(state) < 0) {
-        return pmt__error_set(err, PMT_ERR_UNSUPPORTED, "the current thread state cannot be found on this build of Python");
+        return pmt__error_set(err, PMT_ERR_UNSUPPORTED,
+                              "the current thread state cannot be found on this build of Python");
     }
     if (PMT_CURRENT_STATE() != state) {
-        return pmt__error_set(err, PMT_ERR_UNSUPPORTED, "the current thread state is not where this build of Python keeps it");
+        return pmt__error_set(
+            err, PMT_ERR_UNSUPPORTED,
+            "the current thread state is not where this build of Python keeps it");
     }
     PyFrameObject *public = PyThreadState_GetFrame(state);
     PMT_FRAME *f = PMT_CURRENT_FRAME(state);
@@ -662,9 +669,13 @@ layout_test(pmt_error *err)
         PyCodeObject *code = PyFrame_GetCode(public);
         int lasti = PyFrame_GetLasti(public);
         if (f == NULL || PMT_FRAME_CODE(f) != (const void *)code
-            || (depth > 0 && (int64_t)(PMT_FRAME_INSTR(f) - (uint64_t)(uintptr_t)code->co_code_adaptive) != lasti)) {
-            rc = pmt__error_set(err, PMT_ERR_UNSUPPORTED,
-                                "frame %d of the running stack does not look as in the Python this was built for", depth);
+            || (depth > 0
+                && (int64_t)(PMT_FRAME_INSTR(f) - (uint64_t)(uintptr_t)code->co_code_adaptive)
+                       != lasti)) {
+            rc = pmt__error_set(
+                err, PMT_ERR_UNSUPPORTED,
+                "frame %d of the running stack does not look as in the Python this was built for",
+                depth);
         }
         Py_DECREF(code);
         PyFrameObject *back = PyFrame_GetBack(public);
@@ -681,8 +692,10 @@ pmt__cpython_check(pmt_error *err)
 {
     unsigned long running = Py_Version;
     if ((running >> 16) != (PY_VERSION_HEX >> 16)) {
-        return pmt__error_set(err, PMT_ERR_UNSUPPORTED, "built for Python %d.%d, running in %lu.%lu: reinstall for this Python",
-                              PY_MAJOR_VERSION, PY_MINOR_VERSION, running >> 24 & 0xff, running >> 16 & 0xff);
+        return pmt__error_set(
+            err, PMT_ERR_UNSUPPORTED,
+            "built for Python %d.%d, running in %lu.%lu: reinstall for this Python",
+            PY_MAJOR_VERSION, PY_MINOR_VERSION, running >> 24 & 0xff, running >> 16 & 0xff);
     }
     return layout_test(err);
 }
@@ -751,7 +764,8 @@ pmt__cpython_install(pmt_error *err)
     }
     main_interpreter = PyInterpreterState_Main();
     if (PyInterpreterState_Get() != main_interpreter) {
-        return pmt__error_set(err, PMT_ERR_UNSUPPORTED, "recording starts from the main interpreter only");
+        return pmt__error_set(err, PMT_ERR_UNSUPPORTED,
+                              "recording starts from the main interpreter only");
     }
     pmt__t.marking = PMT_FRAMES_MARKING();
     if (!raw_hooked) {
@@ -767,10 +781,12 @@ pmt__cpython_install(pmt_error *err)
         PyObject_SetArenaAllocator(&arena);
     }
     if (!buried[PYMEM_DOMAIN_MEM]) {
-        hook_domain(PYMEM_DOMAIN_MEM, (PyMemAllocatorEx){NULL, mem_malloc, mem_calloc, mem_realloc, mem_free});
+        hook_domain(PYMEM_DOMAIN_MEM,
+                    (PyMemAllocatorEx){NULL, mem_malloc, mem_calloc, mem_realloc, mem_free});
     }
     if (!buried[PYMEM_DOMAIN_OBJ]) {
-        hook_domain(PYMEM_DOMAIN_OBJ, (PyMemAllocatorEx){NULL, obj_malloc, obj_calloc, obj_realloc, obj_free});
+        hook_domain(PYMEM_DOMAIN_OBJ,
+                    (PyMemAllocatorEx){NULL, obj_malloc, obj_calloc, obj_realloc, obj_free});
     }
     tracer_install();
     return 0;
@@ -796,8 +812,7 @@ pmt__cpython_checking(int on)
     if (on) {
         checked = different = 0;
         pmt__attention_set(PMT_ATTENTION_CHECK);
-    }
-    else {
+    } else {
         pmt__attention_clear(PMT_ATTENTION_CHECK);
     }
 }
@@ -812,7 +827,10 @@ pmt__cpython_check_counts(uint64_t *compared, uint64_t *unequal)
 double
 pmt__cpython_pair_ns(size_t size, unsigned rounds)
 {
-    enum { BATCH = 64, REPEAT = 20 };
+    enum {
+        BATCH = 64,
+        REPEAT = 20
+    };
     void *blocks[BATCH];
     double best = 1e18;
     for (unsigned round = 0; round < rounds; round++) {

@@ -10,8 +10,8 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
@@ -74,7 +74,9 @@ pmt__pages_discard(void *pages, size_t size_bytes)
 uint64_t
 pmt__pages_resident(const void *pages, size_t size_bytes)
 {
-    enum { BATCH = 4096 }; /* pages per call */
+    enum {
+        BATCH = 4096
+    }; /* pages per call */
     unsigned char map[BATCH];
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     size_t count = round_to_pages(size_bytes) / page;

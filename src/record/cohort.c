@@ -11,11 +11,9 @@ large_new(void)
     uint32_t id = pmt__t.large_free;
     if (id != 0) {
         pmt__t.large_free = (uint32_t)pmt__t.large[id].live_bytes;
-    }
-    else if (pmt__t.large_count < pmt__t.large_limit) {
+    } else if (pmt__t.large_count < pmt__t.large_limit) {
         id = pmt__t.large_count++;
-    }
-    else {
+    } else {
         return 0;
     }
     memset(&pmt__t.large[id], 0, sizeof pmt__t.large[id]);
@@ -36,11 +34,9 @@ cohort_new(uint32_t site, uint32_t size)
     uint32_t id = pmt__t.cohort_free;
     if (id != 0) {
         pmt__t.cohort_free = pmt__t.cohorts[id].live;
-    }
-    else if (pmt__t.cohort_count < pmt__t.cohort_limit) {
+    } else if (pmt__t.cohort_count < pmt__t.cohort_limit) {
         id = pmt__t.cohort_count++;
-    }
-    else {
+    } else {
         if (large != 0) {
             pmt__t.large[large].live_bytes = pmt__t.large_free;
             pmt__t.large_free = large;
@@ -99,8 +95,9 @@ pmt__cohort_get_nopy(uint32_t node, uint32_t size, uint32_t domain, uint32_t thr
 {
     uint32_t thread_and_domain = thread | domain << PMT_THREAD_BITS;
     uint32_t site = site_find(node, size, thread_and_domain);
-    if (site == 0 && (pmt__t.site_count + 4 * (PMT_SIZE_LARGE + 1) < pmt__t.site_limit
-                      || node == PMT_NODE_FOLDED)) {
+    if (site == 0
+        && (pmt__t.site_count + 4 * (PMT_SIZE_LARGE + 1) < pmt__t.site_limit
+            || node == PMT_NODE_FOLDED)) {
         site = site_new(node, size, thread_and_domain);
     }
     if (site == 0) {

@@ -14,7 +14,8 @@ void
 pmt__cut_init(pmt__cut *cut)
 {
     memset(cut, 0, sizeof *cut);
-    pmt__buffer *buffers[] = {&cut->strings, &cut->codes, &cut->nodes, &cut->sites, &cut->threads, &cut->marks};
+    pmt__buffer *buffers[] = {&cut->strings, &cut->codes,   &cut->nodes,
+                              &cut->sites,   &cut->threads, &cut->marks};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
         pmt__buffer_init(buffers[i]);
     }
@@ -36,7 +37,8 @@ void
 pmt__cut_dispose(pmt__cut *cut)
 {
     rows_dispose(cut);
-    pmt__buffer *buffers[] = {&cut->strings, &cut->codes, &cut->nodes, &cut->sites, &cut->threads, &cut->marks};
+    pmt__buffer *buffers[] = {&cut->strings, &cut->codes,   &cut->nodes,
+                              &cut->sites,   &cut->threads, &cut->marks};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
         pmt__buffer_dispose(buffers[i]);
     }
@@ -145,8 +147,9 @@ nodes_take(pmt__cut *cut)
             pmt__buffer_put_varint(&cut->nodes, id);
             continue;
         }
-        uint64_t offset = node->instr & PMT_INSTR_DEAD ? node->instr & 0xffffffffu
-                                                       : node->instr - pmt__t.codes[node->code].start;
+        uint64_t offset = node->instr & PMT_INSTR_DEAD
+                              ? node->instr & 0xffffffffu
+                              : node->instr - pmt__t.codes[node->code].start;
         pmt__buffer_put_varint(&cut->nodes, PMT_NODE_PYTHON);
         pmt__buffer_put_varint(&cut->nodes, id - node->parent);
         pmt__buffer_put_varint(&cut->nodes, node->code);
@@ -182,7 +185,8 @@ threads_take(pmt__cut *cut)
         pmt__buffer_put_varint(&cut->threads, t->id);
         pmt__buffer_put_varint(&cut->threads, t->native_id);
         pmt__buffer_put_varint(&cut->threads, t->ident);
-        pmt__buffer_put_varint(&cut->threads, t->birth_ns > pmt__t.start_ns ? t->birth_ns - pmt__t.start_ns : 0);
+        pmt__buffer_put_varint(&cut->threads,
+                               t->birth_ns > pmt__t.start_ns ? t->birth_ns - pmt__t.start_ns : 0);
         pmt__buffer_put_varint(&cut->threads, t->name);
         pmt__buffer_put_varint(&cut->threads, t->ended != 0);
         pmt__buffer_put_varint(&cut->threads, 0); /* the main interpreter */
@@ -308,7 +312,10 @@ pmt__cut_take(pmt__cut *cut)
 static uint64_t *
 keys_sort(pmt__cut *cut)
 {
-    enum { DIGIT = 11, BUCKETS = 1 << DIGIT };
+    enum {
+        DIGIT = 11,
+        BUCKETS = 1 << DIGIT
+    };
     uint64_t *from = cut->keys[0], *to = cut->keys[1];
     static uint32_t starts[BUCKETS]; /* owned by the writer */
     for (int shift = 32; shift < 64; shift += DIGIT) {
@@ -369,8 +376,8 @@ row_encode(const pmt__cut *cut, pmt__buffer *out, const pmt__row *row, uint32_t 
 }
 
 static void
-section_with_ids(pmt__buffer *payload, pmt__buffer *scratch, uint8_t kind, uint32_t first, uint32_t count,
-                 const pmt__buffer *body)
+section_with_ids(pmt__buffer *payload, pmt__buffer *scratch, uint8_t kind, uint32_t first,
+                 uint32_t count, const pmt__buffer *body)
 {
     if (count == 0) {
         return;
@@ -394,7 +401,8 @@ totals_add(pmt__cut *cut)
         const pmt__row *row = &cut->rows[i];
         cut->allocations += row->allocs;
         cut->frees += row->frees;
-        cut->allocated_bytes += row->size == PMT_SIZE_LARGE ? row->alloc_bytes : row->allocs * row->size;
+        cut->allocated_bytes +=
+            row->size == PMT_SIZE_LARGE ? row->alloc_bytes : row->allocs * row->size;
         at_peak += row->peak_blocks;
     }
     cut->live_blocks = cut->allocations - cut->frees;
@@ -407,10 +415,10 @@ static void
 cut_section(pmt__cut *cut, pmt__buffer *out, uint32_t flags, uint64_t rss_bytes, uint64_t own_bytes)
 {
     const uint64_t head[] = {
-        cut->number,     cut->t_ns,        cut->span_ns,     cut->unix_ns, flags,
-        cut->epoch,      cut->live_bytes,  cut->live_blocks, cut->allocations, cut->frees,
-        cut->allocated_bytes, cut->peak_bytes, cut->peak_blocks, cut->peak_t_ns, rss_bytes,
-        cut->gc[0],      cut->gc[1],       cut->gc[2],       own_bytes,
+        cut->number,          cut->t_ns,       cut->span_ns,     cut->unix_ns,     flags,
+        cut->epoch,           cut->live_bytes, cut->live_blocks, cut->allocations, cut->frees,
+        cut->allocated_bytes, cut->peak_bytes, cut->peak_blocks, cut->peak_t_ns,   rss_bytes,
+        cut->gc[0],           cut->gc[1],      cut->gc[2],       own_bytes,
     };
     for (size_t i = 0; i < sizeof head / sizeof *head; i++) {
         pmt__buffer_put_varint(out, head[i]);
@@ -459,20 +467,26 @@ sizes_section(const pmt__cut *cut, pmt__buffer *payload, pmt__buffer *scratch)
 }
 
 void
-pmt__cut_encode(pmt__cut *cut, pmt__buffer *payload, uint32_t flags, uint64_t rss_bytes, uint64_t own_bytes)
+pmt__cut_encode(pmt__cut *cut, pmt__buffer *payload, uint32_t flags, uint64_t rss_bytes,
+                uint64_t own_bytes)
 {
     totals_add(cut);
     pmt__buffer scratch;
     pmt__buffer_init(&scratch);
-    section_with_ids(payload, &scratch, PMT_SECTION_STRINGS, cut->string_first, cut->string_count, &cut->strings);
-    section_with_ids(payload, &scratch, PMT_SECTION_CODES, cut->code_first, cut->code_count, &cut->codes);
-    section_with_ids(payload, &scratch, PMT_SECTION_NODES, cut->node_first, cut->node_count, &cut->nodes);
-    section_with_ids(payload, &scratch, PMT_SECTION_SITES, cut->site_first, cut->site_count, &cut->sites);
+    section_with_ids(payload, &scratch, PMT_SECTION_STRINGS, cut->string_first, cut->string_count,
+                     &cut->strings);
+    section_with_ids(payload, &scratch, PMT_SECTION_CODES, cut->code_first, cut->code_count,
+                     &cut->codes);
+    section_with_ids(payload, &scratch, PMT_SECTION_NODES, cut->node_first, cut->node_count,
+                     &cut->nodes);
+    section_with_ids(payload, &scratch, PMT_SECTION_SITES, cut->site_first, cut->site_count,
+                     &cut->sites);
     section_with_ids(payload, &scratch, PMT_SECTION_THREADS, 0, cut->thread_count, &cut->threads);
     section_with_ids(payload, &scratch, PMT_SECTION_MARKS, 0, cut->mark_count, &cut->marks);
     sizes_section(cut, payload, &scratch);
     pmt__buffer_clear(&scratch);
-    cut_section(cut, &scratch, flags | (cut->peak_moved ? PMT_CUT_PEAK_MOVED : 0u), rss_bytes, own_bytes);
+    cut_section(cut, &scratch, flags | (cut->peak_moved ? PMT_CUT_PEAK_MOVED : 0u), rss_bytes,
+                own_bytes);
     payload->failed |= scratch.failed;
     pmt__section_put(payload, PMT_SECTION_CUT, &scratch);
     pmt__buffer_dispose(&scratch);

@@ -18,7 +18,7 @@ typedef struct pmt__row {
     uint64_t temporary_bytes;
     int64_t peak_blocks; /* live at the peak − live now */
     int64_t peak_bytes;
-    uint32_t size;       /* PMT_SIZE_LARGE: sizeless */
+    uint32_t size; /* PMT_SIZE_LARGE: sizeless */
 } pmt__row;
 
 typedef struct pmt__mark {
@@ -31,8 +31,8 @@ typedef struct pmt__mark {
 
 /* The working memory of the writer; reused from cut to cut. Owned by whoever may take cuts (writer.c). */
 typedef struct pmt__cut {
-    pmt__row *rows;      /* [capacity]; page memory */
-    uint64_t *keys[2];   /* for sorting: site << 32 | row */
+    pmt__row *rows;    /* [capacity]; page memory */
+    uint64_t *keys[2]; /* for sorting: site << 32 | row */
     uint32_t capacity;
     uint32_t row_count;
     uint32_t peak_moved;
@@ -61,7 +61,8 @@ void pmt__cut_dispose(pmt__cut *cut);
 int pmt__cut_take(pmt__cut *cut);
 
 /* Encodes what was taken as the payload of a DLTA chunk. flags: PMT_CUT_*. */
-void pmt__cut_encode(pmt__cut *cut, pmt__buffer *payload, uint32_t flags, uint64_t rss_bytes, uint64_t own_bytes);
+void pmt__cut_encode(pmt__cut *cut, pmt__buffer *payload, uint32_t flags, uint64_t rss_bytes,
+                     uint64_t own_bytes);
 
 /* Ends the current epoch under a label. The caller holds the tables. Returns the epoch that ended. */
 uint64_t pmt__mark_nopy(const pmt__text *label);

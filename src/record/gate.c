@@ -4,7 +4,8 @@
 #include "record/queue.h"
 #include "record/writer.h"
 
-static uint32_t holder; /* atomic: 0 free, 1 held, 2 held and somebody waits. Lock order: holder, then busy, then the queue */
+static uint32_t
+    holder; /* atomic: 0 free, 1 held, 2 held and somebody waits. Lock order: holder, then busy, then the queue */
 
 void
 pmt__attention_set(uint32_t bits)
@@ -48,7 +49,8 @@ void
 pmt__tables_acquire(void)
 {
     uint32_t expected = 0;
-    if (!__atomic_compare_exchange_n(&holder, &expected, 1, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
+    if (!__atomic_compare_exchange_n(&holder, &expected, 1, 0, __ATOMIC_ACQUIRE,
+                                     __ATOMIC_RELAXED)) {
         while (__atomic_exchange_n(&holder, 2, __ATOMIC_ACQUIRE) != 0) {
             pmt__wait_word(&holder, 2, 0);
         }

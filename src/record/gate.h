@@ -15,15 +15,19 @@
 #include "record/tables.h"
 
 enum {
-    PMT_ATTENTION_OFF = 1,    /* not recording: hooks pass through */
-    PMT_ATTENTION_HELD = 2,   /* somebody without the GIL holds the tables, or wants to */
-    PMT_ATTENTION_QUEUE = 4,  /* events of threads without the GIL wait in the queue */
-    PMT_ATTENTION_FENCE = 8,  /* no asymmetric barrier here */
+    PMT_ATTENTION_OFF = 1,     /* not recording: hooks pass through */
+    PMT_ATTENTION_HELD = 2,    /* somebody without the GIL holds the tables, or wants to */
+    PMT_ATTENTION_QUEUE = 4,   /* events of threads without the GIL wait in the queue */
+    PMT_ATTENTION_FENCE = 8,   /* no asymmetric barrier here */
     PMT_ATTENTION_WRITER = 16, /* the writer thread must be started again (after a fork) */
     PMT_ATTENTION_CHECK = 32   /* compare every stack with a plain walk (tests) */
 };
 
-enum { PMT_GATE_CLOSED = 0, PMT_GATE_OPEN = 1, PMT_GATE_CHECK = 2 };
+enum {
+    PMT_GATE_CLOSED = 0,
+    PMT_GATE_OPEN = 1,
+    PMT_GATE_CHECK = 2
+};
 
 /* The slow way in; when it returns PMT_GATE_CLOSED the event must not be recorded, and the hook has left already. */
 int pmt__enter_slow_nopy(void);

@@ -20,7 +20,10 @@
 #define BUFFER_BYTES (512u << 10)
 #define ORPHANS 4096
 
-enum { EVENT_ALLOC = 1, EVENT_FREE = 2 };
+enum {
+    EVENT_ALLOC = 1,
+    EVENT_FREE = 2
+};
 
 typedef struct event {
     uint32_t bytes; /* of this record */
@@ -42,12 +45,12 @@ typedef struct orphan {
 } orphan;
 
 static char *buffers[2];
-static uint32_t filling;           /* Protected by lock */
-static uint32_t used;              /* Protected by lock */
-static uint32_t tickets;           /* Protected by lock */
-static uint32_t lock;              /* atomic */
-static orphan orphans[ORPHANS];    /* Protected by the tables */
-static uint32_t orphan_count;      /* Protected by the tables */
+static uint32_t filling;        /* Protected by lock */
+static uint32_t used;           /* Protected by lock */
+static uint32_t tickets;        /* Protected by lock */
+static uint32_t lock;           /* atomic */
+static orphan orphans[ORPHANS]; /* Protected by the tables */
+static uint32_t orphan_count;   /* Protected by the tables */
 
 int
 pmt__queue_create(void)
@@ -109,8 +112,8 @@ event_end(void)
 }
 
 void
-pmt__queue_alloc_nopy(void *block, size_t size, const void *state, uint64_t state_id, uint64_t ident,
-                      const pmt__queue_frame *frames, uint32_t count, int complete)
+pmt__queue_alloc_nopy(void *block, size_t size, const void *state, uint64_t state_id,
+                      uint64_t ident, const pmt__queue_frame *frames, uint32_t count, int complete)
 {
     uint32_t *entry = pmt__shadow_make(block);
     if (entry == NULL || (size > PMT_SIZE_EXACT_MAX && pmt__shadow_size_put(block, size) < 0)) {
@@ -154,7 +157,8 @@ event_node(const event *e)
     uint32_t node = e->complete ? PMT_NODE_ROOT : PMT_NODE_FOLDED;
     for (uint32_t i = e->frames; i-- > 0 && node != PMT_NODE_FOLDED;) {
         if (frames[i].code != NULL) {
-            node = pmt__node_slow_nopy(node, frames[i].instr, frames[i].code, (int)frames[i].generator);
+            node = pmt__node_slow_nopy(node, frames[i].instr, frames[i].code,
+                                       (int)frames[i].generator);
         }
     }
     return node == PMT_NODE_ROOT ? PMT_NODE_NO_STACK : node;
@@ -196,8 +200,7 @@ cohort_sub(uint32_t id, uint64_t bytes)
     cohort->live--;
     if (cohort->size & PMT_COHORT_SIZELESS) {
         pmt__t.large[cohort->size & ~PMT_COHORT_SIZELESS].live_bytes -= bytes;
-    }
-    else {
+    } else {
         bytes = cohort->size;
     }
     pmt__t.live_bytes -= bytes;
@@ -216,8 +219,9 @@ drain_alloc(const event *e)
     pmt__t.counters[PMT_COUNTER_NO_GIL]++;
     uint32_t *entry = pmt__shadow_find(e->block);
     uint32_t expected = e->value;
-    int here = entry != NULL
-               && __atomic_compare_exchange_n(entry, &expected, id, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+    int here =
+        entry != NULL
+        && __atomic_compare_exchange_n(entry, &expected, id, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
     if (id == 0) {
         pmt__t.counters[PMT_COUNTER_MEMORY_LIMIT]++;
         return;
@@ -266,8 +270,7 @@ pmt__queue_drain_nopy(void)
         const event *e = (const event *)(const void *)at;
         if (e->kind == EVENT_ALLOC) {
             drain_alloc(e);
-        }
-        else {
+        } else {
             drain_free(e);
         }
         at += e->bytes;

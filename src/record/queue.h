@@ -18,8 +18,9 @@ int pmt__queue_create(void); /* 0 or PMT_ERR_NOMEM; once per process */
 
 /* A block of the domain RAW was allocated by a thread without the GIL. frames: innermost first; state NULL: a thread that
    Python does not know. */
-void pmt__queue_alloc_nopy(void *block, size_t size, const void *state, uint64_t state_id, uint64_t ident,
-                           const pmt__queue_frame *frames, uint32_t count, int complete);
+void pmt__queue_alloc_nopy(void *block, size_t size, const void *state, uint64_t state_id,
+                           uint64_t ident, const pmt__queue_frame *frames, uint32_t count,
+                           int complete);
 /* A block is about to be freed without the GIL; value: what stood in its shadow entry (already cleared). */
 void pmt__queue_free_nopy(void *block, uint32_t value, uint64_t size);
 

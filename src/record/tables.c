@@ -7,7 +7,8 @@
 #include "record/gate.h"
 #include "record/shadow.h"
 
-pmt__tables pmt__t __attribute__((aligned(64), visibility("hidden"))) = {.attention = PMT_ATTENTION_OFF};
+pmt__tables pmt__t
+    __attribute__((aligned(64), visibility("hidden"))) = {.attention = PMT_ATTENTION_OFF};
 
 /* --- the shadow's leaves --------------------------------------------------------------------------------------------------- */
 
@@ -58,29 +59,29 @@ pmt__shadow_discard(void)
 
 #define FIRST_HASH 4096u
 
-
 /* Everything whose size follows from the limit. One table, so that creation and disposal agree. */
-#define REGIONS(X)                                                                                                          \
-    X(nodes, sizeof(pmt__node), node_limit)                                                                                  \
-    X(node_next, sizeof(uint32_t), node_limit)                                                                               \
-    X(sites, sizeof(pmt__site), site_limit)                                                                                  \
-    X(cohorts, sizeof(pmt__cohort), cohort_limit)                                                                            \
-    X(cold, sizeof(pmt__cohort_cold), cohort_limit)                                                                          \
-    X(dirty, sizeof(uint32_t), cohort_limit)                                                                                 \
-    X(large, sizeof(pmt__large), large_limit)                                                                                \
+#define REGIONS(X)                                  \
+    X(nodes, sizeof(pmt__node), node_limit)         \
+    X(node_next, sizeof(uint32_t), node_limit)      \
+    X(sites, sizeof(pmt__site), site_limit)         \
+    X(cohorts, sizeof(pmt__cohort), cohort_limit)   \
+    X(cold, sizeof(pmt__cohort_cold), cohort_limit) \
+    X(dirty, sizeof(uint32_t), cohort_limit)        \
+    X(large, sizeof(pmt__large), large_limit)       \
     X(codes, sizeof(pmt__code), code_limit)
 
 static int
 regions_map(void)
 {
     int rc = 0;
-#define MAP(name, item, limit)                                                                                              \
-    pmt__t.name = pmt__pages_map_sparse((item) * (size_t)pmt__t.limit);                                                       \
+#define MAP(name, item, limit)                                          \
+    pmt__t.name = pmt__pages_map_sparse((item) * (size_t)pmt__t.limit); \
     rc |= pmt__t.name == NULL;
     REGIONS(MAP)
 #undef MAP
     for (int i = 0; i < PMT_PEAKS; i++) {
-        pmt__t.peaks[i].notes = pmt__pages_map_sparse(sizeof(pmt__peak_note) * (size_t)pmt__t.cohort_limit);
+        pmt__t.peaks[i].notes =
+            pmt__pages_map_sparse(sizeof(pmt__peak_note) * (size_t)pmt__t.cohort_limit);
         rc |= pmt__t.peaks[i].notes == NULL;
     }
     return rc ? PMT_ERR_NOMEM : 0;
@@ -89,13 +90,14 @@ regions_map(void)
 static void
 regions_unmap(void)
 {
-#define UNMAP(name, item, limit)                                                                                            \
-    pmt__pages_unmap(pmt__t.name, (item) * (size_t)pmt__t.limit);                                                             \
+#define UNMAP(name, item, limit)                                  \
+    pmt__pages_unmap(pmt__t.name, (item) * (size_t)pmt__t.limit); \
     pmt__t.name = NULL;
     REGIONS(UNMAP)
 #undef UNMAP
     for (int i = 0; i < PMT_PEAKS; i++) {
-        pmt__pages_unmap(pmt__t.peaks[i].notes, sizeof(pmt__peak_note) * (size_t)pmt__t.cohort_limit);
+        pmt__pages_unmap(pmt__t.peaks[i].notes,
+                         sizeof(pmt__peak_note) * (size_t)pmt__t.cohort_limit);
         pmt__t.peaks[i].notes = NULL;
     }
 }
@@ -121,14 +123,15 @@ limits_set(uint64_t max_memory_bytes)
 static int
 hashes_map(void)
 {
-    pmt__t.node_hash_mask = pmt__t.code_hash_mask = pmt__t.dead_hash_mask = pmt__t.string_hash_mask =
-        FIRST_HASH - 1;
+    pmt__t.node_hash_mask = pmt__t.code_hash_mask = pmt__t.dead_hash_mask =
+        pmt__t.string_hash_mask = FIRST_HASH - 1;
     pmt__t.node_hash = pmt__pages_map(FIRST_HASH * sizeof(uint32_t));
     pmt__t.code_hash = pmt__pages_map(FIRST_HASH * sizeof(uint32_t));
     pmt__t.dead_hash = pmt__pages_map(FIRST_HASH * sizeof(uint32_t));
     pmt__t.string_hash = pmt__pages_map(FIRST_HASH * 2 * sizeof(uint64_t));
     pmt__t.leaves = pmt__pages_map(sizeof(pmt__leaf) << PMT_LEAF_BITS);
-    pmt__t.table_bytes = FIRST_HASH * (3 * sizeof(uint32_t) + 2 * sizeof(uint64_t)) + (sizeof(pmt__leaf) << PMT_LEAF_BITS);
+    pmt__t.table_bytes = FIRST_HASH * (3 * sizeof(uint32_t) + 2 * sizeof(uint64_t))
+                         + (sizeof(pmt__leaf) << PMT_LEAF_BITS);
     return pmt__t.node_hash == NULL || pmt__t.code_hash == NULL || pmt__t.dead_hash == NULL
                    || pmt__t.string_hash == NULL || pmt__t.leaves == NULL
                ? PMT_ERR_NOMEM
@@ -158,7 +161,8 @@ clear(void)
 }
 
 int
-pmt__tables_create(const pmt__frame_source *source, uint64_t max_memory_bytes, uint32_t temporaries_n)
+pmt__tables_create(const pmt__frame_source *source, uint64_t max_memory_bytes,
+                   uint32_t temporaries_n)
 {
     clear();
     if (pmt__t.shadow == NULL) {
@@ -194,7 +198,8 @@ pmt__tables_dispose(void)
     pmt__pages_unmap(pmt__t.node_hash, ((size_t)pmt__t.node_hash_mask + 1) * sizeof(uint32_t));
     pmt__pages_unmap(pmt__t.code_hash, ((size_t)pmt__t.code_hash_mask + 1) * sizeof(uint32_t));
     pmt__pages_unmap(pmt__t.dead_hash, ((size_t)pmt__t.dead_hash_mask + 1) * sizeof(uint32_t));
-    pmt__pages_unmap(pmt__t.string_hash, ((size_t)pmt__t.string_hash_mask + 1) * 2 * sizeof(uint64_t));
+    pmt__pages_unmap(pmt__t.string_hash,
+                     ((size_t)pmt__t.string_hash_mask + 1) * 2 * sizeof(uint64_t));
     pmt__pages_unmap(pmt__t.leaves, sizeof(pmt__leaf) << PMT_LEAF_BITS);
     pmt__buffer_dispose(&pmt__t.new_strings);
     pmt__buffer_dispose(&pmt__t.new_codes);
@@ -202,7 +207,8 @@ pmt__tables_dispose(void)
     for (pmt__thread *t = pmt__t.threads, *next; t != NULL; t = next) {
         next = t->next;
         size_t n = (size_t)t->capacity;
-        pmt__pages_unmap(t->link, n * (sizeof(void *) + sizeof(pmt__link) + sizeof(uint32_t)) + sizeof(uint32_t));
+        pmt__pages_unmap(t->link, n * (sizeof(void *) + sizeof(pmt__link) + sizeof(uint32_t))
+                                      + sizeof(uint32_t));
         pmt__pages_unmap(t, sizeof *t);
     }
     clear();
@@ -217,5 +223,6 @@ pmt__tables_bytes(void)
                  * (sizeof(pmt__cohort) + sizeof(pmt__cohort_cold) + sizeof(uint32_t)
                     + PMT_PEAKS * sizeof(pmt__peak_note))
            + (uint64_t)pmt__t.large_count * sizeof(pmt__large)
-           + (uint64_t)pmt__t.code_count * sizeof(pmt__code) + pmt__t.new_strings.cap + pmt__t.new_codes.cap;
+           + (uint64_t)pmt__t.code_count * sizeof(pmt__code) + pmt__t.new_strings.cap
+           + pmt__t.new_codes.cap;
 }

@@ -38,16 +38,17 @@ enum {
     PMT_NODE_FIRST = 3     /* the first real one */
 };
 
-#define PMT_INSTR_DEAD ((uint64_t)1 << 63) /* | offset: the code object is gone, the address means nothing */
+#define PMT_INSTR_DEAD \
+    ((uint64_t)1 << 63) /* | offset: the code object is gone, the address means nothing */
 
 typedef struct pmt__node {
-    uint64_t instr;  /* address of the instruction, or PMT_INSTR_DEAD | its offset in the code */
+    uint64_t instr; /* address of the instruction, or PMT_INSTR_DEAD | its offset in the code */
     uint32_t parent;
-    uint32_t mru;    /* the child found last: programs repeat themselves */
-    uint32_t first;  /* list of the first eight children (then the hash), linked by next */
+    uint32_t mru;   /* the child found last: programs repeat themselves */
+    uint32_t first; /* list of the first eight children (then the hash), linked by next */
     uint32_t next;
-    uint32_t site;   /* list of sites, most recently found first */
-    uint32_t code;   /* id; 0 = synthetic */
+    uint32_t site; /* list of sites, most recently found first */
+    uint32_t code; /* id; 0 = synthetic */
 } pmt__node;
 
 /* A code object that was seen on a stack. Its id survives it: when an equal one appears (exec in a loop), the id and the
@@ -104,11 +105,11 @@ typedef struct pmt__site {
 #define PMT_COHORT_SIZELESS 0x80000000u /* | index into the large table */
 
 typedef struct pmt__cohort { /* 32 bytes: the hot part */
-    uint64_t allocs;      /* since the last cut */
-    uint32_t live;        /* blocks */
-    uint32_t stamp;       /* equal to tables.stamp: seen since the last cut and peak */
-    uint32_t size;        /* bytes, or PMT_COHORT_SIZELESS | index */
-    uint32_t temporaries; /* since the last cut */
+    uint64_t allocs;         /* since the last cut */
+    uint32_t live;           /* blocks */
+    uint32_t stamp;          /* equal to tables.stamp: seen since the last cut and peak */
+    uint32_t size;           /* bytes, or PMT_COHORT_SIZELESS | index */
+    uint32_t temporaries;    /* since the last cut */
     uint32_t site;
     uint32_t live_at_cut;
 } pmt__cohort;
@@ -142,8 +143,8 @@ typedef struct pmt__peak {
     uint64_t bytes;
     uint64_t t_ns; /* known at the grain of cuts */
     uint32_t run;
-    uint32_t growing; /* the current state is the maximum */
-    uint32_t moved;   /* since the last cut */
+    uint32_t growing;      /* the current state is the maximum */
+    uint32_t moved;        /* since the last cut */
     pmt__peak_note *notes; /* by cohort id */
 } pmt__peak;
 
@@ -169,7 +170,7 @@ typedef struct pmt__leaf {
 
 /* --- threads ------------------------------------------------------------------------------------------------------------ */
 
-#define PMT_POSITIONS 1024  /* hash of frame address → index in the stack cache */
+#define PMT_POSITIONS 1024 /* hash of frame address → index in the stack cache */
 #define PMT_TEMPORARIES_MAX 16
 
 typedef struct pmt__link {
@@ -180,22 +181,25 @@ typedef struct pmt__link {
 /* The cached stack of a thread, root first. Owned by that thread while it holds the tables; `depth = 0` may be set by
    whoever holds the tables. */
 typedef struct pmt__thread {
-    const void *state;   /* atomic: NULL when the thread state was freed (it may happen without the GIL) */
+    const void
+        *state; /* atomic: NULL when the thread state was freed (it may happen without the GIL) */
     uint64_t state_id;
     uint64_t native_id;
     uint64_t ident;
     uint64_t birth_ns;
-    uint32_t id;         /* in the capture */
-    uint32_t name;       /* string id, 0 = none yet */
-    uint32_t key;        /* id << PMT_KEY_THREAD_SHIFT */
-    int32_t depth;       /* frames that are cached */
+    uint32_t id;   /* in the capture */
+    uint32_t name; /* string id, 0 = none yet */
+    uint32_t key;  /* id << PMT_KEY_THREAD_SHIFT */
+    int32_t depth; /* frames that are cached */
     int32_t capacity;
-    int32_t heap_top;    /* no frame above this index is in a heap object (a generator), whose memory can vanish; -1: none */
+    int32_t
+        heap_top; /* no frame above this index is in a heap object (a generator), whose memory can vanish; -1: none */
     uint32_t ended;
     void *last[PMT_TEMPORARIES_MAX + 1]; /* addresses of the newest blocks, newest first */
-    void **frame;        /* [capacity] */
-    pmt__link *link;     /* [capacity] */
-    uint32_t *node;      /* [capacity + 1]: node[i + 1] is the stack that ends in frame i; node[0] = root */
+    void **frame;                        /* [capacity] */
+    pmt__link *link;                     /* [capacity] */
+    uint32_t
+        *node; /* [capacity + 1]: node[i + 1] is the stack that ends in frame i; node[0] = root */
     uint32_t position[PMT_POSITIONS];
     struct pmt__thread *next;
 } pmt__thread;
@@ -206,9 +210,10 @@ typedef struct pmt__thread {
 
 typedef struct pmt__tables {
     /* written at every event: one line */
-    uint32_t busy;       /* atomic: the owner of the GIL is inside a hook */
-    uint32_t attention;  /* atomic: why hooks must take the slow way in; see gate.h */
-    uint32_t **shadow;   /* these three outlive a recording: threads without the GIL may still be reading them */
+    uint32_t busy;      /* atomic: the owner of the GIL is inside a hook */
+    uint32_t attention; /* atomic: why hooks must take the slow way in; see gate.h */
+    uint32_t **
+        shadow; /* these three outlive a recording: threads without the GIL may still be reading them */
     uint64_t live_bytes; /* from here on: cleared by create and dispose */
     uint64_t peak_floor; /* the lowest peak that does not grow: one compare for all instances */
     uint32_t stamp;
@@ -218,19 +223,19 @@ typedef struct pmt__tables {
     /* read at every event */
     pmt__leaf *leaves;
     pmt__node *nodes;
-    uint32_t epoch_key;  /* tag of the epoch << PMT_KEY_EPOCH_SHIFT */
+    uint32_t epoch_key; /* tag of the epoch << PMT_KEY_EPOCH_SHIFT */
     uint32_t temporaries_n;
-    uint32_t marking;    /* frames can be marked as verified */
+    uint32_t marking; /* frames can be marked as verified */
 
     /* the rest */
     uint32_t epoch;
-    uint32_t cut;           /* number of the cut that is being collected: 1, 2, … */
+    uint32_t cut;            /* number of the cut that is being collected: 1, 2, … */
     uint32_t cuts_per_epoch; /* automatic epochs */
     pmt__site *sites;
     pmt__cohort_cold *cold;
-    uint32_t *node_next;    /* next node of the same code */
+    uint32_t *node_next; /* next node of the same code */
     pmt__large *large;
-    uint32_t *dirty;        /* cohorts that changed since the last cut */
+    uint32_t *dirty; /* cohorts that changed since the last cut */
     uint32_t dirty_count;
     uint32_t node_count, site_count, cohort_count, large_count, code_count, string_count;
     uint32_t node_limit, site_limit, cohort_limit, large_limit, code_limit;
@@ -253,7 +258,8 @@ typedef struct pmt__tables {
     uint32_t thread_count;
     uint32_t threads_changed;
 
-    uint64_t size_allocs[PMT_LOG2_SIZES]; /* large requests since the last cut, by log2 of the size */
+    uint64_t
+        size_allocs[PMT_LOG2_SIZES]; /* large requests since the last cut, by log2 of the size */
     uint64_t size_bytes[PMT_LOG2_SIZES];
     uint64_t counters[PMT_COUNTER_LIMIT];
     uint64_t start_ns;
@@ -264,7 +270,8 @@ typedef struct pmt__tables {
 extern pmt__tables pmt__t __attribute__((aligned(64), visibility("hidden")));
 
 /* Reserves the tables for at most max_memory_bytes of own memory. 0 or PMT_ERR_NOMEM. */
-int pmt__tables_create(const pmt__frame_source *source, uint64_t max_memory_bytes, uint32_t temporaries_n);
+int pmt__tables_create(const pmt__frame_source *source, uint64_t max_memory_bytes,
+                       uint32_t temporaries_n);
 /* Gives the memory back. The shadow stays mapped (zeroed): a thread without the GIL may still be reading it. */
 void pmt__tables_dispose(void);
 

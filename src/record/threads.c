@@ -23,7 +23,8 @@ pmt__thread_grow_nopy(pmt__thread *thread, int32_t capacity)
         memcpy(link, thread->link, old * sizeof *link);
         memcpy(frame, thread->frame, old * sizeof *frame);
         memcpy(node, thread->node, (old + 1) * sizeof *node);
-        size_t old_bytes = old * (sizeof(void *) + sizeof(pmt__link) + sizeof(uint32_t)) + sizeof(uint32_t);
+        size_t old_bytes =
+            old * (sizeof(void *) + sizeof(pmt__link) + sizeof(uint32_t)) + sizeof(uint32_t);
         pmt__pages_unmap(thread->link, old_bytes);
         pmt__t.table_bytes -= old_bytes;
     }
@@ -77,8 +78,7 @@ pmt__thread_get_nopy(const void *state, uint64_t state_id, uint64_t ident, uint6
     }
     if (pmt__t.thread_count < PMT_THREAD_MAX) {
         thread->id = ++pmt__t.thread_count;
-    }
-    else {
+    } else {
         thread->id = PMT_THREAD_FOLDED;
         pmt__t.counters[PMT_COUNTER_FOLDED_THREADS]++;
     }

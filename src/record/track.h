@@ -130,8 +130,7 @@ pmt__stack_push(pmt__thread *thread, PMT_FRAME *top, int32_t base)
         pmt__stack_set(thread, at, f, PMT_FRAME_INSTR(f));
         if (f == top) {
             pmt__mark_top(f);
-        }
-        else {
+        } else {
             pmt__mark(f);
         }
         if (PMT_FRAME_IN_HEAP(f) && at > thread->heap_top) {
@@ -166,15 +165,16 @@ pmt__four_unchanged(void *const *frame, const pmt__link *link)
 {
 #if defined(PMT_FRAME_LINK) && defined(__SSE2__)
     /* the two are neighbours in the frame, as in pmt__link: one 16-byte compare each */
-#define PMT_EQUAL(k)                                                                                                         \
-    _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)PMT_FRAME_LINK((PMT_FRAME *)frame[k])),                                   \
+#define PMT_EQUAL(k)                                                                        \
+    _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)PMT_FRAME_LINK((PMT_FRAME *)frame[k])), \
                    _mm_load_si128((const __m128i *)&link[k]))
-    __m128i equal = _mm_and_si128(_mm_and_si128(PMT_EQUAL(0), PMT_EQUAL(1)), _mm_and_si128(PMT_EQUAL(2), PMT_EQUAL(3)));
+    __m128i equal = _mm_and_si128(_mm_and_si128(PMT_EQUAL(0), PMT_EQUAL(1)),
+                                  _mm_and_si128(PMT_EQUAL(2), PMT_EQUAL(3)));
     return _mm_movemask_epi8(equal) == 0xffff;
 #undef PMT_EQUAL
 #else
-#define PMT_DIFFERS(k)                                                                                                       \
-    (((uint64_t)(uintptr_t)PMT_FRAME_PREVIOUS((PMT_FRAME *)frame[k]) ^ link[k].previous)                                      \
+#define PMT_DIFFERS(k)                                                                   \
+    (((uint64_t)(uintptr_t)PMT_FRAME_PREVIOUS((PMT_FRAME *)frame[k]) ^ link[k].previous) \
      | (PMT_FRAME_INSTR((PMT_FRAME *)frame[k]) ^ link[k].instr))
     return (PMT_DIFFERS(0) | PMT_DIFFERS(1) | PMT_DIFFERS(2) | PMT_DIFFERS(3)) == 0;
 #undef PMT_DIFFERS
@@ -243,7 +243,8 @@ pmt__stack_moved(pmt__thread *thread, PMT_FRAME *top)
         return pmt__stack_rebuild(thread, top);
     }
     int32_t lowest;
-    if (thread->frame[at] == top) { /* frames were popped: this one's own instruction is the leaf cache's business */
+    if (thread->frame[at]
+        == top) { /* frames were popped: this one's own instruction is the leaf cache's business */
         if (!pmt__marked_top(top)) {
             if ((uint64_t)(uintptr_t)PMT_FRAME_PREVIOUS(top) != thread->link[at].previous
                 || (lowest = pmt__stack_verify(thread, at - 1)) < 0) {
@@ -297,7 +298,9 @@ pmt__stack_parent(pmt__thread *thread, PMT_FRAME *top)
 static PMT_NOINLINE uint32_t
 pmt__stack_naive(PMT_FRAME *top)
 {
-    enum { NAIVE_MAX = 1 << 16 };
+    enum {
+        NAIVE_MAX = 1 << 16
+    };
     static PMT_FRAME *frames[NAIVE_MAX]; /* protected by the tables */
     int count = 0;
     for (PMT_FRAME *f = top; f != NULL && count < NAIVE_MAX; f = PMT_FRAME_PREVIOUS(f)) {
@@ -416,14 +419,13 @@ pmt__temporary_put(pmt__thread *thread, void *block)
 /* --- events: the caller is inside the gate --------------------------------------------------------------------------------------- */
 
 static PMT_NOINLINE uint32_t
-pmt__leaf_miss(pmt__leaf *leaf, uint32_t parent, uint64_t instr, uint32_t key, uint32_t size, uint32_t domain,
-               pmt__thread *thread, PMT_FRAME *top)
+pmt__leaf_miss(pmt__leaf *leaf, uint32_t parent, uint64_t instr, uint32_t key, uint32_t size,
+               uint32_t domain, pmt__thread *thread, PMT_FRAME *top)
 {
     uint32_t node = PMT_NODE_NO_STACK;
     if (top != NULL) {
         node = pmt__node_of(parent, top, instr);
-    }
-    else {
+    } else {
         pmt__t.counters[PMT_COUNTER_NO_STACK]++;
     }
     if (node == PMT_NODE_ROOT) {
@@ -447,10 +449,12 @@ pmt__cohort_now(pmt__thread *thread, PMT_FRAME *top, uint64_t bytes, uint32_t do
         instr = PMT_FRAME_INSTR(top);
     }
     uint32_t size = PMT_LIKELY(bytes <= PMT_SIZE_EXACT_MAX) ? (uint32_t)bytes : PMT_SIZE_LARGE;
-    uint32_t key = size | domain << PMT_KEY_DOMAIN_SHIFT | (thread != NULL ? thread->key : 0) | pmt__t.epoch_key;
+    uint32_t key = size | domain << PMT_KEY_DOMAIN_SHIFT | (thread != NULL ? thread->key : 0)
+                   | pmt__t.epoch_key;
     uint64_t hash = (instr ^ (uint64_t)parent << 20 ^ (uint64_t)size << 36) * PMT_MIX;
     pmt__leaf *leaf = &pmt__t.leaves[hash >> (64 - PMT_LEAF_BITS)];
-    if (PMT_LIKELY(leaf->instr == instr && leaf->parent == parent && leaf->key == key && instr != 0)) {
+    if (PMT_LIKELY(leaf->instr == instr && leaf->parent == parent && leaf->key == key
+                   && instr != 0)) {
         return leaf->cohort;
     }
     return pmt__leaf_miss(leaf, parent, instr, key, size, domain, thread, top);

@@ -83,17 +83,14 @@ utf8_put(uint8_t *out, uint32_t c)
 {
     if (c < 0x80) {
         *out++ = (uint8_t)c;
-    }
-    else if (c < 0x800) {
+    } else if (c < 0x800) {
         *out++ = (uint8_t)(0xc0 | c >> 6);
         *out++ = (uint8_t)(0x80 | (c & 0x3f));
-    }
-    else if (c < 0x10000) {
+    } else if (c < 0x10000) {
         *out++ = (uint8_t)(0xe0 | c >> 12);
         *out++ = (uint8_t)(0x80 | (c >> 6 & 0x3f));
         *out++ = (uint8_t)(0x80 | (c & 0x3f));
-    }
-    else {
+    } else {
         *out++ = (uint8_t)(0xf0 | c >> 18);
         *out++ = (uint8_t)(0x80 | (c >> 12 & 0x3f));
         *out++ = (uint8_t)(0x80 | (c >> 6 & 0x3f));
@@ -173,7 +170,8 @@ pmt__string_intern_nopy(const pmt__text *text)
     }
     size_t room = cut.length * 4 + 2 * PMT_VARINT_MAX;
     uint8_t *out = pmt__buffer_reserve(&pmt__t.new_strings, room);
-    if (out == NULL || (pmt__t.string_count * 2 > pmt__t.string_hash_mask && string_hash_grow() < 0)) {
+    if (out == NULL
+        || (pmt__t.string_count * 2 > pmt__t.string_hash_mask && string_hash_grow() < 0)) {
         pmt__t.counters[PMT_COUNTER_MEMORY_LIMIT]++;
         return 0;
     }
@@ -251,8 +249,7 @@ code_hashes_grow(void)
     for (uint32_t id = 1; id < pmt__t.code_count; id++) {
         if (pmt__t.codes[id].object != NULL) {
             code_hash_insert(alive, mask, id);
-        }
-        else {
+        } else {
             uint32_t *head = &dead[pmt__t.codes[id].fingerprint & mask];
             pmt__t.codes[id].next_dead = *head;
             *head = id;
@@ -367,7 +364,8 @@ pmt__code_died_nopy(const void *object)
     pmt__code *code = &pmt__t.codes[id];
     code->object = NULL;
     for (uint32_t node = code->nodes; node != 0; node = pmt__t.node_next[node]) {
-        pmt__t.nodes[node].instr = PMT_INSTR_DEAD | (uint32_t)(pmt__t.nodes[node].instr - code->start);
+        pmt__t.nodes[node].instr =
+            PMT_INSTR_DEAD | (uint32_t)(pmt__t.nodes[node].instr - code->start);
     }
     uint32_t *head = &pmt__t.dead_hash[code->fingerprint & pmt__t.dead_hash_mask];
     code->next_dead = *head;
@@ -440,7 +438,8 @@ pmt__node_slow_nopy(uint32_t parent, uint64_t instr, const void *object, int gen
     uint32_t id = node_append(parent, start + offset, code, children < INLINE_CHILDREN);
     pmt__t.node_hash[at] = id;
     above->mru = id;
-    if ((uint64_t)pmt__t.node_count * 3 > (uint64_t)pmt__t.node_hash_mask * 2 && node_hash_grow() < 0) {
+    if ((uint64_t)pmt__t.node_count * 3 > (uint64_t)pmt__t.node_hash_mask * 2
+        && node_hash_grow() < 0) {
         pmt__t.node_limit = pmt__t.node_count; /* no memory: fold from here on */
     }
     return id;

@@ -24,18 +24,18 @@
 #define RESTART_DELAY_NS 5000000u
 
 static struct {
-    int active;       /* recording, in this process */
+    int active; /* recording, in this process */
     int fd;
     char path[4096];
     uint64_t device, inode;
-    uint64_t offset;  /* where the next chunk goes */
+    uint64_t offset; /* where the next chunk goes */
     uint64_t sequence;
     uint64_t max_size_bytes;
     uint64_t interval_ns;
     pmt__slot slot;
     pmt__cut cut;
     pmt__buffer payload;
-    pmt__buffer out;  /* encoded chunk that waits to be written; empty: none */
+    pmt__buffer out; /* encoded chunk that waits to be written; empty: none */
     uint64_t own_bytes;
     uintptr_t thread;
     int thread_runs;
@@ -67,7 +67,8 @@ static int
 file_check(void)
 {
     uint64_t device, inode;
-    if (w.fd >= 0 && pmt__file_identity(w.fd, &device, &inode) == 0 && device == w.device && inode == w.inode) {
+    if (w.fd >= 0 && pmt__file_identity(w.fd, &device, &inode) == 0 && device == w.device
+        && inode == w.inode) {
         return 0;
     }
     w.fd = pmt__file_reopen(w.path, w.device, w.inode);
@@ -82,7 +83,8 @@ slot_write(void)
     w.slot.data_end = w.offset;
     pmt__slot_encode(bytes, &w.slot);
     if (file_check() == 0) {
-        pmt__file_write_at(w.fd, bytes, sizeof bytes, w.slot.seq & 1 ? PMT_SLOT_A_OFFSET : PMT_SLOT_B_OFFSET);
+        pmt__file_write_at(w.fd, bytes, sizeof bytes,
+                           w.slot.seq & 1 ? PMT_SLOT_A_OFFSET : PMT_SLOT_B_OFFSET);
     }
 }
 
@@ -156,7 +158,9 @@ cut_write(uint32_t flags)
     if (!w.payload.failed) {
         pmt__chunk_put(&w.out, "DLTA", 0, ++w.sequence, w.payload.data, w.payload.len);
     }
-    if (w.payload.failed || w.out.failed) { /* no memory for a cut that was taken: it is lost, and the file says so */
+    if (w.payload.failed
+        || w.out
+               .failed) { /* no memory for a cut that was taken: it is lost, and the file says so */
         pmt__buffer_clear(&w.out);
         slot_stopped(PMT_REASON_WRITE_ERROR, ENOMEM);
         return PMT_ERR_NOMEM;
@@ -312,7 +316,8 @@ first_chunks_write(const pmt__record_options *options, pmt_error *err)
         memcpy(id, &t, sizeof t);
     }
     pmt__header_encode(page, id, pmt__clock_unix_ns(), 0, PMT_FEATURE_EPOCHS);
-    w.slot = (pmt__slot){.seq = 1, .status = PMT_STATUS_RECORDING, .cut_unix_ns = pmt__clock_unix_ns()};
+    w.slot =
+        (pmt__slot){.seq = 1, .status = PMT_STATUS_RECORDING, .cut_unix_ns = pmt__clock_unix_ns()};
     w.offset = PMT_HEADER_SIZE;
     w.slot.data_end = w.offset;
     pmt__slot_encode(page + PMT_SLOT_A_OFFSET, &w.slot);
@@ -345,7 +350,8 @@ static int
 file_open(const pmt__record_options *options, pmt_error *err)
 {
     if (strlen(options->path) >= sizeof w.path) {
-        return pmt__error_set(err, PMT_ERR_ARGUMENT, "the path of the capture is longer than %zu bytes",
+        return pmt__error_set(err, PMT_ERR_ARGUMENT,
+                              "the path of the capture is longer than %zu bytes",
                               sizeof w.path - 1);
     }
     strcpy(w.path, options->path);
@@ -375,7 +381,8 @@ buffers_dispose(void)
 static int
 tables_create(const pmt__record_options *options, const pmt__frame_source *source)
 {
-    uint64_t memory = options->max_memory_bytes != 0 ? options->max_memory_bytes : DEFAULT_MAX_MEMORY;
+    uint64_t memory =
+        options->max_memory_bytes != 0 ? options->max_memory_bytes : DEFAULT_MAX_MEMORY;
     int rc;
     while ((rc = pmt__tables_create(source, memory, options->temporaries_n)) < 0
            && options->max_memory_bytes == 0 && memory > MIN_MAX_MEMORY) {
@@ -385,11 +392,13 @@ tables_create(const pmt__record_options *options, const pmt__frame_source *sourc
 }
 
 int
-pmt__record_start(const pmt__record_options *options, const pmt__frame_source *source, pmt_error *err)
+pmt__record_start(const pmt__record_options *options, const pmt__frame_source *source,
+                  pmt_error *err)
 {
     static int forks_handled;
     if (w.active) {
-        return pmt__error_set(err, PMT_ERR_STATE, "this process is already being recorded to %s", w.path);
+        return pmt__error_set(err, PMT_ERR_STATE, "this process is already being recorded to %s",
+                              w.path);
     }
     memset(&w, 0, sizeof w);
     w.interval_ns = options->interval_ns;
@@ -404,9 +413,9 @@ pmt__record_start(const pmt__record_options *options, const pmt__frame_source *s
     }
     if (tables_create(options, source) < 0 || pmt__queue_create() < 0) {
         rc = pmt__error_set(err, PMT_ERR_NOMEM,
-                            "cannot reserve the recording tables (address space limit?): try a smaller --max-memory");
-    }
-    else {
+                            "cannot reserve the recording tables (address space limit?): try a "
+                            "smaller --max-memory");
+    } else {
         rc = first_chunks_write(options, err);
     }
     if (rc == 0 && pmt__barrier_all_prepare() < 0) {
@@ -520,7 +529,8 @@ pmt__record_status_get(pmt__record_status *status)
     status->cuts = w.slot.cuts;
     status->file_bytes = w.offset;
     status->live_bytes = pmt__t.live_bytes;
-    status->peak_bytes = pmt__t.peaks[0].bytes > pmt__t.live_bytes ? pmt__t.peaks[0].bytes : pmt__t.live_bytes;
+    status->peak_bytes =
+        pmt__t.peaks[0].bytes > pmt__t.live_bytes ? pmt__t.peaks[0].bytes : pmt__t.live_bytes;
     status->own_bytes = w.own_bytes;
     status->last_cut_mono_ns = pmt__t.start_ns + w.slot.cut_t_ns;
     status->status = w.slot.status;

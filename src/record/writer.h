@@ -13,19 +13,21 @@
 #include "record/tables.h"
 
 typedef struct pmt__record_options {
-    const char *path;          /* absolute */
-    int replace;               /* an existing capture may be replaced */
+    const char *path; /* absolute */
+    int replace;      /* an existing capture may be replaced */
     uint64_t interval_ns;
     uint64_t max_size_bytes;   /* 0 = no limit */
     uint64_t max_memory_bytes; /* 0 = default */
     uint32_t temporaries_n;    /* 1 … PMT_TEMPORARIES_MAX */
-    const pmt__buffer *facts;  /* PROC entries (each with pmt__fact_put_*), without the count and the facts of the host */
+    const pmt__buffer *
+        facts; /* PROC entries (each with pmt__fact_put_*), without the count and the facts of the host */
     uint32_t fact_count;
 } pmt__record_options;
 
 /* Creates the capture and the tables, starts the thread. The hooks may be installed afterwards; they pass through until
    pmt__record_enable. */
-int pmt__record_start(const pmt__record_options *options, const pmt__frame_source *source, pmt_error *err);
+int pmt__record_start(const pmt__record_options *options, const pmt__frame_source *source,
+                      pmt_error *err);
 void pmt__record_enable(void);
 
 /* Last cut, END chunk, file closed, tables given back. reason: PMT_END_*. */
