@@ -1,37 +1,23 @@
 """The C core: recording (start/stop/mark) and reading (Reader, Aggregate).
 
-Sizes are bytes, `*_s` are seconds, `*_ns` nanoseconds. Everything that a report shows is computed behind this interface.
+Sizes are bytes, `*_s` are seconds, `*_ns` nanoseconds. Everything that a report shows is
+computed behind this interface.
 """
 
+import builtins
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypedDict
+from typing import Any
+
+from pymemtrace._types import ExportKind, SiteRow, View
 
 version: str
-
-View = Literal["peak", "leaks", "total", "temporary"]
-ExportKind = Literal["pprof", "speedscope", "collapsed", "csv"]
 
 class PymemtraceError(Exception): ...
 class UnsupportedError(PymemtraceError): ...  # not possible here (interpreter, rights): exit code 4
 class CaptureError(PymemtraceError): ...  # unreadable or damaged input: exit code 3
 class CaptureExistsError(PymemtraceError): ...  # would overwrite: exit code 2
 
-class Site(TypedDict):
-    file: str
-    line: int
-    function: str
-    module: str
-
-class SiteRow(TypedDict):
-    site: Site
-    stack: list[Site]  # the heaviest stack of this row, innermost first
-    bytes: int
-    blocks: int
-    share: float
-    allocated_bytes: int
-    allocations: int
-
-# --- recording -------------------------------------------------------------------------------------------------------
+# --- recording ------------------------------------------------------------------------------------
 
 def start(
     path: str,
@@ -55,7 +41,7 @@ def self_test() -> list[dict[str, Any]]: ...
 def _check_stacks(on: bool) -> tuple[int, int]: ...  # (compared, different) so far
 def _pair_ns(size: int = 48, rounds: int = 600) -> float: ...
 
-# --- reading ---------------------------------------------------------------------------------------------------------
+# --- reading --------------------------------------------------------------------------------------
 
 class Reader:
     """A capture, read up to its last complete cut.
@@ -64,7 +50,9 @@ class Reader:
     """
 
     path: str
-    def __init__(self, path: str, *, progress: Callable[[int, int], None] | None = None) -> None: ...
+    def __init__(
+        self, path: str, *, progress: Callable[[int, int], None] | None = None
+    ) -> None: ...
     def info(self) -> dict[str, Any]: ...  # the `captures[]` object of json.md
     def proc(self) -> dict[str, Any]: ...  # all facts of the PROC chunk
     def totals(self) -> dict[str, Any]: ...
@@ -72,7 +60,15 @@ class Reader:
     def timeline(self) -> list[dict[str, Any]]: ...
     def marks(self) -> list[dict[str, Any]]: ...
     def epochs(self) -> list[dict[str, Any]]: ...
-    def stats(self) -> dict[str, Any]: ...  # size histogram, by domain, by thread, lifetimes
+    def stats(  # size histogram, by domain, by thread, lifetimes
+        self,
+        *,
+        start_s: float | None = None,
+        end_s: float | None = None,
+        thread: str | None = None,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+    ) -> dict[str, Any]: ...
     def aggregate(
         self,
         view: View = "peak",
@@ -94,6 +90,9 @@ class Aggregate:
     allocations: int
     def sites(self, limit: int | None = None) -> list[SiteRow]: ...  # merged by innermost location
     def stacks(self, limit: int | None = None) -> list[SiteRow]: ...  # one row per distinct stack
-    def tree(self, *, inverted: bool = False, max_depth: int = 0, min_share: float = 0.0) -> dict[str, Any]: ...
-    def flame(self, *, inverted: bool = False, title: str = "") -> bytes: ...  # docs/flame-data.md, before compression
-    def export(self, kind: ExportKind, *, inverted: bool = False) -> bytes: ...
+    def tree(
+        self, *, inverted: bool = False, max_depth: int = 0, min_share: float = 0.0
+    ) -> dict[str, Any]: ...
+    # the container of docs/flame-data.md, before compression
+    def flame(self, *, inverted: bool = False, title: str = "") -> builtins.bytes: ...
+    def export(self, kind: ExportKind, *, inverted: bool = False) -> builtins.bytes: ...

@@ -79,14 +79,8 @@ encode(PyObject *text, const char *name)
     return bytes;
 }
 
-typedef struct {
-    PyObject *bytes;     /* owned: list of bytes */
-    const char **texts;  /* owned; elements borrowed from bytes */
-    size_t count;
-} patterns;
-
 static int
-patterns_init(patterns *self, PyObject *sequence, const char *name)
+patterns_init(ext_patterns *self, PyObject *sequence, const char *name)
 {
     self->bytes = PyList_New(0);
     if (self->bytes == NULL || sequence == NULL || sequence == Py_None) {
@@ -118,7 +112,7 @@ patterns_init(patterns *self, PyObject *sequence, const char *name)
 }
 
 static void
-patterns_dispose(patterns *self)
+patterns_dispose(ext_patterns *self)
 {
     Py_CLEAR(self->bytes);
     PyMem_Free(self->texts);
@@ -176,9 +170,8 @@ make(PyTypeObject *type, PyObject *reader_object, const pmt_reader *reader, cons
     return self;
 }
 
-PyObject *
-ext_aggregate_new(PyTypeObject *type, PyObject *reader_object, const pmt_reader *reader,
-                  PyObject *args, PyObject *kwargs)
+int
+ext_query_parse(ext_query *self, PyObject *args, PyObject *kwargs, int has_view)
 {
     static char view_key[] = "view";
     static char start_key[] = "start_s";
@@ -191,48 +184,63 @@ ext_aggregate_new(PyTypeObject *type, PyObject *reader_object, const pmt_reader 
     const char *view = "peak";
     PyObject *start = NULL;
     PyObject *end = NULL;
-    PyObject *thread = NULL;
-    PyObject *include = NULL;
-    PyObject *exclude = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|s$OOOOO:aggregate", keywords, &view, &start,
-                                     &end, &thread, &include, &exclude)) {
-        return NULL;
+    *self = (ext_query){.query = {.view = PMT_VIEW_PEAK}};
+    int parsed = has_view ? PyArg_ParseTupleAndKeywords(args, kwargs, "|s$OOOOO:aggregate",
+                                                        keywords, &view, &start, &end,
+                                                        &self->thread, &self->include,
+                                                        &self->exclude)
+                          : PyArg_ParseTupleAndKeywords(args, kwargs, "|$OOOOO:stats",
+                                                        keywords + 1, &start, &end, &self->thread,
+                                                        &self->include, &self->exclude);
+    pmt_query *query = &self->query;
+    if (!parsed || get_view(view, &query->view) < 0
+        || get_time(start, "start_s", &query->has_start, &query->start_ns) < 0
+        || get_time(end, "end_s", &query->has_end, &query->end_ns) < 0
+        || patterns_init(&self->includes, self->include, "include") < 0
+        || patterns_init(&self->excludes, self->exclude, "exclude") < 0) {
+        return -1;
     }
-    pmt_query query = {.view = PMT_VIEW_PEAK};
-    patterns includes = {0};
-    patterns excludes = {0};
-    PyObject *thread_bytes = NULL;
-    aggregate_object *self = NULL;
-    if (get_view(view, &query.view) < 0 || get_time(start, "start_s", &query.has_start,
-                                                    &query.start_ns) < 0
-        || get_time(end, "end_s", &query.has_end, &query.end_ns) < 0
-        || patterns_init(&includes, include, "include") < 0
-        || patterns_init(&excludes, exclude, "exclude") < 0) {
-        goto done;
-    }
-    if (thread != NULL && thread != Py_None) {
-        thread_bytes = encode(thread, "thread");
-        if (thread_bytes == NULL) {
-            goto done;
+    if (self->thread != NULL && self->thread != Py_None) {
+        self->thread_bytes = encode(self->thread, "thread");
+        if (self->thread_bytes == NULL) {
+            return -1;
         }
-        query.thread = PyBytes_AS_STRING(thread_bytes);
+        query->thread = PyBytes_AS_STRING(self->thread_bytes);
     }
-    query.include = includes.texts;
-    query.include_count = includes.count;
-    query.exclude = excludes.texts;
-    query.exclude_count = excludes.count;
-    self = make(type, reader_object, reader, &query);
+    query->include = self->includes.texts;
+    query->include_count = self->includes.count;
+    query->exclude = self->excludes.texts;
+    query->exclude_count = self->excludes.count;
+    return 0;
+}
+
+void
+ext_query_dispose(ext_query *self)
+{
+    patterns_dispose(&self->includes);
+    patterns_dispose(&self->excludes);
+    Py_CLEAR(self->thread_bytes);
+}
+
+PyObject *
+ext_aggregate_new(PyTypeObject *type, PyObject *reader_object, const pmt_reader *reader,
+                  PyObject *args, PyObject *kwargs)
+{
+    ext_query query;
+    aggregate_object *self = NULL;
+    if (ext_query_parse(&query, args, kwargs, 1) == 0) {
+        self = make(type, reader_object, reader, &query.query);
+    }
     if (self != NULL
-        && (add_note(self->notes, "Only thread %U.", thread) < 0
-            || add_note(self->notes, "Only stacks with a frame that matches %U.", include) < 0
-            || add_note(self->notes, "Without stacks whose innermost frame matches %U.", exclude)
+        && (add_note(self->notes, "Only thread %U.", query.thread) < 0
+            || add_note(self->notes, "Only stacks with a frame that matches %U.", query.include)
+                   < 0
+            || add_note(self->notes, "Without stacks whose innermost frame matches %U.",
+                        query.exclude)
                    < 0)) {
         Py_CLEAR(self);
     }
-done:
-    patterns_dispose(&includes);
-    patterns_dispose(&excludes);
-    Py_XDECREF(thread_bytes);
+    ext_query_dispose(&query);
     return (PyObject *)self;
 }
 

@@ -6,6 +6,28 @@
 
 #include "pymemtrace/reader.h"
 
+typedef struct ext_patterns {
+    PyObject *bytes;    /* owned: list of bytes */
+    const char **texts; /* owned; elements borrowed from bytes */
+    size_t count;
+} ext_patterns;
+
+/* A query as Python gives it. */
+typedef struct ext_query {
+    pmt_query query; /* refers to what follows */
+    ext_patterns includes;
+    ext_patterns excludes;
+    PyObject *thread_bytes; /* owned, or NULL */
+    PyObject *thread;       /* borrowed from the arguments, or NULL; so are the next two */
+    PyObject *include;
+    PyObject *exclude;
+} ext_query;
+
+/* Takes start_s, end_s, thread, include, exclude; with has_view also view, which else is peak. -1
+   with an exception set. Dispose it in any case. */
+int ext_query_parse(ext_query *self, PyObject *args, PyObject *kwargs, int has_view);
+void ext_query_dispose(ext_query *self);
+
 extern PyType_Spec ext_aggregate_spec;
 
 /* The body of Reader.aggregate: reader_object keeps `reader` alive. New reference or NULL. */

@@ -535,12 +535,14 @@ make_thread_sums(const pmt__stats *stats, const pmt_reader *reader)
 {
     PyObject *list = PyList_New(0);
     for (size_t i = 0; list != NULL && i < pmt_reader_thread_count(reader); i++) {
-        if (i == 0 && stats->threads[0].total_blocks == 0) {
+        const pmt__sums *sums = &stats->threads[i];
+        bool has_any = (sums->total_blocks | sums->peak_blocks | sums->leak_blocks) != 0;
+        if (!has_any && (i == 0 || stats->filtered)) {
             continue;
         }
         pmt_thread thread = pmt_reader_thread(reader, i);
         PyObject *dict = make_thread(&thread);
-        if (dict != NULL && put_sums(dict, &stats->threads[i]) < 0) {
+        if (dict != NULL && put_sums(dict, sums) < 0) {
             Py_CLEAR(dict);
         }
         if (values_append(list, dict) < 0) {
@@ -551,33 +553,55 @@ make_thread_sums(const pmt__stats *stats, const pmt_reader *reader)
 }
 
 static PyObject *
-reader_stats(PyObject *object, PyObject *unused)
+make_sizes(const pmt__stats *stats)
 {
-    (void)unused;
+    PyObject *list = make_classes(stats->sizes, PMT_SIZE_CLASSES, "allocations");
+    PyObject *large = list == NULL ? NULL : make_classes(&stats->large, 1, "allocations");
+    if (large == NULL || PyList_SetSlice(list, PY_SSIZE_T_MAX, PY_SSIZE_T_MAX, large) < 0) {
+        Py_CLEAR(list);
+    }
+    Py_XDECREF(large);
+    return list;
+}
+
+static PyObject *
+make_stats(const pmt__stats *stats, const pmt_reader *reader)
+{
+    PyObject *dict = PyDict_New();
+    if (dict != NULL
+        && (values_put(dict, "size_histogram", make_sizes(stats)) < 0
+            || values_put(dict, "by_domain", make_domains(stats)) < 0
+            || values_put(dict, "by_thread", make_thread_sums(stats, reader)) < 0
+            || values_put(dict, "lifetimes",
+                          make_classes(stats->ages, PMT_AGE_CLASSES, "blocks"))
+                   < 0
+            || values_put_u64(dict, "frees", stats->frees) < 0
+            || put_sums(dict, &stats->total) < 0)) {
+        Py_CLEAR(dict);
+    }
+    return dict;
+}
+
+static PyObject *
+reader_stats(PyObject *object, PyObject *args, PyObject *kwargs)
+{
     const pmt_reader *reader = get_reader(object);
     if (reader == NULL) {
         return NULL;
     }
-    pmt_error err = PMT_ERROR_INIT;
-    pmt__stats stats;
-    int result;
-    Py_BEGIN_ALLOW_THREADS
-    result = pmt__stats_init(&stats, reader, &err);
-    Py_END_ALLOW_THREADS
-    PyObject *dict = result < 0 ? raise_error(Py_TYPE(object), &err) : PyDict_New();
-    if (dict != NULL
-        && (values_put(dict, "size_histogram",
-                       make_classes(stats.sizes, PMT_SIZE_CLASSES, "allocations"))
-                < 0
-            || values_put(dict, "by_domain", make_domains(&stats)) < 0
-            || values_put(dict, "by_thread", make_thread_sums(&stats, reader)) < 0
-            || values_put(dict, "lifetimes", make_classes(stats.ages, PMT_AGE_CLASSES, "blocks"))
-                   < 0
-            || values_put_u64(dict, "frees", stats.frees) < 0
-            || put_sums(dict, &stats.total) < 0)) {
-        Py_CLEAR(dict);
+    ext_query query;
+    PyObject *dict = NULL;
+    if (ext_query_parse(&query, args, kwargs, 0) == 0) {
+        pmt_error err = PMT_ERROR_INIT;
+        pmt__stats stats;
+        int result;
+        Py_BEGIN_ALLOW_THREADS
+        result = pmt__stats_query(&stats, reader, &query.query, &err);
+        Py_END_ALLOW_THREADS
+        dict = result < 0 ? raise_error(Py_TYPE(object), &err) : make_stats(&stats, reader);
+        pmt__stats_dispose(&stats);
     }
-    pmt__stats_dispose(&stats);
+    ext_query_dispose(&query);
     return dict;
 }
 
@@ -623,8 +647,9 @@ static PyMethodDef reader_methods[] = {
     {"epochs", reader_epochs, METH_NOARGS,
      PyDoc_STR("epochs($self, /)\n--\n\nThe epochs, with what was allocated in each and what of it "
                "was alive at the end.")},
-    {"stats", reader_stats, METH_NOARGS,
-     PyDoc_STR("stats($self, /)\n--\n\nSizes, domains, threads, lifetimes.")},
+    {"stats", (PyCFunction)(void (*)(void))reader_stats, METH_VARARGS | METH_KEYWORDS,
+     PyDoc_STR("stats($self, *, start_s=None, end_s=None, thread=None, include=(), exclude=())\n"
+               "--\n\nSizes, domains, threads, lifetimes of what the filters let through.")},
     {"aggregate", (PyCFunction)(void (*)(void))reader_aggregate, METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("aggregate($self, view='peak', *, start_s=None, end_s=None, thread=None, "
                "include=(), exclude=())\n--\n\nA view, summed over what the filters let through.")},

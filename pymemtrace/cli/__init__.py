@@ -16,6 +16,7 @@ here. `run` passes the program's own status on.
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -23,11 +24,9 @@ from types import ModuleType
 from typing import cast
 
 import pymemtrace
+from pymemtrace.cli._failure import EXIT_IMPOSSIBLE, EXIT_INPUT, EXIT_USAGE, Failure
 
-EXIT_CHECK_FAILED = 1
-EXIT_USAGE = 2
-EXIT_INPUT = 3
-EXIT_IMPOSSIBLE = 4
+EXIT_INTERRUPTED = 130  # as a shell reports SIGINT
 
 
 def command_names() -> list[str]:
@@ -64,13 +63,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     # --help, --version and mistakes need every parser, a command only its own.
     chosen = args[:1] if args[:1] and args[0] in names else names
     namespace = build_parser(chosen).parse_args(args)
+    # What captures hold is not always encodable: no report may fail because of a name.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        return cast(int, load(namespace.command).run(namespace))
+        status = cast(int, load(namespace.command).run(namespace))
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except Failure as failure:
+        status, text = failure.status, str(failure)
     except pymemtrace.UnsupportedError as error:
         status, text = EXIT_IMPOSSIBLE, str(error)
     except pymemtrace.CaptureExistsError as error:
         status, text = EXIT_USAGE, str(error)
-    except (pymemtrace.PymemtraceError, OSError) as error:
+    except pymemtrace.PymemtraceError as error:
         status, text = EXIT_INPUT, str(error)
+    except OSError as error:
+        status = EXIT_USAGE
+        text = f"cannot write ({error.strerror or error}): standard output: see where it goes"
+        # What is left in the buffer would fail again, with a traceback, at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     print(f"pymemtrace: {text}", file=sys.stderr)
     return status

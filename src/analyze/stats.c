@@ -39,14 +39,32 @@ add_sums(pmt__sums *to, const pmt__sums *sums)
     to->temp_bytes += sums->temp_bytes;
 }
 
-static void
-add_ages(pmt__stats *self, const pmt_reader *reader)
+/* What the query lets through. */
+typedef struct filter {
+    pmt__window window;
+    uint8_t *stacks;  /* owned: one byte per stack, or NULL */
+    uint8_t *threads; /* owned: one byte per thread, or NULL */
+} filter;
+
+static bool
+lets_through(const filter *self, const pmt__site *site)
 {
-    for (size_t cut = 0; cut < reader->cuts.len; cut++) {
+    return (self->stacks == NULL || self->stacks[site->stack])
+           && (self->threads == NULL || self->threads[site->thread]);
+}
+
+static void
+add_ages(pmt__stats *self, const pmt_reader *reader, const filter *only)
+{
+    for (size_t cut = only->window.first; cut < reader->cuts.len && cut <= only->window.last;
+         cut++) {
         pmt__row_walk walk;
         pmt__row row;
         pmt__rows_begin(&walk, reader, cut, NULL);
         while (pmt__rows_next(&walk, &row)) {
+            if (!lets_through(only, &reader->sites.data[row.site])) {
+                continue;
+            }
             pmt__class *class = &self->ages[log2_class(row.age)];
             class->blocks += row.frees;
             class->bytes += row.free_bytes;
@@ -55,8 +73,33 @@ add_ages(pmt__stats *self, const pmt_reader *reader)
     }
 }
 
+static void
+add_sites(pmt__stats *self, const pmt_reader *reader, const filter *only, const pmt__sums *sums)
+{
+    for (size_t i = 1; i < reader->sites.len; i++) {
+        const pmt__site *site = &reader->sites.data[i];
+        if (!lets_through(only, site)) {
+            continue;
+        }
+        add_sums(&self->domains[site->domain], &sums[i]);
+        add_sums(&self->threads[site->thread], &sums[i]);
+        add_sums(&self->total, &sums[i]);
+        bool is_large = site->size == PMT_SIZE_LARGE;
+        if (is_large && !self->filtered) {
+            continue; /* the capture has a histogram of them */
+        }
+        pmt__class *class = is_large ? &self->large : &self->sizes[log2_class(site->size)];
+        class->blocks += sums[i].total_blocks;
+        class->bytes += sums[i].total_bytes;
+    }
+    for (size_t bucket = 0; bucket < 64 && !self->filtered; bucket++) {
+        self->sizes[bucket + 1].blocks += reader->large_sizes[bucket].allocations;
+        self->sizes[bucket + 1].bytes += reader->large_sizes[bucket].bytes;
+    }
+}
+
 int
-pmt__stats_init(pmt__stats *out, const pmt_reader *reader, pmt_error *err)
+pmt__stats_query(pmt__stats *out, const pmt_reader *reader, const pmt_query *query, pmt_error *err)
 {
     memset(out, 0, sizeof *out);
     out->allocator = reader->allocator;
@@ -67,34 +110,36 @@ pmt__stats_init(pmt__stats *out, const pmt_reader *reader, pmt_error *err)
     }
     name_classes(out->sizes, PMT_SIZE_CLASSES);
     name_classes(out->ages, PMT_AGE_CLASSES);
-    const pmt_query query = {.view = PMT_VIEW_PEAK};
-    pmt__window window;
-    pmt__sums *sums;
-    int result = pmt__window_choose(&window, reader, &query, err);
+    out->large.low = 513;
+    out->large.high = UINT64_MAX;
+    filter only = {.stacks = NULL};
+    pmt__sums *sums = NULL;
+    int result = pmt__window_choose(&only.window, reader, query, err);
     if (result == PMT_OK) {
-        result = pmt__sums_compute(&sums, reader, &window, err);
+        result = pmt__filter_stacks(&only.stacks, reader, query, err);
     }
-    if (result < 0) {
-        return result;
+    if (result == PMT_OK) {
+        result = pmt__filter_threads(&only.threads, reader, query->thread, err);
     }
-    for (size_t i = 1; i < reader->sites.len; i++) {
-        const pmt__site *site = &reader->sites.data[i];
-        add_sums(&out->domains[site->domain], &sums[i]);
-        add_sums(&out->threads[site->thread], &sums[i]);
-        add_sums(&out->total, &sums[i]);
-        if (site->size != PMT_SIZE_LARGE) {
-            pmt__class *class = &out->sizes[log2_class(site->size)];
-            class->blocks += sums[i].total_blocks;
-            class->bytes += sums[i].total_bytes;
-        }
+    if (result == PMT_OK) {
+        result = pmt__sums_compute(&sums, reader, &only.window, err);
+    }
+    if (result == PMT_OK) {
+        out->filtered = !only.window.whole || only.stacks != NULL || only.threads != NULL;
+        add_sites(out, reader, &only, sums);
+        add_ages(out, reader, &only);
     }
     pmt__release(reader->allocator, sums);
-    for (size_t bucket = 0; bucket < 64; bucket++) {
-        out->sizes[bucket + 1].blocks += reader->large_sizes[bucket].allocations;
-        out->sizes[bucket + 1].bytes += reader->large_sizes[bucket].bytes;
-    }
-    add_ages(out, reader);
-    return PMT_OK;
+    pmt__release(reader->allocator, only.stacks);
+    pmt__release(reader->allocator, only.threads);
+    return result;
+}
+
+int
+pmt__stats_init(pmt__stats *out, const pmt_reader *reader, pmt_error *err)
+{
+    const pmt_query query = {.view = PMT_VIEW_PEAK};
+    return pmt__stats_query(out, reader, &query, err);
 }
 
 void

@@ -17,13 +17,20 @@ typedef struct pmt__class {
 typedef struct pmt__stats {
     const pmt_allocator *allocator;     /* borrowed */
     pmt__class sizes[PMT_SIZE_CLASSES]; /* allocations by requested size */
+    pmt__class large; /* with a filter: all over 512 B, of which sites do not know the size */
     pmt__class ages[PMT_AGE_CLASSES];   /* freed blocks by their age in epochs */
     pmt__sums domains[PMT_DOMAIN_COUNT];
     pmt__sums *threads; /* owned; by place in the reader's list */
     pmt__sums total;
     uint64_t frees;
+    bool filtered; /* it is not of the whole run */
 } pmt__stats;
 
+/* query: its window, thread and patterns count, its view does not. PMT_ERR_ARGUMENT as for
+   pmt_aggregate_create. */
+int pmt__stats_query(pmt__stats *out, const pmt_reader *reader, const pmt_query *query,
+                     pmt_error *err);
+/* The same without filters. */
 int pmt__stats_init(pmt__stats *out, const pmt_reader *reader, pmt_error *err);
 void pmt__stats_dispose(pmt__stats *self); /* also after an error */
 

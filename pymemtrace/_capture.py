@@ -1,0 +1,176 @@
+"""`pymemtrace.open`: reading a capture from Python."""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pymemtrace import _core
+from pymemtrace._types import ExportKind, SiteRow, View
+
+if TYPE_CHECKING:
+    import pandas  # type: ignore[import-untyped, unused-ignore]
+
+T = TypeVar("T")
+
+
+class Rows(list[T]):
+    """A list of dictionaries that pandas can take."""
+
+    def to_dataframe(self) -> "pandas.DataFrame":
+        """The rows as a pandas.DataFrame.
+
+        A site becomes the columns file, line, function and module; a stack stays one column, a list
+        of sites, innermost first. Raises ImportError where pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError("to_dataframe() needs pandas: pip install pandas") from error
+        return pandas.DataFrame([_flat(row) for row in self])
+
+
+def _flat(row: Any) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        if name == "site":
+            flat |= value
+        else:
+            flat[name] = value
+    return flat
+
+
+class Capture:
+    """A capture, read up to its last complete flush. `pymemtrace.open` makes it.
+
+    Sizes are bytes; names that end in `_s` are seconds, counted from the start of the recording
+    where they name a moment; instants are ISO 8601 texts with zone. A capture that is still being
+    written is read once, as it was: open it again for what came since.
+    """
+
+    def __init__(self, reader: _core.Reader) -> None:
+        self._reader = reader
+
+    @property
+    def path(self) -> str:
+        return self._reader.path
+
+    def __repr__(self) -> str:
+        return f"<pymemtrace.Capture {self.path!r}>"
+
+    def info(self) -> dict[str, Any]:
+        """What ran and how it ended: path, pid, command, python, mode, started, duration_s, ended
+        ("normal", "killed" or "running"), age_s, dropped, folded, stopped, torn, damaged."""
+        return self._reader.info()
+
+    def process(self) -> dict[str, Any]:
+        """All facts about the process and its host that the capture holds."""
+        return self._reader.proc()
+
+    def totals(self) -> dict[str, Any]:
+        """Figures of the whole run: heap_bytes_peak, peak_t_s, heap_bytes_end, allocated_bytes,
+        allocations, frees, rss_bytes_peak and more."""
+        return self._reader.totals()
+
+    def threads(self) -> Rows[dict[str, Any]]:
+        """One row per thread: id, native_id, python_id, name, birth_s, ended, interpreter."""
+        return Rows(self._reader.threads())
+
+    def timeline(self) -> Rows[dict[str, Any]]:
+        """One row per flush: t_s, heap_bytes, rss_bytes, and counters since the start."""
+        return Rows(self._reader.timeline())
+
+    def epochs(self) -> Rows[dict[str, Any]]:
+        """One row per epoch: start_s, end_s, its label if a mark ended it, what was allocated in
+        it, and what of that was alive at the end (live_bytes, live_blocks)."""
+        return Rows(self._reader.epochs())
+
+    def marks(self) -> Rows[dict[str, Any]]:
+        """One row per mark: epoch (that it ended), t_s, label."""
+        return Rows(self._reader.marks())
+
+    def stats(self, **filters: Any) -> dict[str, Any]:
+        """Allocations by size, by domain and by thread; how many epochs freed blocks lived.
+
+        Filters as in aggregate(). With one, sizes over 512 B are one class: their sizes are known
+        for the whole run only.
+        """
+        return self._reader.stats(**filters)
+
+    def aggregate(
+        self,
+        view: View = "peak",
+        *,
+        start_s: float | None = None,
+        end_s: float | None = None,
+        thread: str | None = None,
+        include: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+    ) -> _core.Aggregate:
+        """The values of a view, summed over what the filters let through.
+
+        view: "peak", what was alive at the highest point; "leaks", what was alive at the end;
+            "total", what was allocated; "temporary", what was freed at once.
+        start_s, end_s: a time window, in seconds; whole flushes.
+        thread: a name or a native id.
+        include, exclude: patterns (`*`, `?`, `[...]`) on a frame's file, its module, or a package
+            that the module is in. A stack stays if any frame matches an include pattern, and goes
+            if its innermost frame matches an exclude pattern.
+
+        Raises ValueError for an unknown view or thread and for an impossible window.
+        """
+        return self._reader.aggregate(
+            view,
+            start_s=start_s,
+            end_s=end_s,
+            thread=thread,
+            include=tuple(include),
+            exclude=tuple(exclude),
+        )
+
+    def sites(
+        self, view: View = "peak", *, limit: int | None = None, **filters: Any
+    ) -> Rows[SiteRow]:
+        """One row per line that allocated, the heaviest first; filters as in aggregate().
+
+        A row has site, stack (the heaviest one that ends there), bytes and blocks of the view,
+        share (of the view's bytes, 0 to 1), allocated_bytes and allocations.
+        """
+        return Rows(self.aggregate(view, **filters).sites(limit))
+
+    def stacks(
+        self, view: View = "peak", *, limit: int | None = None, **filters: Any
+    ) -> Rows[SiteRow]:
+        """One row per distinct stack, the heaviest first; otherwise as sites()."""
+        return Rows(self.aggregate(view, **filters).stacks(limit))
+
+    def tree(
+        self, view: View = "peak", *, inverted: bool = False, min_share: float = 0.0, **filters: Any
+    ) -> dict[str, Any]:
+        """The stacks as a tree of site, bytes, blocks, share, children; filters as in aggregate().
+
+        inverted: callers below callees. min_share: leave out nodes with less of the bytes (0 to 1).
+        """
+        return self.aggregate(view, **filters).tree(inverted=inverted, min_share=min_share)
+
+    def export(
+        self, kind: ExportKind, view: View = "peak", *, inverted: bool = False, **filters: Any
+    ) -> bytes:
+        """The stacks for another program: pprof (before gzip), speedscope, collapsed or csv."""
+        return self.aggregate(view, **filters).export(kind, inverted=inverted)
+
+
+def open(
+    path: str | os.PathLike[str], *, progress: Callable[[int, int], None] | None = None
+) -> Capture:
+    """Reads a capture.
+
+    progress: called now and then while a large capture is read, with the bytes read and the size.
+
+    Raises CaptureError if the file is no capture, is of a newer version, or is damaged so that
+    nothing can be read; OSError if it cannot be opened. A capture whose end is torn or damaged
+    opens, and info() says so.
+    """
+    return Capture(_core.Reader(os.fspath(path), progress=progress))
+
+
+__all__: Sequence[str] = ["Capture", "Rows", "open"]

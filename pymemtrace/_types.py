@@ -1,0 +1,27 @@
+"""The shapes of what the C core gives and takes. Sizes are bytes, shares 0 to 1."""
+
+from typing import Literal, TypedDict
+
+View = Literal["peak", "leaks", "total", "temporary"]
+ExportKind = Literal["pprof", "speedscope", "collapsed", "csv"]
+
+
+class Site(TypedDict):
+    """A line of code. A frame that has none, such as [folded], has no file and the line 0."""
+
+    file: str
+    line: int
+    function: str  # its qualified name
+    module: str
+
+
+class SiteRow(TypedDict):
+    """What a view holds of one line, or of one stack."""
+
+    site: Site
+    stack: list[Site]  # the heaviest stack of this row, innermost first
+    bytes: int
+    blocks: int
+    share: float
+    allocated_bytes: int
+    allocations: int

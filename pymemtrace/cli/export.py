@@ -1,0 +1,72 @@
+"""`pymemtrace export`: the stacks of a capture in the formats of other programs."""
+
+import argparse
+import os
+import sys
+from typing import cast, get_args
+
+from pymemtrace._types import ExportKind
+from pymemtrace.cli import _captures, _format, _options, _output
+from pymemtrace.cli._failure import EXIT_USAGE, Failure
+from pymemtrace.cli._page import is_terminal
+from pymemtrace.cli.flamegraph import compress
+
+HELP = "write the stacks for pprof, speedscope, collapsed-stack tools or as CSV"
+
+ENDINGS: dict[ExportKind, str] = {
+    "pprof": ".pb.gz",
+    "speedscope": ".speedscope.json",
+    "collapsed": ".collapsed.txt",
+    "csv": ".csv",
+}
+
+
+def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = subparsers.add_parser("export", help=HELP, description=HELP)
+    _options.add_captures(parser)
+    add = parser.add_argument
+    add("--to", dest="kind", choices=get_args(ExportKind), required=True, help="the format")
+    add("-o", "--output", metavar="FILE",
+        help="the file; - is standard output (default: standard output if that is no terminal, else"
+             " the capture's name with the format's ending)")  # fmt: skip
+    add("-f", "--force", action="store_true", help="overwrite FILE")
+    _options.add_views(parser)
+    _options.add_filters(parser, to=())
+    _options.add_inverted(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    query = _options.Query.of(args)
+    kind = cast(ExportKind, args.kind)
+    several = len(_captures.find(args.captures)) > 1
+    if several and args.output is not None:
+        raise Failure(
+            EXIT_USAGE, "one output for several captures", args.output,
+            "leave -o out: every file is then named after its capture",
+        )  # fmt: skip
+
+    def act(opened: _captures.Opened) -> None:
+        path = args.output
+        if path is None and (several or is_terminal(sys.stdout)):
+            path = default_output(opened.reader.path, kind)
+        to_stdout = path is None or path == "-"
+        if not to_stdout:
+            _output.check_target(path, args.force)
+        for note in [*_captures.notes(opened.info), *query.describe()]:
+            _captures.print_note(note)
+        content = query.aggregate(opened.reader, opened.info).export(kind, inverted=args.inverted)
+        if kind == "pprof":
+            content = compress(content)
+        if to_stdout:
+            _output.write_stdout(content)
+            return
+        _output.write_file(path, content, args.force)
+        print(f"wrote {_format.clean(path)} ({_format.size(len(content))})")
+
+    return _captures.for_each(args.captures, act)
+
+
+def default_output(capture: str, kind: ExportKind) -> str:
+    """The capture's name with the format's ending, in the current directory."""
+    name = os.path.basename(capture)
+    return (name.removesuffix(".pmt") or name) + ENDINGS[kind]

@@ -1,0 +1,133 @@
+"""`pymemtrace summary`: the answer in ten lines, then the sites that matter most."""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pymemtrace._types import SiteRow
+from pymemtrace.cli import _captures, _format, _options, _rows
+from pymemtrace.cli._page import Page, Segment
+
+HELP = "say in ten lines where the memory went, then name the top sites"
+
+FRAMES = 6  # of the dominating stack
+
+
+def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = subparsers.add_parser("summary", help=HELP, description=HELP)
+    _options.add_captures(parser)
+    _options.add_views(parser)
+    _options.add_filters(parser)
+    _options.add_limit(parser, 10, "sites")
+    _options.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    query = _options.Query.of(args)
+
+    def collect(opened: _captures.Opened) -> dict[str, Any]:
+        aggregate = query.aggregate(opened.reader, opened.info)
+        stats = opened.reader.stats()
+        return {
+            **opened.reader.totals(),
+            "temporaries": stats["temporaries"],
+            "temporary_bytes": stats["temporary_bytes"],
+            **_rows.view_fields(query, aggregate),
+            "sites": aggregate.sites(args.limit),
+        }
+
+    def show(page: Page, opened: _captures.Opened) -> None:
+        aggregate = query.aggregate(opened.reader, opened.info)
+        sites = aggregate.sites(args.limit)
+        stacks = aggregate.stacks(1)
+        opened.paths.learn_rows([*sites, *stacks])
+        page.title(opened.heading)
+        page.facts(answer(opened, query, sites, stacks))
+        page.notes([*_captures.notes(opened.info), *query.describe()])
+        _rows.show(page, opened, query, sites)
+
+    return _captures.report(args, collect, show)
+
+
+def answer(
+    opened: _captures.Opened,
+    query: _options.Query,
+    sites: Sequence[SiteRow],
+    stacks: Sequence[SiteRow],
+) -> Iterator[tuple[str, list[Segment]]]:
+    """The lines of the summary: a name and what there is to say."""
+    info, totals = opened.info, opened.reader.totals()
+    size, count, duration = _format.size, _format.count, _format.duration
+    yield (
+        "ran",
+        [
+            (duration(info["duration_s"]), "bold"),
+            (f", {_captures.state_text(info)}", ""),
+            (f"; CPython {info['python']}, process {info['pid']}", ""),
+        ],
+    )
+    yield (
+        "peak",
+        [
+            (size(totals["heap_bytes_peak"]), "bold"),
+            (f" in {count(totals['heap_blocks_peak'])} blocks,", ""),
+            (f" {duration(totals['peak_t_s'])} after the start", ""),
+        ],
+    )
+    share = _format.part(totals["heap_bytes_end"], totals["heap_bytes_peak"])
+    yield (
+        "alive at the end",
+        [
+            (size(totals["heap_bytes_end"]), "bold"),
+            (f" in {count(totals['heap_blocks_end'])} blocks,", ""),
+            (f" {share} of the peak", ""),
+        ],
+    )
+    stats = opened.reader.stats()
+    yield (
+        "allocated in total",
+        [
+            (size(totals["allocated_bytes"]), "bold"),
+            (f" in {count(totals['allocations'])} allocations; churn: ", ""),
+            (f"{size(stats['temporary_bytes'])} of it was temporary", ""),
+            (f" ({_format.part(stats['temporary_bytes'], totals['allocated_bytes'])})", ""),
+        ],
+    )
+    title = _options.VIEW_TITLES[query.view]
+    if sites:
+        yield "dominating line", dominating(sites[0], opened, title)
+    if stacks:
+        share = _format.share(stacks[0]["share"])
+        yield "dominating stack", [(share, "bold"), (f" {title}: {chain(stacks[0], opened)}", "")]
+    yield (
+        "process (RSS)",
+        [
+            (size(totals["rss_bytes_peak"]), "bold"),
+            (f" at its highest; {size(totals['recorder_bytes'])} of it belong to the recorder", ""),
+        ],
+    )
+    lost = _captures.losses(info)
+    if lost:
+        yield "not recorded", [(", ".join(lost), "yellow")]
+    else:
+        yield "not recorded", [("nothing: no event dropped, no stack folded", "")]
+
+
+def dominating(row: SiteRow, opened: _captures.Opened, title: str) -> list[Segment]:
+    return [
+        (_format.share(row["share"]), "bold"),
+        (f" {title}: {opened.paths.frame(row['site'])}", ""),
+    ]
+
+
+def chain(row: SiteRow, opened: _captures.Opened) -> str:
+    """A stack in one line, the innermost frame last; a long one without its middle."""
+    frames = [frame for frame in reversed(row["stack"]) if not _rows.is_machinery(frame)]
+    frames = frames or list(reversed(row["stack"]))
+    names = [
+        f"{_format.clean(frame['function'])}{':' + str(frame['line']) if frame['line'] else ''}"
+        for frame in frames
+    ]
+    if len(names) > FRAMES:
+        names[1 : len(names) - FRAMES + 1] = ["…"]
+    return " > ".join(names)
