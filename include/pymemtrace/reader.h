@@ -66,10 +66,10 @@ typedef struct pmt_capture {
     uint64_t duration_ns;      /* up to the end, or up to the last cut */
     uint64_t last_cut_unix_ns; /* 0 without a cut */
     pmt_ended ended;
-    const char *stopped;      /* why recording stopped before the program's end, or NULL; static */
-    int stopped_errno;        /* the errno that goes with it, or 0 */
-    const char *torn;         /* where and why the reading ended early, or NULL; borrowed */
-    int damaged;              /* 1: what `torn` says is not how a killed process leaves a file */
+    const char *stopped; /* why recording stopped before the program's end, or NULL; static */
+    int stopped_errno;   /* the errno that goes with it, or 0 */
+    const char *torn;    /* where and why the reading ended early, or NULL; borrowed */
+    int damaged;         /* 1: what `torn` says is not how a killed process leaves a file */
     uint64_t pid;
     uint64_t counters[PMT_COUNTERS]; /* at the last cut, by PMT_COUNTER_* number */
 } pmt_capture;
@@ -89,7 +89,8 @@ typedef struct pmt_fact {
 
 size_t pmt_reader_fact_count(const pmt_reader *self);
 const pmt_fact *pmt_reader_fact(const pmt_reader *self, size_t at); /* borrowed */
-const pmt_fact *pmt_reader_find_fact(const pmt_reader *self, const char *key); /* borrowed, or NULL */
+const pmt_fact *pmt_reader_find_fact(const pmt_reader *self,
+                                     const char *key); /* borrowed, or NULL */
 
 /* --- the time line --------------------------------------------------------------------------- */
 
@@ -144,7 +145,12 @@ typedef struct pmt_thread {
 size_t pmt_reader_thread_count(const pmt_reader *self);
 pmt_thread pmt_reader_thread(const pmt_reader *self, size_t at);
 
-enum { PMT_FRAME_PYTHON = 0, PMT_FRAME_NATIVE = 1, PMT_FRAME_INLINED = 2, PMT_FRAME_SYNTHETIC = 3 };
+enum {
+    PMT_FRAME_PYTHON = 0,
+    PMT_FRAME_NATIVE = 1,
+    PMT_FRAME_INLINED = 2,
+    PMT_FRAME_SYNTHETIC = 3
+};
 enum {
     PMT_FRAME_IS_IMPORT = 1,      /* the import machinery */
     PMT_FRAME_IS_INTERPRETER = 2, /* runpy, other frozen modules, PyMemTrace's own start-up */

@@ -15,7 +15,7 @@ int values_put_seconds(PyObject *dict, const char *key, uint64_t ns);
 int values_append(PyObject *list, PyObject *value);
 
 /* All of these return a new reference, or NULL with an exception. */
-PyObject *values_text(pmt_string text); /* surrogates pass, other invalid bytes are replaced */
+PyObject *values_text(pmt_string text);     /* surrogates pass, other invalid bytes are replaced */
 PyObject *values_instant(uint64_t unix_ns); /* ISO 8601 with zone */
 PyObject *values_fact(const pmt_fact *fact);
 
@@ -28,7 +28,7 @@ typedef struct {
 
 int values_sites_init(values_sites *self, const pmt_reader *reader);
 void values_sites_dispose(values_sites *self);
-PyObject *values_site(values_sites *self, uint32_t frame); /* UINT32_MAX: the root */
+PyObject *values_site(values_sites *self, uint32_t frame);  /* UINT32_MAX: the root */
 PyObject *values_stack(values_sites *self, uint32_t stack); /* list, the innermost first */
 
 #endif

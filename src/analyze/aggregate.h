@@ -10,8 +10,8 @@
 
 /* Which cuts count, as places in the reader's list. */
 typedef struct pmt__window {
-    bool whole;      /* the whole run */
-    size_t first;    /* first <= last, both inside the list; without a cut both are 0 */
+    bool whole;   /* the whole run */
+    size_t first; /* first <= last, both inside the list; without a cut both are 0 */
     size_t last;
     size_t end;      /* the cut of "alive at the end" */
     size_t peak;     /* the cut of "at the peak" */
@@ -50,8 +50,8 @@ struct pmt_aggregate {
     const pmt_reader *reader; /* borrowed */
     pmt_view view;
     pmt__window window;
-    uint8_t *stacks;  /* owned: filter, or NULL */
-    uint8_t *threads; /* owned: filter, or NULL */
+    uint8_t *stacks;        /* owned: filter, or NULL */
+    uint8_t *threads;       /* owned: filter, or NULL */
     PMT__VEC(pmt_row) rows; /* by stack, the heaviest first */
     pmt_value total;
 };

@@ -5,7 +5,10 @@
 #include "base/error.h"
 #include "base/glob.h"
 
-enum { MATCHES_INCLUDE = 1, MATCHES_EXCLUDE = 2 };
+enum {
+    MATCHES_INCLUDE = 1,
+    MATCHES_EXCLUDE = 2
+};
 
 /* A module matches by its own name or by that of a package it is in: "app" is app.cache too. */
 static bool
@@ -50,12 +53,11 @@ pmt__filter_stacks(uint8_t **out, const pmt_reader *reader, const pmt_query *que
     }
     for (size_t i = 0; i < reader->frames.len; i++) {
         pmt_frame frame = pmt_reader_frame(reader, (uint32_t)i);
-        frames[i] = (uint8_t)((matches_any(query->include, query->include_count, &frame)
-                                   ? MATCHES_INCLUDE
-                                   : 0)
-                              | (matches_any(query->exclude, query->exclude_count, &frame)
-                                     ? MATCHES_EXCLUDE
-                                     : 0));
+        frames[i] =
+            (uint8_t)((matches_any(query->include, query->include_count, &frame) ? MATCHES_INCLUDE
+                                                                                 : 0)
+                      | (matches_any(query->exclude, query->exclude_count, &frame) ? MATCHES_EXCLUDE
+                                                                                   : 0));
     }
     for (size_t i = 1; i < reader->stacks.len; i++) {
         pmt__stack stack = reader->stacks.data[i];

@@ -50,8 +50,7 @@ add_cut(pmt__sums *sums, straddle *straddles, const pmt_reader *reader, const pm
         if (row.birth > epoch_before) {
             sum->leak_blocks += row.allocs - row.frees;
             sum->leak_bytes += row.alloc_bytes - row.free_bytes;
-        }
-        else {
+        } else {
             straddles[row.site].alloc_blocks += row.allocs;
             straddles[row.site].free_blocks += row.frees;
             straddles[row.site].alloc_bytes += row.alloc_bytes;

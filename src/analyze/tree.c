@@ -160,8 +160,8 @@ build_inverted(pmt__tree *self, const pmt_aggregate *aggregate, const pmt__tree_
     run all = {0, 0};
     for (size_t i = 0; i < count; i++) {
         if (rows[i].stack != 0) {
-            it.items[all.end++] = (item){rows[i].frame, rows[i].stack, rows[i].value.bytes,
-                                         rows[i].value.blocks};
+            it.items[all.end++] =
+                (item){rows[i].frame, rows[i].stack, rows[i].value.bytes, rows[i].value.blocks};
         }
     }
     int result = split(&it, 0, all);
@@ -292,9 +292,8 @@ pmt__tree_init(pmt__tree *out, const pmt_aggregate *aggregate, const pmt__tree_l
                pmt_error *err)
 {
     *out = (pmt__tree){.allocator = aggregate->reader->allocator};
-    pmt__tree_node root = {.frame = UINT32_MAX,
-                           .bytes = aggregate->total.bytes,
-                           .blocks = aggregate->total.blocks};
+    pmt__tree_node root = {
+        .frame = UINT32_MAX, .bytes = aggregate->total.bytes, .blocks = aggregate->total.blocks};
     int result = push_node(out, &root, err);
     if (result < 0) {
         return result;

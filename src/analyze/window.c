@@ -13,8 +13,7 @@ find_cut(const pmt_reader *reader, uint64_t t_ns, bool behind)
         uint64_t t = reader->cuts.data[middle].t_ns;
         if (t > t_ns || (t == t_ns && !behind)) {
             high = middle;
-        }
-        else {
+        } else {
             low = middle + 1;
         }
     }

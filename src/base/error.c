@@ -17,8 +17,7 @@ fill(pmt_error *err, int code, int sys_errno, int64_t offset, const char *format
     }
     if (sys_errno != 0) {
         snprintf(err->message + at, sizeof err->message - at, ": %s", strerror(sys_errno));
-    }
-    else if (offset >= 0) {
+    } else if (offset >= 0) {
         snprintf(err->message + at, sizeof err->message - at, " (at offset %lld)",
                  (long long)offset);
     }

@@ -48,8 +48,7 @@ pmt__glob_match(const char *pattern, const char *text, size_t text_len)
             if (*pattern == '?') {
                 matches = true;
                 behind = pattern + 1;
-            }
-            else if (*pattern == '[') {
+            } else if (*pattern == '[') {
                 behind = match_set(pattern + 1, (unsigned char)*text, &matches);
             }
             if (behind == NULL) {

@@ -30,8 +30,9 @@ bool pmt__vec_reserve_(const pmt_allocator *allocator, void *data_field, size_t 
     ((vec)->cap - (vec)->len >= (size_t)(more)                                        \
      || pmt__vec_reserve_((allocator), &(vec)->data, &(vec)->cap, (vec)->len, (more), \
                           sizeof *(vec)->data))
-#define PMT__VEC_PUSH(allocator, vec, ...) \
-    (PMT__VEC_RESERVE(allocator, vec, 1) ? ((vec)->data[(vec)->len++] = (__VA_ARGS__), true) : false)
+#define PMT__VEC_PUSH(allocator, vec, ...)                                                   \
+    (PMT__VEC_RESERVE(allocator, vec, 1) ? ((vec)->data[(vec)->len++] = (__VA_ARGS__), true) \
+                                         : false)
 #define PMT__VEC_DISPOSE(allocator, vec) \
     (pmt__release((allocator), (vec)->data), (vec)->data = NULL, (vec)->len = (vec)->cap = 0)
 

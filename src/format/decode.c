@@ -302,8 +302,7 @@ pmt__chunk_next(pmt__chunk_reader *self, pmt__chunk *out, pmt_error *err)
         }
         out->payload = self->raw.data;
         out->size = raw_size;
-    }
-    else {
+    } else {
         if (raw_size != stored_size) {
             return stop(self, "chunk %llu has two different sizes", sequence);
         }

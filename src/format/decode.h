@@ -21,8 +21,8 @@ typedef struct pmt__source {
 } pmt__source;
 
 /* Reads at most size bytes; *done is less only at the end. */
-int pmt__source_read(const pmt__source *self, void *out, size_t size, uint64_t offset,
-                     size_t *done, pmt_error *err);
+int pmt__source_read(const pmt__source *self, void *out, size_t size, uint64_t offset, size_t *done,
+                     pmt_error *err);
 
 typedef struct pmt__header {
     uint16_t major;

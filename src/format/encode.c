@@ -226,8 +226,7 @@ pmt__chunk_put(pmt__buffer *out, const char kind[4], uint32_t flags, uint64_t se
     flags &= ~PMT_CHUNK_COMPRESSED;
     if (stored != 0) {
         flags |= PMT_CHUNK_COMPRESSED;
-    }
-    else {
+    } else {
         stored = size;
         if (size != 0) {
             memcpy(body, payload, size);

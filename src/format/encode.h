@@ -24,7 +24,8 @@ uint8_t *pmt__buffer_reserve(pmt__buffer *self, size_t n);
 void pmt__buffer_put(pmt__buffer *self, const void *bytes, size_t n);
 void pmt__buffer_put_varint(pmt__buffer *self, uint64_t value);
 void pmt__buffer_put_zigzag(pmt__buffer *self, int64_t value);
-void pmt__buffer_put_text(pmt__buffer *self, const char *text, size_t n); /* varint length + bytes */
+void pmt__buffer_put_text(pmt__buffer *self, const char *text,
+                          size_t n); /* varint length + bytes */
 
 /* Appends a section: its kind, its length, the bytes of body. */
 void pmt__section_put(pmt__buffer *self, uint8_t kind, const pmt__buffer *body);

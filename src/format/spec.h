@@ -20,7 +20,11 @@
 #define PMT_FEATURE_EVENTS 2u
 #define PMT_FEATURE_REDACTED 4u
 
-enum { PMT_STATUS_RECORDING = 1, PMT_STATUS_ENDED = 2, PMT_STATUS_STOPPED = 3 };
+enum {
+    PMT_STATUS_RECORDING = 1,
+    PMT_STATUS_ENDED = 2,
+    PMT_STATUS_STOPPED = 3
+};
 enum {
     PMT_REASON_NONE = 0,
     PMT_REASON_NO_SPACE = 1,
@@ -43,9 +47,19 @@ enum {
     PMT_SECTION_SIZES = 8
 };
 
-enum { PMT_FACT_NUMBER = 1, PMT_FACT_TEXT = 2, PMT_FACT_LIST = 3, PMT_FACT_SIGNED = 4 };
+enum {
+    PMT_FACT_NUMBER = 1,
+    PMT_FACT_TEXT = 2,
+    PMT_FACT_LIST = 3,
+    PMT_FACT_SIGNED = 4
+};
 
-enum { PMT_NODE_PYTHON = 0, PMT_NODE_NATIVE = 1, PMT_NODE_INLINED = 2, PMT_NODE_SYNTHETIC = 3 };
+enum {
+    PMT_NODE_PYTHON = 0,
+    PMT_NODE_NATIVE = 1,
+    PMT_NODE_INLINED = 2,
+    PMT_NODE_SYNTHETIC = 3
+};
 
 enum {
     PMT_DOMAIN_OBJ = 1,
@@ -82,6 +96,9 @@ enum {
     PMT_COUNTER_LIMIT = 12 /* one behind the last */
 };
 
-enum { PMT_END_NORMAL = 1, PMT_END_BY_PROGRAM = 2 };
+enum {
+    PMT_END_NORMAL = 1,
+    PMT_END_BY_PROGRAM = 2
+};
 
 #endif

@@ -19,7 +19,12 @@
 
 #define CODE_UNIT_SIZE 2
 
-enum { ONE_LINE_FIRST = 10, NO_COLUMNS = 13, LONG_FORM = 14, NO_LOCATION = 15 };
+enum {
+    ONE_LINE_FIRST = 10,
+    NO_COLUMNS = 13,
+    LONG_FORM = 14,
+    NO_LOCATION = 15
+};
 
 /* Returns false if the table ends or the number does not fit into 32 bits. */
 static bool
@@ -68,8 +73,7 @@ pmt__location_line(const uint8_t *table, size_t size, int64_t first_line, uint64
                 return 0;
             }
             line += to_signed(delta);
-        }
-        else if (code >= ONE_LINE_FIRST && code < NO_COLUMNS) {
+        } else if (code >= ONE_LINE_FIRST && code < NO_COLUMNS) {
             line += (int64_t)code - ONE_LINE_FIRST;
         }
         if (offset < stop) {

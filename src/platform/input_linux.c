@@ -21,11 +21,9 @@ pmt__input_open(const char *path, uint64_t *size_bytes)
     int result = 0;
     if (fstat(fd, &facts) < 0) {
         result = -errno;
-    }
-    else if (S_ISDIR(facts.st_mode)) {
+    } else if (S_ISDIR(facts.st_mode)) {
         result = -EISDIR;
-    }
-    else if (!S_ISREG(facts.st_mode)) {
+    } else if (!S_ISREG(facts.st_mode)) {
         result = -EINVAL;
     }
     if (result < 0) {

@@ -179,8 +179,8 @@ number_places(flame *self)
     for (size_t i = 0; i < reader->threads.len; i++) {
         if (self->threads[i] != UINT32_MAX) {
             /* A thread beyond what 16 bits can name shares the last number. */
-            self->threads[i] = self->thread_count < THREADS_MAX ? self->thread_count++
-                                                                : THREADS_MAX - 1;
+            self->threads[i] =
+                self->thread_count < THREADS_MAX ? self->thread_count++ : THREADS_MAX - 1;
         }
     }
     use_string(self, 0);
@@ -251,9 +251,8 @@ put_frames(flame *self)
                 put_u32(self, self->strings[frame->file]);
                 break;
             case 2:
-                put_u32(self, frame->line < 0 || frame->line > UINT32_MAX
-                                  ? 0
-                                  : (uint32_t)frame->line);
+                put_u32(self,
+                        frame->line < 0 || frame->line > UINT32_MAX ? 0 : (uint32_t)frame->line);
                 break;
             default:
                 pmt__text_put_char(&self->arrays, (char)frame->flags);
@@ -417,16 +416,13 @@ put_threads(flame *self, pmt__text *out)
         pmt_thread thread = pmt_reader_thread(reader, i);
         if (written == THREADS_MAX - 1) {
             pmt__text_put_c(out, "\"other threads\"");
-        }
-        else if (thread.name.len != 0) {
+        } else if (thread.name.len != 0) {
             pmt__put_json(out, thread.name);
-        }
-        else if (thread.native_id != 0) {
+        } else if (thread.native_id != 0) {
             pmt__text_put_c(out, "\"thread ");
             pmt__text_put_u64(out, thread.native_id);
             pmt__text_put_char(out, '"');
-        }
-        else {
+        } else {
             pmt__text_put_c(out, "\"unknown thread\"");
         }
         pmt__text_put_char(out, '}');
@@ -475,15 +471,13 @@ put_header(flame *self, pmt__text *out, pmt_string head)
     pmt__put_seconds(out, self->lives.width_ns);
     pmt__text_put_char(out, '}');
     put_threads(self, out);
-    const pmt_cut *last =
-        reader->cuts.len == 0 ? NULL : &reader->cuts.data[reader->cuts.len - 1];
+    const pmt_cut *last = reader->cuts.len == 0 ? NULL : &reader->cuts.data[reader->cuts.len - 1];
     pmt__text_put_c(out, ",\"totals\":{\"peak_bytes\":");
     pmt__text_put_u64(out, last == NULL ? 0 : last->peak_bytes);
     pmt__text_put_c(out, ",\"peak_t_s\":");
     if (last == NULL) {
         pmt__text_put_c(out, "null");
-    }
-    else {
+    } else {
         pmt__put_seconds(out, last->peak_t_ns);
     }
     pmt__text_put_char(out, '}');

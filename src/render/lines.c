@@ -19,8 +19,7 @@ put_stack(pmt__text *out, const pmt_reader *reader, const pmt__path *path, bool 
 }
 
 int
-pmt__render_collapsed(pmt__text *out, const pmt_aggregate *aggregate, bool inverted,
-                      pmt_error *err)
+pmt__render_collapsed(pmt__text *out, const pmt_aggregate *aggregate, bool inverted, pmt_error *err)
 {
     const pmt_reader *reader = aggregate->reader;
     pmt__path path = {.allocator = reader->allocator};
@@ -75,8 +74,8 @@ pmt__render_csv(pmt__text *out, const pmt_aggregate *aggregate, bool inverted, p
     pmt__path path = {.allocator = reader->allocator};
     pmt__text field;
     pmt__text_init(&field, reader->allocator);
-    pmt__text_put_c(
-        out, "bytes,blocks,allocated_bytes,allocations,function,file,line,module,stack\n");
+    pmt__text_put_c(out,
+                    "bytes,blocks,allocated_bytes,allocations,function,file,line,module,stack\n");
     const pmt_row *rows;
     size_t count = pmt_aggregate_stacks(aggregate, &rows);
     for (size_t i = 0; i < count; i++) {

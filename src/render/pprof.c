@@ -36,7 +36,15 @@ enum {
 /* The string table starts with these; a string of the capture follows with its number + NAMES. */
 static const char *const names[] = {"",      "alloc_objects", "count",      "alloc_space",
                                     "bytes", "inuse_objects", "inuse_space"};
-enum { ALLOC_OBJECTS = 1, COUNT, ALLOC_SPACE, BYTES, INUSE_OBJECTS, INUSE_SPACE, NAMES };
+enum {
+    ALLOC_OBJECTS = 1,
+    COUNT,
+    ALLOC_SPACE,
+    BYTES,
+    INUSE_OBJECTS,
+    INUSE_SPACE,
+    NAMES
+};
 
 static void
 put_varint(pmt__text *out, uint64_t value)
@@ -66,10 +74,10 @@ typedef struct writer {
     pmt__text message; /* scratch: a message */
     pmt__text inner;   /* scratch: one within it */
     const pmt_reader *reader;
-    uint8_t *frames;     /* owned: which are used */
-    uint8_t *strings;    /* owned: which are used */
-    uint32_t *places;    /* owned: string -> place in the table */
-    pmt__index index;    /* of functions, by frame */
+    uint8_t *frames;              /* owned: which are used */
+    uint8_t *strings;             /* owned: which are used */
+    uint32_t *places;             /* owned: string -> place in the table */
+    pmt__index index;             /* of functions, by frame */
     PMT__VEC(uint32_t) functions; /* a frame of each */
 } writer;
 
@@ -129,10 +137,13 @@ function_id(writer *self, uint32_t frame)
         }
     }
     at = (uint32_t)self->functions.len;
-    if (!pmt__index_add(&self->index, hash, at)
-        || !PMT__VEC_PUSH(self->reader->allocator, &self->functions, frame)) {
+    /* The failure is noticed at the end only: until then the index may not name what is not there. */
+    if (!PMT__VEC_RESERVE(self->reader->allocator, &self->functions, 1)
+        || !pmt__index_add(&self->index, hash, at)) {
         self->out->failed = true;
+        return 0;
     }
+    self->functions.data[self->functions.len++] = frame;
     return (uint64_t)at + 1;
 }
 
@@ -221,8 +232,7 @@ pmt__render_pprof(pmt__text *out, const pmt_aggregate *aggregate, pmt_error *err
     self.places = pmt__alloc_zeroed(allocator, reader->strings.len, sizeof *self.places);
     if (self.frames == NULL || self.strings == NULL || self.places == NULL) {
         out->failed = true;
-    }
-    else {
+    } else {
         put_profile(&self, aggregate);
     }
     pmt__text_dispose(&self.message);

@@ -24,8 +24,7 @@ int pmt__render_pprof(pmt__text *out, const pmt_aggregate *aggregate, pmt_error 
 
 /* RFC 4180 with a header line: bytes, blocks, allocated_bytes, allocations, function, file, line,
    module, stack (as in the collapsed format, the innermost frame first unless inverted). */
-int pmt__render_csv(pmt__text *out, const pmt_aggregate *aggregate, bool inverted,
-                    pmt_error *err);
+int pmt__render_csv(pmt__text *out, const pmt_aggregate *aggregate, bool inverted, pmt_error *err);
 
 /* The container of docs/flame-data.md. head is a JSON object with the keys of the header that do not
    come from the aggregate (title, captures, view, inverted, t_start …). */

@@ -81,11 +81,9 @@ pmt__put_json(pmt__text *out, pmt_string text)
         if (character == '"' || character == '\\') {
             pmt__text_put_char(out, '\\');
             pmt__text_put_char(out, (char)character);
-        }
-        else if (character < 0x20 || character == 0x7f || is_surrogate(character)) {
+        } else if (character < 0x20 || character == 0x7f || is_surrogate(character)) {
             put_escape(out, character);
-        }
-        else {
+        } else {
             pmt__text_put(out, text.text + i, n);
         }
         i += n;
@@ -125,8 +123,7 @@ put_name(pmt__text *out, pmt_string text)
         uint8_t c = (uint8_t)out->data[i];
         if (c == ';') {
             out->data[i] = ':';
-        }
-        else if (c < 0x20 || c == 0x7f) {
+        } else if (c < 0x20 || c == 0x7f) {
             out->data[i] = ' ';
         }
     }

@@ -122,8 +122,13 @@ pmt_thread
 pmt_reader_thread(const pmt_reader *self, size_t at)
 {
     const pmt__thread *it = &self->threads.data[at];
-    return (pmt_thread){it->id,    it->native_id,   it->python_id, it->birth_ns,
-                        it->flags, it->interpreter, pmt__reader_string(self, it->name)};
+    return (pmt_thread){it->id,
+                        it->native_id,
+                        it->python_id,
+                        it->birth_ns,
+                        it->flags,
+                        it->interpreter,
+                        pmt__reader_string(self, it->name)};
 }
 
 size_t

@@ -309,8 +309,7 @@ name_module(loader *self, code *it)
         if (self->scratch.failed) {
             return no_memory(self);
         }
-        int result =
-            intern_string(self, self->scratch.data, self->scratch.len, &it->module);
+        int result = intern_string(self, self->scratch.data, self->scratch.len, &it->module);
         if (result < 0) {
             return result;
         }
@@ -417,8 +416,7 @@ native_frame(loader *self, uint32_t object, uint64_t offset, uint32_t *out)
     pmt__frame frame = {0};
     frame.kind = PMT_FRAME_NATIVE;
     frame.file = object;
-    int result =
-        intern_string(self, self->scratch.data, self->scratch.len, &frame.function);
+    int result = intern_string(self, self->scratch.data, self->scratch.len, &frame.function);
     return result < 0 ? result : intern_frame(self, &frame, out);
 }
 
@@ -851,9 +849,9 @@ load_chunks(loader *self, const pmt__source *source, const pmt_reader_options *o
         }
     }
     if (result == PMT_OK && !reader->has_proc) {
-        result = pmt__error_set(self->err, PMT_ERR_DAMAGED, "the capture holds nothing: %s",
-                                chunks.stop[0] != '\0' ? chunks.stop
-                                                       : "it ends behind its file header");
+        result =
+            pmt__error_set(self->err, PMT_ERR_DAMAGED, "the capture holds nothing: %s",
+                           chunks.stop[0] != '\0' ? chunks.stop : "it ends behind its file header");
     }
     if (result == PMT_OK && !reader->has_end) {
         memcpy(reader->torn, chunks.stop, sizeof reader->torn);
@@ -968,8 +966,7 @@ pmt_reader_open(pmt_reader **out, const char *path, const pmt_reader_options *op
     pmt__input_close(source.fd);
     if (result < 0 && err != NULL) {
         *err = inner;
-        snprintf(err->message, sizeof err->message, "%.*s: %.*s", 160, path, 220,
-                 inner.message);
+        snprintf(err->message, sizeof err->message, "%.*s: %.*s", 160, path, 220, inner.message);
     }
     return result;
 }

@@ -161,8 +161,7 @@ pmt__rows_next(pmt__row_walk *walk, pmt__row *row)
         row->alloc_bytes = pmt__get_varint(in);
         row->free_bytes = pmt__get_varint(in);
         row->temp_bytes = pmt__get_varint(in);
-    }
-    else {
+    } else {
         row->alloc_bytes = row->allocs * size;
         row->free_bytes = row->frees * size;
         row->temp_bytes = row->temps * size;
@@ -170,8 +169,7 @@ pmt__rows_next(pmt__row_walk *walk, pmt__row *row)
     row->peak_blocks = row->peak_bytes = 0;
     if (walk->corrections) {
         row->peak_blocks = (uint64_t)pmt__get_zigzag(in);
-        row->peak_bytes =
-            row->sizeless ? (uint64_t)pmt__get_zigzag(in) : row->peak_blocks * size;
+        row->peak_bytes = row->sizeless ? (uint64_t)pmt__get_zigzag(in) : row->peak_blocks * size;
     }
     if (row->age >= walk->epoch && in->code == PMT_OK) {
         pmt__cursor_fail(in, "a row is older than the recording");

@@ -1,0 +1,272 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "capture.h"
+#include "everything.h"
+#include "pymemtrace/reader.h"
+#include "store/names.h"
+#include "store/store.h"
+
+static pmt__buffer capture;
+
+static int
+setup(void **state)
+{
+    (void)state;
+    capture_build(&capture);
+    return capture.failed;
+}
+
+static int
+teardown(void **state)
+{
+    (void)state;
+    pmt__buffer_dispose(&capture);
+    return 0;
+}
+
+static pmt_reader *
+open_capture(const pmt_allocator *allocator)
+{
+    pmt_reader_options options = {allocator, NULL, NULL};
+    pmt_error err = PMT_ERROR_INIT;
+    pmt_reader *reader;
+    int result = pmt_reader_open_bytes(&reader, capture.data, capture.len, &options, &err);
+    assert_string_equal(err.message, "");
+    assert_int_equal(result, PMT_OK);
+    return reader;
+}
+
+static void
+assert_text(pmt_string text, const char *expected)
+{
+    assert_int_equal(text.len, strlen(expected));
+    assert_memory_equal(text.text, expected, text.len);
+}
+
+static void
+test_what_is_in_it(void **state)
+{
+    (void)state;
+    pmt_reader *reader = open_capture(NULL);
+    pmt_capture facts;
+    pmt_reader_capture(reader, &facts);
+    assert_int_equal(facts.ended, PMT_ENDED_NORMAL);
+    assert_null(facts.torn);
+    assert_null(facts.stopped);
+    assert_int_equal(facts.pid, 4711);
+    assert_int_equal(facts.duration_ns, (CAPTURE_CUTS + 1) * SECOND);
+    assert_int_equal(facts.counters[PMT_COUNTER_MEMORY_LIMIT], 5);
+    assert_int_equal(pmt_reader_cut_count(reader), CAPTURE_CUTS);
+    assert_int_equal(pmt_reader_end_cut(reader), 9);
+    assert_int_equal(pmt_reader_thread_count(reader), 2);
+    assert_text(pmt_reader_thread(reader, 1).name, "MainThread");
+    assert_int_equal(pmt_reader_mark_count(reader), 1);
+    assert_text(pmt_reader_mark(reader, 0).label, "batch; \"1\"\n");
+    assert_int_equal(pmt_reader_find_fact(reader, "sys_path")->item_count, 2);
+    assert_null(pmt_reader_find_fact(reader, "sys"));
+    for (uint32_t stack = 1; stack < pmt_reader_stack_count(reader); stack++) {
+        assert_true(pmt_reader_stack_parent(reader, stack) < stack);
+        assert_true(pmt_reader_stack_frame(reader, stack) < pmt_reader_frame_count(reader));
+    }
+    pmt_reader_destroy(reader);
+}
+
+/* Two code objects with one name: their instructions on one line are one location, and what differs
+   in instructions only is one stack. */
+static void
+test_equal_stacks_are_one(void **state)
+{
+    (void)state;
+    pmt_reader *reader = open_capture(NULL);
+    size_t count = pmt_reader_stack_count(reader);
+    assert_true(count < CAPTURE_STACKS + 1);
+    for (uint32_t a = 1; a < count; a++) {
+        for (uint32_t b = a + 1; b < count; b++) {
+            assert_false(pmt_reader_stack_parent(reader, a) == pmt_reader_stack_parent(reader, b)
+                         && pmt_reader_stack_frame(reader, a) == pmt_reader_stack_frame(reader, b));
+        }
+    }
+    for (uint32_t a = 0; a < pmt_reader_frame_count(reader); a++) {
+        pmt_frame frame = pmt_reader_frame(reader, a);
+        if (frame.kind == PMT_FRAME_PYTHON) {
+            assert_in_range(frame.line, 10, 12);
+            assert_text(frame.module, "shop.cache");
+        }
+    }
+    pmt_reader_destroy(reader);
+}
+
+static void
+test_a_file_and_its_bytes_are_the_same(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/test_store_XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, capture.data, capture.len), capture.len);
+    close(fd);
+    pmt_reader *reader;
+    assert_int_equal(pmt_reader_open(&reader, path, NULL, NULL), PMT_OK);
+    assert_int_equal(pmt_reader_cut_count(reader), CAPTURE_CUTS);
+    pmt_reader_destroy(reader);
+    unlink(path);
+    pmt_error err = PMT_ERROR_INIT;
+    assert_int_equal(pmt_reader_open(&reader, path, NULL, &err), PMT_ERR_IO);
+    assert_null(reader);
+    assert_non_null(strstr(err.message, path));
+}
+
+static void
+test_a_capture_can_be_cut_anywhere(void **state)
+{
+    (void)state;
+    for (size_t size = 0; size < capture.len; size += size < 4096 ? 61 : 7) {
+        uint8_t *bytes = malloc(size + 1);
+        assert_non_null(bytes);
+        memcpy(bytes, capture.data, size);
+        pmt_error err = PMT_ERROR_INIT;
+        pmt_reader *reader;
+        int result = pmt_reader_open_bytes(&reader, bytes, size, NULL, &err);
+        free(bytes);
+        if (result == PMT_OK) {
+            pmt_capture facts;
+            pmt_reader_capture(reader, &facts);
+            assert_true(facts.damaged); /* its slot says that it had ended */
+            assert_non_null(facts.torn);
+            assert_int_equal(everything(reader, &err), PMT_OK);
+            pmt_reader_destroy(reader);
+        } else {
+            assert_null(reader);
+            assert_true(err.message[0] != '\0');
+            assert_null(strchr(err.message, '\n'));
+        }
+    }
+}
+
+/* --- out of memory --------------------------------------------------------------------------- */
+
+/* Fails the n-th request, and knows what was not given back. */
+typedef struct {
+    size_t requests;
+    size_t fail_at; /* from 1; 0 = never */
+    size_t blocks;
+} scarce;
+
+static void *
+scarce_resize(void *context, void *block, size_t size)
+{
+    scarce *self = context;
+    if (++self->requests == self->fail_at) {
+        return NULL;
+    }
+    self->blocks += block == NULL;
+    void *result = realloc(block, size);
+    assert_non_null(result);
+    return result;
+}
+
+static void
+scarce_release(void *context, void *block)
+{
+    scarce *self = context;
+    self->blocks -= block != NULL;
+    free(block);
+}
+
+static int
+open_and_ask(scarce *memory, size_t fail_at, pmt_error *err)
+{
+    *memory = (scarce){0, fail_at, 0};
+    const pmt_allocator allocator = {scarce_resize, scarce_release, memory};
+    const pmt_reader_options options = {&allocator, NULL, NULL};
+    pmt_reader *reader;
+    int result = pmt_reader_open_bytes(&reader, capture.data, capture.len, &options, err);
+    if (result == PMT_OK) {
+        result = everything(reader, err);
+        pmt_reader_destroy(reader);
+    }
+    return result;
+}
+
+static void
+test_any_request_for_memory_may_fail(void **state)
+{
+    (void)state;
+    scarce memory;
+    pmt_error err = PMT_ERROR_INIT;
+    assert_int_equal(open_and_ask(&memory, 0, &err), PMT_OK);
+    assert_int_equal(memory.blocks, 0);
+    size_t requests = memory.requests;
+    assert_true(requests > 100);
+    for (size_t fail_at = 1; fail_at <= requests; fail_at++) {
+        err = (pmt_error)PMT_ERROR_INIT;
+        int result = open_and_ask(&memory, fail_at, &err);
+        if (memory.blocks != 0 || result != PMT_ERR_NOMEM) {
+            print_error("request %zu of %zu: result %d, %zu blocks left\n", fail_at, requests,
+                        result, memory.blocks);
+        }
+        assert_int_equal(memory.blocks, 0);
+        assert_int_equal(result, PMT_ERR_NOMEM);
+        assert_non_null(strstr(err.message, "out of memory"));
+    }
+}
+
+/* --- progress -------------------------------------------------------------------------------- */
+
+static int
+stop_at_once(void *context, uint64_t done_bytes, uint64_t total_bytes)
+{
+    assert_true(done_bytes <= total_bytes);
+    ++*(int *)context;
+    return 1;
+}
+
+static void
+test_progress_can_stop_it(void **state)
+{
+    (void)state;
+    pmt__buffer file;
+    pmt__buffer payload;
+    pmt__buffer_init(&payload);
+    pmt__buffer_init(&file);
+    uint8_t start[PMT_HEADER_SIZE] = {0};
+    static const uint8_t id[16];
+    pmt__header_encode(start, id, 0, 0, 0);
+    pmt__buffer_put(&file, start, sizeof start);
+    capture_proc(&file);
+    for (size_t i = 0; i < 2000000; i++) {
+        uint8_t byte = (uint8_t)capture_random(256);
+        pmt__buffer_put(&payload, &byte, 1);
+    }
+    pmt__chunk_put(&file, "XXXX", 0, 2, payload.data, payload.len);
+    int calls = 0;
+    const pmt_reader_options options = {NULL, stop_at_once, &calls};
+    pmt_reader *reader;
+    int result = pmt_reader_open_bytes(&reader, file.data, file.len, &options, NULL);
+    assert_int_equal(result, PMT_ERR_STATE);
+    assert_int_equal(calls, 1);
+    pmt__buffer_dispose(&file);
+    pmt__buffer_dispose(&payload);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_is_in_it),
+        cmocka_unit_test(test_equal_stacks_are_one),
+        cmocka_unit_test(test_a_file_and_its_bytes_are_the_same),
+        cmocka_unit_test(test_a_capture_can_be_cut_anywhere),
+        cmocka_unit_test(test_any_request_for_memory_may_fail),
+        cmocka_unit_test(test_progress_can_stop_it),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
