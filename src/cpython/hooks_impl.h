@@ -86,7 +86,7 @@ check_stack_nopy(const void *block, PMT_FRAME *top)
     different += have != (want == PMT_NODE_ROOT ? PMT_NODE_NO_STACK : want);
 }
 
-PMT_INLINE void
+static PMT_NOINLINE void
 event_alloc_nopy(void *block, size_t size, uint32_t domain)
 {
     PyThreadState *state = PMT_CURRENT_STATE();
@@ -112,6 +112,23 @@ event_alloc_nopy(void *block, size_t size, uint32_t domain)
         check_stack_nopy(block, top);
     }
     pmt__leave_nopy();
+}
+
+/* A block of 1 to 512 bytes. */
+PMT_INLINE void
+event_alloc_small_nopy(void *block, uint32_t size, uint32_t domain)
+{
+    PyThreadState *state = PMT_CURRENT_STATE();
+    pmt__thread *thread = thread_of_nopy(state);
+    if (PMT_LIKELY(thread != NULL) && PMT_LIKELY(pmt__enter_fast_nopy())) {
+        PMT_FRAME *top = PMT_CURRENT_FRAME(state);
+        int done = PMT_LIKELY(top != NULL) && pmt__track_fast(block, size, domain, thread, top);
+        pmt__leave_nopy();
+        if (PMT_LIKELY(done)) {
+            return;
+        }
+    }
+    event_alloc_nopy(block, size, domain);
 }
 
 /* A block that somebody watches dies: a code object, a thread state. The caller is inside the gate. */
@@ -172,17 +189,14 @@ event_free_nopy(void *block)
     if (PMT_UNLIKELY(entry == NULL)) {
         return;
     }
-    if (PMT_UNLIKELY((int32_t)*entry <= 0)) {
-        event_free_slow_nopy(block, entry);
-        return;
+    if (PMT_LIKELY((int32_t)*entry > 0) && PMT_LIKELY(pmt__enter_fast_nopy())) {
+        int done = pmt__untrack_fast(block, entry);
+        pmt__leave_nopy();
+        if (PMT_LIKELY(done)) {
+            return;
+        }
     }
-    if (PMT_UNLIKELY(pmt__enter_nopy() == PMT_GATE_CLOSED)) {
-        return;
-    }
-    uint32_t id = *entry;
-    *entry = 0;
-    pmt__untrack_id(block, id);
-    pmt__leave_nopy();
+    event_free_slow_nopy(block, entry);
 }
 
 /* A realloc in two steps: the old block leaves the shadow before the allocator may hand its address to others, and comes back
@@ -244,20 +258,29 @@ event_moved_nopy(void *old, const taken *t)
 
 /* --- the hooks of obj and mem ---------------------------------------------------------------------------------------------------- */
 
+static PMT_NOINLINE void *
+hook_malloc_nested(int python_domain, uint32_t domain, size_t size)
+{
+    const PyMemAllocatorEx *to = &original[python_domain];
+    nested++;
+    void *block = to->malloc(to->ctx, size);
+    nested--;
+    if (block != NULL) {
+        event_alloc_nopy(block, size, domain);
+    }
+    return block;
+}
+
 PMT_INLINE void *
 hook_malloc(int python_domain, uint32_t domain, size_t size)
 {
-    const PyMemAllocatorEx *to = &original[python_domain];
-    void *block;
     if (PMT_UNLIKELY(size - 1 >= nests_above)) { /* 0 as well */
-        nested++;
-        block = to->malloc(to->ctx, size);
-        nested--;
-    } else {
-        block = to->malloc(to->ctx, size);
+        return hook_malloc_nested(python_domain, domain, size);
     }
+    const PyMemAllocatorEx *to = &original[python_domain];
+    void *block = to->malloc(to->ctx, size);
     if (PMT_LIKELY(block != NULL)) {
-        event_alloc_nopy(block, size, domain);
+        event_alloc_small_nopy(block, (uint32_t)size, domain);
     }
     return block;
 }
@@ -275,7 +298,7 @@ hook_calloc(int python_domain, uint32_t domain, size_t count, size_t size)
     return block;
 }
 
-PMT_INLINE void *
+static PMT_NOINLINE void *
 hook_realloc(int python_domain, uint32_t domain, void *old, size_t size)
 {
     const PyMemAllocatorEx *to = &original[python_domain];
@@ -488,6 +511,7 @@ arena_free(void *ctx, void *arena, size_t size)
     (void)ctx;
     for (pmt__thread *t = pmt__t.threads; t != NULL; t = t->next) {
         t->depth = 0;
+        t->top = NULL;
     }
     original_arena.free(original_arena.ctx, arena, size);
 }

@@ -20,7 +20,9 @@ enum {
     PMT_ATTENTION_QUEUE = 4,   /* events of threads without the GIL wait in the queue */
     PMT_ATTENTION_FENCE = 8,   /* no asymmetric barrier here */
     PMT_ATTENTION_WRITER = 16, /* the writer thread must be started again (after a fork) */
-    PMT_ATTENTION_CHECK = 32   /* compare every stack with a plain walk (tests) */
+    PMT_ATTENTION_CHECK = 32,  /* compare every stack with a plain walk (tests) */
+    PMT_ATTENTION_SLOW =
+        64 /* the short way does not do: temporaries over more than one allocation */
 };
 
 enum {
@@ -41,6 +43,19 @@ pmt__enter_nopy(void)
         return pmt__enter_slow_nopy();
     }
     return PMT_GATE_OPEN;
+}
+
+/* For the short ways: 1 inside, 0 if anything is out of the ordinary (then it is outside). */
+PMT_INLINE int
+pmt__enter_fast_nopy(void)
+{
+    __atomic_store_n(&pmt__t.busy, 1, __ATOMIC_RELAXED);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    if (PMT_UNLIKELY(__atomic_load_n(&pmt__t.attention, __ATOMIC_RELAXED) != 0)) {
+        __atomic_store_n(&pmt__t.busy, 0, __ATOMIC_RELEASE);
+        return 0;
+    }
+    return 1;
 }
 
 PMT_INLINE void

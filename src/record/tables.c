@@ -12,6 +12,9 @@ pmt__tables pmt__t
 
 /* --- the shadow's leaves --------------------------------------------------------------------------------------------------- */
 
+static uint32_t *leaf_list; /* [leaf_count]: indices of the directory that have a leaf */
+static uint32_t leaf_count; /* atomic: raised by whoever makes a leaf */
+
 uint32_t *
 pmt__shadow_leaf_new(uintptr_t address)
 {
@@ -29,6 +32,7 @@ pmt__shadow_leaf_new(uintptr_t address)
         pmt__pages_unmap(leaf, PMT_SHADOW_ENTRIES * sizeof(uint32_t));
         return expected;
     }
+    leaf_list[__atomic_fetch_add(&leaf_count, 1, __ATOMIC_ACQ_REL)] = (uint32_t)index;
     return leaf;
 }
 
@@ -36,9 +40,10 @@ uint64_t
 pmt__shadow_bytes(void)
 {
     uint64_t bytes = 0;
-    for (size_t i = 0; pmt__t.shadow != NULL && i < PMT_SHADOW_DIRECTORY; i++) {
-        const uint32_t *leaf = __atomic_load_n(&pmt__t.shadow[i], __ATOMIC_ACQUIRE);
-        if (leaf != NULL) {
+    uint32_t count = __atomic_load_n(&leaf_count, __ATOMIC_ACQUIRE);
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t *leaf = __atomic_load_n(&pmt__t.shadow[leaf_list[i]], __ATOMIC_ACQUIRE);
+        if (leaf != NULL) { /* NULL: index 0 of an entry that is being added */
             bytes += pmt__pages_resident(leaf, PMT_SHADOW_ENTRIES * sizeof(uint32_t));
         }
     }
@@ -48,11 +53,25 @@ pmt__shadow_bytes(void)
 void
 pmt__shadow_discard(void)
 {
-    for (size_t i = 0; pmt__t.shadow != NULL && i < PMT_SHADOW_DIRECTORY; i++) {
-        if (pmt__t.shadow[i] != NULL) {
-            pmt__pages_discard(pmt__t.shadow[i], PMT_SHADOW_ENTRIES * sizeof(uint32_t));
+    uint32_t count = __atomic_load_n(&leaf_count, __ATOMIC_ACQUIRE);
+    for (uint32_t i = 0; i < count; i++) {
+        if (pmt__t.shadow[leaf_list[i]] != NULL) {
+            pmt__pages_discard(pmt__t.shadow[leaf_list[i]], PMT_SHADOW_ENTRIES * sizeof(uint32_t));
         }
     }
+}
+
+/* Once per process; both stay for ever. */
+static int
+shadow_create(void)
+{
+    if (leaf_list == NULL) {
+        leaf_list = pmt__pages_map_sparse(PMT_SHADOW_DIRECTORY * sizeof(uint32_t));
+    }
+    if (pmt__t.shadow == NULL) {
+        pmt__t.shadow = pmt__pages_map_sparse(PMT_SHADOW_DIRECTORY * sizeof(uint32_t *));
+    }
+    return leaf_list == NULL || pmt__t.shadow == NULL ? PMT_ERR_NOMEM : 0;
 }
 
 /* --- creation --------------------------------------------------------------------------------------------------------------- */
@@ -165,13 +184,10 @@ pmt__tables_create(const pmt__frame_source *source, uint64_t max_memory_bytes,
                    uint32_t temporaries_n)
 {
     clear();
-    if (pmt__t.shadow == NULL) {
-        pmt__t.shadow = pmt__pages_map_sparse(PMT_SHADOW_DIRECTORY * sizeof(uint32_t *));
-    }
     limits_set(max_memory_bytes);
     pmt__buffer_init(&pmt__t.new_strings);
     pmt__buffer_init(&pmt__t.new_codes);
-    if (pmt__t.shadow == NULL || regions_map() < 0 || hashes_map() < 0) {
+    if (shadow_create() < 0 || regions_map() < 0 || hashes_map() < 0) {
         pmt__tables_dispose();
         return PMT_ERR_NOMEM;
     }

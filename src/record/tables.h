@@ -178,7 +178,7 @@ typedef struct pmt__link {
     uint64_t instr;
 } pmt__link;
 
-/* The cached stack of a thread, root first. Owned by that thread while it holds the tables; `depth = 0` may be set by
+/* The cached stack of a thread, root first. Owned by that thread while it holds the tables; `depth = 0, top = NULL` may be set by
    whoever holds the tables. */
 typedef struct pmt__thread {
     const void
@@ -187,10 +187,14 @@ typedef struct pmt__thread {
     uint64_t native_id;
     uint64_t ident;
     uint64_t birth_ns;
-    uint32_t id;   /* in the capture */
-    uint32_t name; /* string id, 0 = none yet */
-    uint32_t key;  /* id << PMT_KEY_THREAD_SHIFT */
-    int32_t depth; /* frames that are cached */
+    uint32_t id;     /* in the capture */
+    uint32_t name;   /* string id, 0 = none yet */
+    uint32_t key;    /* id << PMT_KEY_THREAD_SHIFT */
+    const void *top; /* the top frame of the newest event, or NULL; with it go: */
+    const void *top_caller;
+    uint64_t top_caller_instr;
+    uint32_t top_parent; /* the node of its callers */
+    int32_t depth;       /* frames that are cached */
     int32_t capacity;
     int32_t
         heap_top; /* no frame above this index is in a heap object (a generator), whose memory can vanish; -1: none */

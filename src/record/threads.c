@@ -59,6 +59,7 @@ thread_new(void)
     thread->ended = 0;
     thread->name = 0;
     thread->depth = 0;
+    thread->top = NULL;
     thread->heap_top = -1;
     memset(thread->last, 0, sizeof thread->last);
     return thread;
@@ -101,6 +102,7 @@ pmt__threads_drop_caches_nopy(void)
 {
     for (pmt__thread *t = pmt__t.threads; t != NULL; t = t->next) {
         t->depth = 0;
+        t->top = NULL;
     }
     pmt__t.counters[PMT_COUNTER_CACHE_DROPS]++;
 }

@@ -269,9 +269,9 @@ pmt__stack_moved(pmt__thread *thread, PMT_FRAME *top)
     return thread->node[thread->depth - 1];
 }
 
-/* The node of the callers of the top frame. */
-PMT_INLINE uint32_t
-pmt__stack_parent(pmt__thread *thread, PMT_FRAME *top)
+/* The node of the callers of the top frame, by comparing the whole cached stack. */
+static PMT_NOINLINE uint32_t
+pmt__stack_compare(pmt__thread *thread, PMT_FRAME *top)
 {
     int32_t at = thread->depth - 1;
     if (PMT_UNLIKELY(at < 0 || thread->frame[at] != top)) {
@@ -292,6 +292,43 @@ pmt__stack_parent(pmt__thread *thread, PMT_FRAME *top)
     }
     pmt__mark_top(top);
     return thread->node[at];
+}
+
+/* The same, and keeps what the next event under the same top frame needs to be done with it at once. */
+static PMT_NOINLINE uint32_t
+pmt__stack_parent_slow(pmt__thread *thread, PMT_FRAME *top)
+{
+    uint32_t parent = pmt__stack_compare(thread, top);
+    PMT_FRAME *caller = PMT_FRAME_PREVIOUS(top);
+    thread->top = NULL;
+    if (caller != NULL && thread->depth > 0 && !PMT_FRAME_IS_ENTRY(top)) {
+        thread->top = top;
+        thread->top_caller = caller;
+        thread->top_caller_instr = PMT_FRAME_INSTR(caller);
+        thread->top_parent = parent;
+    }
+    return parent;
+}
+
+/* The node of the callers of the top frame. */
+PMT_INLINE uint32_t
+pmt__stack_parent(pmt__thread *thread, PMT_FRAME *top)
+{
+    if (PMT_LIKELY(thread->top == top)) {
+#if PMT_FRAMES_MARKABLE == 2
+        if (PMT_LIKELY(pmt__marked(top))) {
+            return thread->top_parent;
+        }
+#elif PMT_FRAMES_MARKABLE == 1
+        PMT_FRAME *caller = PMT_FRAME_PREVIOUS(top);
+        if (PMT_LIKELY(caller == thread->top_caller
+                       && PMT_FRAME_INSTR(caller) == thread->top_caller_instr
+                       && pmt__marked(caller))) {
+            return thread->top_parent;
+        }
+#endif
+    }
+    return pmt__stack_parent_slow(thread, top);
 }
 
 /* The plain way, for self-checks: every frame looked up from the root. */
@@ -438,6 +475,13 @@ pmt__leaf_miss(pmt__leaf *leaf, uint32_t parent, uint64_t instr, uint32_t key, u
     return id;
 }
 
+PMT_INLINE size_t
+pmt__leaf_index(uint64_t instr, uint32_t parent, uint32_t size)
+{
+    return (size_t)(((instr ^ (uint64_t)parent << 20 ^ (uint64_t)size << 36) * PMT_MIX)
+                    >> (64 - PMT_LEAF_BITS));
+}
+
 /* The cohort for an allocation now; thread may be NULL (no Python thread state), top may be NULL (no frame). */
 PMT_INLINE uint32_t
 pmt__cohort_now(pmt__thread *thread, PMT_FRAME *top, uint64_t bytes, uint32_t domain)
@@ -451,8 +495,7 @@ pmt__cohort_now(pmt__thread *thread, PMT_FRAME *top, uint64_t bytes, uint32_t do
     uint32_t size = PMT_LIKELY(bytes <= PMT_SIZE_EXACT_MAX) ? (uint32_t)bytes : PMT_SIZE_LARGE;
     uint32_t key = size | domain << PMT_KEY_DOMAIN_SHIFT | (thread != NULL ? thread->key : 0)
                    | pmt__t.epoch_key;
-    uint64_t hash = (instr ^ (uint64_t)parent << 20 ^ (uint64_t)size << 36) * PMT_MIX;
-    pmt__leaf *leaf = &pmt__t.leaves[hash >> (64 - PMT_LEAF_BITS)];
+    pmt__leaf *leaf = &pmt__t.leaves[pmt__leaf_index(instr, parent, size)];
     if (PMT_LIKELY(leaf->instr == instr && leaf->parent == parent && leaf->key == key
                    && instr != 0)) {
         return leaf->cohort;
@@ -476,7 +519,7 @@ pmt__missed_free(void *block, uint32_t value)
     pmt__count_sub(id, bytes);
 }
 
-PMT_INLINE void
+static PMT_NOINLINE void
 pmt__track(void *block, uint64_t bytes, uint32_t domain, pmt__thread *thread, PMT_FRAME *top)
 {
     uint32_t id = pmt__cohort_now(thread, top, bytes, domain);
@@ -498,6 +541,42 @@ pmt__track(void *block, uint64_t bytes, uint32_t domain, pmt__thread *thread, PM
     if (PMT_LIKELY(thread != NULL)) {
         pmt__temporary_put(thread, block);
     }
+}
+
+/* The common case of pmt__track, inline: 1 to 512 bytes, one allocation back for temporaries, everything in its cache.
+   Returns 0 if it is not that case; nothing is changed then. */
+PMT_INLINE int
+pmt__track_fast(void *block, uint32_t size, uint32_t domain, pmt__thread *thread, PMT_FRAME *top)
+{
+    uint32_t parent = pmt__stack_parent(thread, top);
+    uint64_t instr = PMT_FRAME_INSTR(top);
+    uint32_t key = size | domain << PMT_KEY_DOMAIN_SHIFT | thread->key | pmt__t.epoch_key;
+    const pmt__leaf *leaf = &pmt__t.leaves[pmt__leaf_index(instr, parent, size)];
+    uintptr_t index = (uintptr_t)block >> PMT_SHADOW_LEAF_SHIFT;
+    uint32_t *shadow = PMT_LIKELY(index < PMT_SHADOW_DIRECTORY) ? pmt__t.shadow[index] : NULL;
+    if (PMT_UNLIKELY(leaf->instr != instr || leaf->parent != parent || leaf->key != key
+                     || shadow == NULL)) {
+        return 0;
+    }
+    uint32_t *entry = &shadow[((uintptr_t)block >> 4) & (PMT_SHADOW_ENTRIES - 1)];
+    pmt__cohort *cohort = &pmt__t.cohorts[leaf->cohort];
+    if (PMT_UNLIKELY(*entry != 0)) {
+        return 0;
+    }
+    *entry = leaf->cohort;
+    uint64_t live = pmt__t.live_bytes + size;
+    pmt__t.live_bytes = live;
+    if (PMT_UNLIKELY(live >= pmt__t.peak_floor)) {
+        pmt__peak_reached_slow_nopy();
+    }
+    if (PMT_UNLIKELY(cohort->stamp != pmt__t.stamp)) {
+        pmt__cohort_seen_slow_nopy(cohort);
+    }
+    cohort->live++;
+    cohort->allocs++;
+    thread->last[1] = thread->last[0];
+    thread->last[0] = block;
+    return 1;
 }
 
 /* The block goes on under another cohort of the same size and domain: no byte is born or dies (an object taken from a free
@@ -523,8 +602,31 @@ pmt__count_move(uint32_t from_id, uint32_t to_id, uint64_t large_bytes)
     }
 }
 
+/* The common case of a free, inline: a small block under a plain id. Returns 0 if it is not that case. */
+PMT_INLINE int
+pmt__untrack_fast(void *block, uint32_t *entry)
+{
+    uint32_t id = *entry;
+    pmt__cohort *cohort = &pmt__t.cohorts[id];
+    const pmt__thread *thread = pmt__t.thread;
+    uint32_t size = cohort->size;
+    if (PMT_UNLIKELY((int32_t)size < 0 || thread == NULL || pmt__t.growing)) {
+        return 0;
+    }
+    if (PMT_UNLIKELY(block == thread->last[0] || block == thread->last[1])) {
+        return 0;
+    }
+    *entry = 0;
+    if (PMT_UNLIKELY(cohort->stamp != pmt__t.stamp)) {
+        pmt__cohort_seen_slow_nopy(cohort);
+    }
+    cohort->live--;
+    pmt__t.live_bytes -= size;
+    return 1;
+}
+
 /* The rest of a free when the entry's value has been taken out and is a plain cohort id. */
-PMT_INLINE void
+static PMT_NOINLINE void
 pmt__untrack_id(void *block, uint32_t id)
 {
     uint64_t bytes = 0;

@@ -418,6 +418,11 @@ pmt__record_start(const pmt__record_options *options, const pmt__frame_source *s
     } else {
         rc = first_chunks_write(options, err);
     }
+    if (options->temporaries_n > 1) {
+        pmt__attention_set(PMT_ATTENTION_SLOW);
+    } else {
+        pmt__attention_clear(PMT_ATTENTION_SLOW);
+    }
     if (rc == 0 && pmt__barrier_all_prepare() < 0) {
         pmt__attention_set(PMT_ATTENTION_FENCE);
     }
