@@ -54,6 +54,13 @@ pmt__source_read(const pmt__source *self, void *out, size_t size, uint64_t offse
     return PMT_OK;
 }
 
+int
+pmt__source_refresh(pmt__source *self, pmt_error *err)
+{
+    int result = self->bytes != NULL ? 0 : pmt__input_size(self->fd, &self->size);
+    return result < 0 ? pmt__error_set_errno(err, PMT_ERR_IO, -result, "cannot read") : PMT_OK;
+}
+
 /* --- file header and slots ------------------------------------------------------------------- */
 
 int

@@ -17,12 +17,15 @@
 typedef struct pmt__source {
     const uint8_t *bytes; /* borrowed */
     int fd;               /* borrowed */
-    uint64_t size;        /* when it was opened; a file may have grown or shrunk since */
+    uint64_t size;        /* when it was opened or refreshed; a file may change at any time */
 } pmt__source;
 
 /* Reads at most size bytes; *done is less only at the end. */
 int pmt__source_read(const pmt__source *self, void *out, size_t size, uint64_t offset, size_t *done,
                      pmt_error *err);
+
+/* Takes in by how much a file has grown or shrunk since it was opened. */
+int pmt__source_refresh(pmt__source *self, pmt_error *err);
 
 typedef struct pmt__header {
     uint16_t major;

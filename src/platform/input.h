@@ -13,6 +13,8 @@ int pmt__input_open(const char *path, uint64_t *size_bytes);
    since it was opened. 0 or a negative errno. Not mmap: a file that is truncated under a mapping
    is SIGBUS. */
 int pmt__input_read_at(int fd, void *bytes, size_t size, uint64_t offset, size_t *done);
+/* Its size now. 0 or a negative errno. */
+int pmt__input_size(int fd, uint64_t *size_bytes);
 void pmt__input_close(int fd);
 
 /* Whether the process with this id runs and started at these ticks since boot. A zombie does not. */

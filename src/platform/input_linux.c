@@ -54,6 +54,17 @@ pmt__input_read_at(int fd, void *bytes, size_t size, uint64_t offset, size_t *do
     return 0;
 }
 
+int
+pmt__input_size(int fd, uint64_t *size_bytes)
+{
+    struct stat facts;
+    if (fstat(fd, &facts) < 0) {
+        return -errno;
+    }
+    *size_bytes = (uint64_t)facts.st_size;
+    return 0;
+}
+
 void
 pmt__input_close(int fd)
 {

@@ -913,7 +913,7 @@ find_ended(const pmt_reader *self)
 }
 
 static int
-open_source(pmt_reader **out, const pmt__source *source, const pmt_reader_options *options,
+open_source(pmt_reader **out, pmt__source *source, const pmt_reader_options *options,
             pmt_error *err)
 {
     static const pmt_reader_options defaults = {NULL, NULL, NULL};
@@ -937,11 +937,19 @@ open_source(pmt_reader **out, const pmt__source *source, const pmt_reader_option
         result = pmt__slot_read(&self->slot, &self->has_slot, source, err);
     }
     if (result == PMT_OK) {
+        /* The writer appends first and updates the slot then: a size that is asked for after the slot
+           was read covers all that the slot says is there. */
+        result = pmt__source_refresh(source, err);
+    }
+    if (result == PMT_OK) {
         result = load_chunks(&it, source, options);
     }
     if (result == PMT_OK) {
         resolve_threads(&it);
         self->ended = find_ended(self);
+        if (self->ended == PMT_ENDED_RUNNING && !self->damaged) {
+            self->torn[0] = '\0'; /* a chunk that is being written right now */
+        }
         *out = self;
     }
     loader_dispose(&it);

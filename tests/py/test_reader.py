@@ -984,6 +984,36 @@ def test_progress_is_reported_and_can_raise(path: Path) -> None:
         _core.Reader(str(path), progress=stop)
 
 
+def test_reading_while_it_is_written(path: Path) -> None:
+    """The writer appends a chunk and then updates a slot; no reader takes that for damage."""
+    b = CaptureBuilder(**own_facts())
+    end = len(b.bytes())
+    steps = []
+    for i in range(1, 1500):
+        b.cut(i * S)
+        steps.append((end, b.chunks[-1], cb.slot(i + 2, cb.RECORDING, end + len(b.chunks[-1]))))
+        end += len(b.chunks[-1])
+    b.chunks = b.chunks[:1]
+    b.write(path)
+
+    def write() -> None:
+        with path.open("r+b") as file:
+            for number, (offset, data, slot) in enumerate(steps):
+                os.pwrite(file.fileno(), data, offset)
+                os.pwrite(file.fileno(), slot, 512 if number % 2 else 1024)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    seen = -1
+    while writer.is_alive() or seen < len(steps):
+        info = _core.Reader(str(path)).info()
+        assert (info["ended"], info["damaged"], info["torn"]) == ("running", None, None)
+        assert info["cuts"] >= seen
+        seen = info["cuts"]
+    writer.join()
+    assert seen == len(steps)
+
+
 def test_an_aggregate_keeps_its_reader_alive(path: Path) -> None:
     aggregate = read(simulate(1).builder, path).aggregate("total")
     before = aggregate.sites()
