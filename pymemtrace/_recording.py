@@ -40,7 +40,8 @@ class record:
 
     Entering raises CaptureExistsError if the file exists (without force), UnsupportedError if this
     interpreter cannot be recorded, PymemtraceError if the process is being recorded already,
-    OSError if the file cannot be written, ValueError for a value out of range.
+    OSError if the file cannot be written, ValueError for a value out of range (making the object
+    does, too).
 
     As a decorator it records every call anew, so the second call needs `force=True` (each call
     overwrites the capture of the one before) or `{n}` in the path (each call has its own). It takes
@@ -58,6 +59,8 @@ class record:
         temporaries: int = 1,
         interval_s: float = 1.0,
     ) -> None:
+        if max_memory_bytes < 0 or max_size_bytes < 0:
+            raise ValueError("max_memory_bytes and max_size_bytes must not be negative")
         self._template = os.path.abspath(os.fspath(path))
         self._options: dict[str, Any] = {
             "force": force,

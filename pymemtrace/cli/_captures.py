@@ -86,7 +86,7 @@ def input_failure(where: str, text: str) -> Failure:
 
 def damaged_failure(where: str, info: dict[str, Any]) -> Failure:
     read = "nothing before it can be shown" if info["cuts"] == 0 else "what is before it was shown"
-    what = f"the capture is damaged ({_format.clean(info['damaged'])}; {read})"
+    what = f"the capture is damaged: {_format.clean(info['damaged'])}; {read}"
     return Failure(EXIT_INPUT, what, where, REMEDY_DAMAGED)
 
 

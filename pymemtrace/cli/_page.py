@@ -21,6 +21,7 @@ class Column:
     right: bool = False  # numbers
     style: str = ""
     bends: bool = False  # becomes narrower, by folding, when a terminal has no room
+    optional: bool = False  # is left out when a terminal has no room, before any column bends
 
 
 class Page(Protocol):
@@ -113,7 +114,8 @@ class RichPage:
         from rich.text import Text
 
         table = Table(box=None, padding=(0, 1), header_style="dim", pad_edge=True)
-        for column in columns:
+        kept, lines = self._fit(columns, list(rows))
+        for column in kept:
             table.add_column(
                 column.title,
                 justify="right" if column.right else "left",
@@ -121,9 +123,21 @@ class RichPage:
                 no_wrap=not column.bends,
                 overflow="fold" if column.bends else "ellipsis",
             )
-        for row in rows:
-            table.add_row(*(Text(cell) for cell in row))
+        for line in lines:
+            table.add_row(*map(Text, line))
         self._console.print(table)
+
+    def _fit(
+        self, columns: Sequence[Column], rows: Sequence[Sequence[str]]
+    ) -> tuple[list[Column], list[list[str]]]:
+        """The columns that have room, and their cells."""
+        cells = [[column.title for column in columns], *map(list, rows)]
+        widths = [max(map(len, column)) + 2 for column in zip(*cells, strict=True)]
+        kept = list(range(len(columns)))
+        for index in reversed(range(len(columns))):
+            if columns[index].optional and sum(widths[i] for i in kept) > self._console.width:
+                kept.remove(index)
+        return [columns[i] for i in kept], [[row[i] for i in kept] for row in rows]
 
     def line(self, segments: Sequence[Segment]) -> None:
         self._print(segments, "ellipsis")

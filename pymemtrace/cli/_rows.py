@@ -12,8 +12,8 @@ COLUMNS = (
     Column("bytes", right=True, style="bold"),
     Column("share", right=True),
     Column("blocks", right=True),
-    Column("allocated", right=True, style="dim"),
-    Column("allocations", right=True, style="dim"),
+    Column("allocated", right=True, style="dim", optional=True),
+    Column("allocations", right=True, style="dim", optional=True),
     Column("line", bends=True, style="cyan"),
     Column("function", bends=True),
 )

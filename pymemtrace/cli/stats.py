@@ -123,8 +123,8 @@ def sums_table(
         Column("at the end", right=True),
         Column("allocated", right=True),
         Column("allocations", right=True),
-        Column("temporary", right=True),
-        Column("temporaries", right=True),
+        Column("temporary", right=True, optional=True),
+        Column("temporaries", right=True, optional=True),
     )
     cells = [
         (
