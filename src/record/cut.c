@@ -14,8 +14,8 @@ void
 pmt__cut_init(pmt__cut *cut)
 {
     memset(cut, 0, sizeof *cut);
-    pmt__buffer *buffers[] = {&cut->strings, &cut->codes,   &cut->nodes,
-                              &cut->sites,   &cut->threads, &cut->marks};
+    pmt__buffer *buffers[] = {&cut->rows,  &cut->strings, &cut->codes, &cut->nodes,
+                              &cut->sites, &cut->threads, &cut->marks};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
         pmt__buffer_init(buffers[i]);
     }
@@ -23,12 +23,10 @@ pmt__cut_init(pmt__cut *cut)
 }
 
 static void
-rows_dispose(pmt__cut *cut)
+keys_dispose(pmt__cut *cut)
 {
-    pmt__pages_unmap(cut->rows, cut->capacity * sizeof(pmt__row));
     pmt__pages_unmap(cut->keys[0], cut->capacity * sizeof(uint64_t));
     pmt__pages_unmap(cut->keys[1], cut->capacity * sizeof(uint64_t));
-    cut->rows = NULL;
     cut->keys[0] = cut->keys[1] = NULL;
     cut->capacity = 0;
 }
@@ -36,9 +34,9 @@ rows_dispose(pmt__cut *cut)
 void
 pmt__cut_dispose(pmt__cut *cut)
 {
-    rows_dispose(cut);
-    pmt__buffer *buffers[] = {&cut->strings, &cut->codes,   &cut->nodes,
-                              &cut->sites,   &cut->threads, &cut->marks};
+    keys_dispose(cut);
+    pmt__buffer *buffers[] = {&cut->rows,  &cut->strings, &cut->codes, &cut->nodes,
+                              &cut->sites, &cut->threads, &cut->marks};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
         pmt__buffer_dispose(buffers[i]);
     }
@@ -58,57 +56,77 @@ pmt__mark_nopy(const pmt__text *label)
 
 /* --- taking ------------------------------------------------------------------------------------------------------------ */
 
+enum {
+    ROW_MAX = 10 * PMT_VARINT_MAX
+}; /* bytes */
+
 static int
 rows_reserve(pmt__cut *cut, uint32_t count)
 {
-    if (count <= cut->capacity) {
-        return 0;
+    if (count > cut->capacity) {
+        keys_dispose(cut);
+        uint32_t capacity = count + count / 4 + 1024;
+        cut->keys[0] = pmt__pages_map(capacity * sizeof(uint64_t));
+        cut->keys[1] = pmt__pages_map(capacity * sizeof(uint64_t));
+        cut->capacity = capacity;
+        if (cut->keys[0] == NULL || cut->keys[1] == NULL) {
+            keys_dispose(cut);
+            return -1;
+        }
     }
-    rows_dispose(cut);
-    uint32_t capacity = count + count / 2 + 1024;
-    cut->rows = pmt__pages_map(capacity * sizeof(pmt__row));
-    cut->keys[0] = pmt__pages_map(capacity * sizeof(uint64_t));
-    cut->keys[1] = pmt__pages_map(capacity * sizeof(uint64_t));
-    cut->capacity = capacity;
-    if (cut->rows == NULL || cut->keys[0] == NULL || cut->keys[1] == NULL) {
-        rows_dispose(cut);
-        return -1;
-    }
-    return 0;
+    /* half of them at their usual length; it grows when it must */
+    return pmt__buffer_reserve(&cut->rows, (size_t)count * 6 + ROW_MAX) == NULL ? -1 : 0;
 }
 
+/* Starts a cohort's next interval and puts what it did in this one into a row. */
 static void
 row_take(pmt__cut *cut, uint32_t id)
 {
     pmt__cohort *cohort = &pmt__t.cohorts[id];
     const pmt__peak *peak = &pmt__t.peaks[0];
-    pmt__row *row = &cut->rows[cut->row_count];
-    cut->keys[0][cut->row_count] = (uint64_t)cohort->site << 32 | cut->row_count;
-    cut->row_count++;
-    *row = (pmt__row){.site = cohort->site, .epoch = pmt__t.cold[id].epoch, .size = cohort->size};
-    row->allocs = cohort->allocs;
-    row->frees = cohort->allocs + cohort->live_at_cut - cohort->live;
-    row->temporaries = cohort->temporaries;
-    int noted = peak->moved && !peak->growing && peak->notes[id].run == peak->run;
-    if (noted) {
-        row->peak_blocks = (int64_t)peak->notes[id].live - (int64_t)cohort->live;
+    int moved = peak->moved || peak->growing;
+    int noted = moved && !peak->growing && peak->notes[id].run == peak->run;
+    uint64_t frees = cohort->allocs + cohort->live_at_cut - cohort->live;
+    int64_t peak_blocks = noted ? (int64_t)peak->notes[id].live - (int64_t)cohort->live : 0;
+    uint64_t alloc_bytes = cohort->allocs * cohort->size;
+
+    uint8_t *start = pmt__buffer_reserve(&cut->rows, 1 + ROW_MAX);
+    if (start == NULL) {
+        return; /* the buffer has failed, and with it this cut */
     }
-    cohort->allocs = 0;
-    cohort->temporaries = 0;
-    cohort->live_at_cut = cohort->live;
+    uint8_t *at = pmt__varint_put(start + 1, pmt__t.epoch - pmt__t.cold[id].epoch);
+    at = pmt__varint_put(at, cohort->allocs);
+    at = pmt__varint_put(at, frees);
+    at = pmt__varint_put(at, cohort->temporaries);
     if (cohort->size & PMT_COHORT_SIZELESS) {
         pmt__large *large = &pmt__t.large[cohort->size & ~PMT_COHORT_SIZELESS];
-        row->size = PMT_SIZE_LARGE;
-        row->alloc_bytes = large->alloc_bytes;
-        row->free_bytes = large->alloc_bytes + large->live_bytes_at_cut - large->live_bytes;
-        row->temporary_bytes = large->temporary_bytes;
-        if (noted) {
-            row->peak_bytes = (int64_t)large->peak_bytes - (int64_t)large->live_bytes;
+        alloc_bytes = large->alloc_bytes;
+        at = pmt__varint_put(at, large->alloc_bytes);
+        at = pmt__varint_put(at, large->alloc_bytes + large->live_bytes_at_cut - large->live_bytes);
+        at = pmt__varint_put(at, large->temporary_bytes);
+        if (moved) {
+            at = pmt__varint_put(at, pmt__zigzag(peak_blocks));
+            at = pmt__varint_put(
+                at,
+                pmt__zigzag(noted ? (int64_t)large->peak_bytes - (int64_t)large->live_bytes : 0));
         }
         large->alloc_bytes = 0;
         large->temporary_bytes = 0;
         large->live_bytes_at_cut = large->live_bytes;
+    } else if (moved) {
+        at = pmt__varint_put(at, pmt__zigzag(peak_blocks));
     }
+    *start = (uint8_t)(at - start - 1);
+    cut->keys[0][cut->row_count++] = (uint64_t)cohort->site << 32 | (uint32_t)cut->rows.len;
+    cut->rows.len += (size_t)(at - start);
+
+    cut->allocations += cohort->allocs;
+    cut->frees += frees;
+    cut->allocated_bytes += alloc_bytes;
+    cut->blocks_at_peak += peak_blocks;
+    cohort->allocs = 0;
+    cohort->temporaries = 0;
+    cohort->live_at_cut = cohort->live;
 }
 
 /* Nobody refers to a cohort without live blocks whose epoch is over: its id can stand for another one. */
@@ -249,6 +267,10 @@ totals_take(pmt__cut *cut)
         cut->peak_t_ns = cut->t_ns;
     }
     cut->peak_bytes = peak->bytes;
+    cut->live_blocks = cut->allocations - cut->frees;
+    if (cut->peak_moved) {
+        cut->peak_blocks = (uint64_t)((int64_t)cut->live_blocks + cut->blocks_at_peak);
+    }
     peak->moved = peak->growing;
     memcpy(cut->counters, pmt__t.counters, sizeof pmt__t.counters);
     memcpy(cut->size_allocs, pmt__t.size_allocs, sizeof cut->size_allocs);
@@ -261,6 +283,7 @@ totals_take(pmt__cut *cut)
 static void
 bodies_clear(pmt__cut *cut)
 {
+    pmt__buffer_clear(&cut->rows);
     pmt__buffer_clear(&cut->strings);
     pmt__buffer_clear(&cut->codes);
     pmt__buffer_clear(&cut->nodes);
@@ -268,6 +291,7 @@ bodies_clear(pmt__cut *cut)
     pmt__buffer_clear(&cut->threads);
     pmt__buffer_clear(&cut->marks);
     cut->row_count = cut->thread_count = cut->mark_count = 0;
+    cut->blocks_at_peak = 0;
 }
 
 int
@@ -307,6 +331,15 @@ pmt__cut_take(pmt__cut *cut)
 
 /* --- encoding ------------------------------------------------------------------------------------------------------------ */
 
+static uint64_t
+row_age(const pmt__cut *cut, uint64_t key)
+{
+    const uint8_t *row = cut->rows.data + (uint32_t)key;
+    uint64_t age = 0;
+    pmt__varint_get(row + 1, row + 1 + *row, &age);
+    return age;
+}
+
 /* Least significant digit first, 11 bits at a time, over the site's half of the keys. Rows of one site stay in the order in
    which they were touched; they are put in order of birth afterwards. */
 static uint64_t *
@@ -336,43 +369,17 @@ keys_sort(pmt__cut *cut)
         from = to;
         to = swap;
     }
-    for (uint32_t i = 1; i < cut->row_count; i++) { /* few rows per site: insertion */
+    for (uint32_t i = 1; i < cut->row_count; i++) { /* few rows per site: insertion, oldest first */
         uint64_t key = from[i];
         uint32_t at = i;
         while (at > 0 && from[at - 1] >> 32 == key >> 32
-               && cut->rows[(uint32_t)from[at - 1]].epoch > cut->rows[(uint32_t)key].epoch) {
+               && row_age(cut, from[at - 1]) < row_age(cut, key)) {
             from[at] = from[at - 1];
             at--;
         }
         from[at] = key;
     }
     return from;
-}
-
-static void
-row_encode(const pmt__cut *cut, pmt__buffer *out, const pmt__row *row, uint32_t site_before)
-{
-    uint8_t *start = pmt__buffer_reserve(out, 12 * PMT_VARINT_MAX);
-    if (start == NULL) {
-        return;
-    }
-    uint8_t *at = pmt__varint_put(start, row->site - site_before);
-    at = pmt__varint_put(at, cut->epoch - row->epoch);
-    at = pmt__varint_put(at, row->allocs);
-    at = pmt__varint_put(at, row->frees);
-    at = pmt__varint_put(at, row->temporaries);
-    if (row->size == PMT_SIZE_LARGE) {
-        at = pmt__varint_put(at, row->alloc_bytes);
-        at = pmt__varint_put(at, row->free_bytes);
-        at = pmt__varint_put(at, row->temporary_bytes);
-    }
-    if (cut->peak_moved) {
-        at = pmt__varint_put(at, pmt__zigzag(row->peak_blocks));
-        if (row->size == PMT_SIZE_LARGE) {
-            at = pmt__varint_put(at, pmt__zigzag(row->peak_bytes));
-        }
-    }
-    out->len += (size_t)(at - start);
 }
 
 static void
@@ -391,24 +398,6 @@ section_with_ids(pmt__buffer *payload, pmt__buffer *scratch, uint8_t kind, uint3
     scratch->failed |= body->failed;
     payload->failed |= scratch->failed;
     pmt__section_put(payload, kind, scratch);
-}
-
-static void
-totals_add(pmt__cut *cut)
-{
-    int64_t at_peak = 0;
-    for (uint32_t i = 0; i < cut->row_count; i++) {
-        const pmt__row *row = &cut->rows[i];
-        cut->allocations += row->allocs;
-        cut->frees += row->frees;
-        cut->allocated_bytes +=
-            row->size == PMT_SIZE_LARGE ? row->alloc_bytes : row->allocs * row->size;
-        at_peak += row->peak_blocks;
-    }
-    cut->live_blocks = cut->allocations - cut->frees;
-    if (cut->peak_moved) {
-        cut->peak_blocks = (uint64_t)((int64_t)cut->live_blocks + at_peak);
-    }
 }
 
 static void
@@ -438,9 +427,11 @@ cut_section(pmt__cut *cut, pmt__buffer *out, uint32_t flags, uint64_t rss_bytes,
     pmt__buffer_put_varint(out, cut->row_count);
     uint32_t before = 0;
     for (uint32_t i = 0; i < cut->row_count; i++) {
-        const pmt__row *row = &cut->rows[(uint32_t)keys[i]];
-        row_encode(cut, out, row, before);
-        before = row->site;
+        const uint8_t *row = cut->rows.data + (uint32_t)keys[i];
+        uint32_t site = (uint32_t)(keys[i] >> 32);
+        pmt__buffer_put_varint(out, site - before);
+        pmt__buffer_put(out, row + 1, *row);
+        before = site;
     }
 }
 
@@ -466,11 +457,29 @@ sizes_section(const pmt__cut *cut, pmt__buffer *payload, pmt__buffer *scratch)
     pmt__section_put(payload, PMT_SECTION_SIZES, scratch);
 }
 
+/* The first cuts of a program hold everything it has; the later ones need a fraction of that memory. */
+static void
+buffers_shrink(pmt__cut *cut)
+{
+    enum {
+        KEEP = 256 << 10
+    };
+    if (cut->capacity > KEEP / sizeof(uint64_t)) {
+        keys_dispose(cut);
+    }
+    pmt__buffer *buffers[] = {&cut->rows, &cut->strings, &cut->codes, &cut->nodes, &cut->sites};
+    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
+        if (buffers[i]->cap > KEEP) {
+            pmt__buffer_dispose(buffers[i]);
+            pmt__buffer_init(buffers[i]);
+        }
+    }
+}
+
 void
 pmt__cut_encode(pmt__cut *cut, pmt__buffer *payload, uint32_t flags, uint64_t rss_bytes,
                 uint64_t own_bytes)
 {
-    totals_add(cut);
     pmt__buffer scratch;
     pmt__buffer_init(&scratch);
     section_with_ids(payload, &scratch, PMT_SECTION_STRINGS, cut->string_first, cut->string_count,
@@ -487,7 +496,8 @@ pmt__cut_encode(pmt__cut *cut, pmt__buffer *payload, uint32_t flags, uint64_t rs
     pmt__buffer_clear(&scratch);
     cut_section(cut, &scratch, flags | (cut->peak_moved ? PMT_CUT_PEAK_MOVED : 0u), rss_bytes,
                 own_bytes);
-    payload->failed |= scratch.failed;
+    payload->failed |= scratch.failed | cut->rows.failed;
     pmt__section_put(payload, PMT_SECTION_CUT, &scratch);
     pmt__buffer_dispose(&scratch);
+    buffers_shrink(cut);
 }

@@ -7,20 +7,6 @@
 #include "format/encode.h"
 #include "record/tables.h"
 
-typedef struct pmt__row {
-    uint32_t site;
-    uint32_t epoch;
-    uint64_t allocs;
-    uint64_t frees;
-    uint64_t temporaries;
-    uint64_t alloc_bytes; /* the three only of sizeless sites */
-    uint64_t free_bytes;
-    uint64_t temporary_bytes;
-    int64_t peak_blocks; /* live at the peak − live now */
-    int64_t peak_bytes;
-    uint32_t size; /* PMT_SIZE_LARGE: sizeless */
-} pmt__row;
-
 typedef struct pmt__mark {
     uint64_t epoch;
     uint64_t t_ns;
@@ -31,10 +17,12 @@ typedef struct pmt__mark {
 
 /* The working memory of the writer; reused from cut to cut. Owned by whoever may take cuts (writer.c). */
 typedef struct pmt__cut {
-    pmt__row *rows;    /* [capacity]; page memory */
-    uint64_t *keys[2]; /* for sorting: site << 32 | row */
+    /* A row is taken as it will stand in the file, but for its site, and sorted by site afterwards. */
+    pmt__buffer rows;  /* per row: u8 length, then the bytes */
+    uint64_t *keys[2]; /* [capacity]: site << 32 | offset in rows; two, for sorting; page memory */
     uint32_t capacity;
     uint32_t row_count;
+    int64_t blocks_at_peak; /* sum of the rows' corrections */
     uint32_t peak_moved;
     uint64_t number, t_ns, span_ns, unix_ns, epoch;
     uint64_t live_bytes, peak_bytes, peak_t_ns;

@@ -21,6 +21,7 @@
 
 #define DEFAULT_MAX_MEMORY ((uint64_t)1 << 30)
 #define MIN_MAX_MEMORY ((uint64_t)16 << 20)
+#define BUFFER_KEEP ((size_t)256 << 10)
 #define RESTART_DELAY_NS 5000000u
 
 static struct {
@@ -124,6 +125,12 @@ out_write(void)
         return rc;
     }
     w.offset += w.out.len;
+    if (w.out.cap > BUFFER_KEEP) { /* the first cuts are the large ones */
+        pmt__buffer_dispose(&w.out);
+        pmt__buffer_dispose(&w.payload);
+        pmt__buffer_init(&w.payload);
+        pmt__buffer_init(&w.out);
+    }
     pmt__buffer_clear(&w.out);
     w.slot.status = PMT_STATUS_RECORDING;
     w.slot.reason = PMT_REASON_NONE;
@@ -134,8 +141,8 @@ out_write(void)
 static uint64_t
 own_bytes(void)
 {
-    return w.cut.table_bytes + pmt__shadow_bytes() + w.payload.cap + w.out.cap
-           + w.cut.capacity * (sizeof(pmt__row) + 2 * sizeof(uint64_t));
+    return w.cut.table_bytes + pmt__shadow_bytes() + w.payload.cap + w.out.cap + w.cut.rows.cap
+           + w.cut.capacity * 2 * sizeof(uint64_t);
 }
 
 /* A cut, encoded and written. The caller holds io. */
