@@ -10,10 +10,11 @@ SHELL := /bin/bash
 export PYTHON JOBS
 
 .PHONY: help setup build demo test test-all test-c test-py test-web lint format asan tsan \
-	fuzz-short bench docs clean
+	fuzz-short bench bench-overhead bench-pair bench-exactness bench-stacks bench-observer \
+	bench-memory bench-startup bench-reports docs clean
 
 help:       ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' Makefile
 
 setup:      ## virtual environment and packages, if they are not there
 	@tools/setup.sh
@@ -53,8 +54,32 @@ tsan: setup  ## the C unit tests under ThreadSanitizer
 fuzz-short: setup  ## replay the fuzzers' corpus and mutate it for some seconds, under ASan
 	@tools/test_c.sh asan --suite fuzz $(ARGS)
 
-bench: build  ## measure overhead against other profilers
+bench: build  ## every measurement, with short settings; ARGS=--full for publishing
 	@.venv/bin/python bench/run.py $(ARGS)
+
+bench-overhead: build  ## CPU time added to each workload, against other profilers
+	@.venv/bin/python bench/overhead.py $(ARGS)
+
+bench-pair: build  ## ns added to a malloc + free pair, on each interpreter
+	@.venv/bin/python bench/pair.py $(ARGS)
+
+bench-exactness: build  ## live bytes against tracemalloc, in total and per line
+	@.venv/bin/python bench/exactness.py $(ARGS)
+
+bench-stacks: build  ## recorded stacks against a full walk, in random programs
+	@.venv/bin/python bench/stacks.py $(ARGS)
+
+bench-observer: build  ## allocations of the program itself, recorded against not
+	@.venv/bin/python bench/observer.py $(ARGS)
+
+bench-memory: build  ## memory of the recorder
+	@.venv/bin/python bench/memory.py $(ARGS)
+
+bench-startup: build  ## what recording adds to start and exit
+	@.venv/bin/python bench/startup.py $(ARGS)
+
+bench-reports: build  ## time, memory and size of the reports on a long run
+	@.venv/bin/python bench/reports.py $(ARGS)
 
 docs: setup  ## check the links of the documentation
 	@.venv/bin/python tools/check_links.py

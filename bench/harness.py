@@ -154,6 +154,7 @@ def run(
     process = subprocess.run(
         [launcher(), result, str(place), *command],
         env=environment(**variables),
+        cwd=WORK,  # not the checkout: -c and -m would import its sources
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
