@@ -33,7 +33,7 @@ class record:
         that this object makes: 1, 2, 3 and so on. It is made absolute when the object is made.
     force: overwrite an existing file.
     max_memory_bytes, max_size_bytes: limits of the recorder's memory and of the file, in bytes;
-        0 is no limit.
+        0 is the default limit.
     temporaries: a block is temporary if it is freed within this many further allocations of its
         thread; 1 to 255.
     interval_s: seconds between two writes to the file; 0.01 to 3600.

@@ -75,7 +75,7 @@ def test_go_tool_pprof_reads_it(command: Any, recorded: Any, tmp_path: Path) -> 
     shown = subprocess.run(
         [go, "tool", "pprof", "-top", "-unit=B", "-lines", "x.pb.gz"],
         cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True,
-        env=os.environ | {"HOME": str(tmp_path)},
+        env=os.environ | {"PPROF_TMPDIR": str(tmp_path)},
     ).stdout  # fmt: skip
     assert "Type: inuse_space" in shown
     top = shown.partition(" cum%\n")[2].splitlines()[0]
