@@ -1,5 +1,6 @@
 """Child of observer.py: child.py MODE FOLDER_OF_ALLOCCOUNT WORKLOAD CAPTURE."""
 
+import gc
 import importlib
 import json
 import os
@@ -22,6 +23,7 @@ if MODE == "pymemtrace":
 elif MODE == "memray":
     tracker = memray.Tracker(CAPTURE, trace_python_allocators=True)
     tracker.__enter__()
+gc.collect()  # what starting left in free lists would be allocations saved
 started = alloccount.counts()
 workload = importlib.import_module(WORKLOAD)
 imported = alloccount.counts()
