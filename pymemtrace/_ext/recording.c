@@ -135,13 +135,18 @@ stop_at_exit(void)
 static void
 threads_name(void)
 {
-    PyObject *threading = PyImport_GetModule(PyUnicode_InternFromString("threading"));
+    PyObject *module = PyUnicode_FromString("threading");
+    PyObject *attribute = PyUnicode_FromString("_name");
+    PyObject *threading = module == NULL || attribute == NULL ? NULL : PyImport_GetModule(module);
     PyObject *active = threading == NULL ? NULL : PyObject_GetAttrString(threading, "_active");
-    if (active != NULL && PyDict_Check(active)) {
+    /* A copy: a descriptor of the program could change the dict. */
+    Py_XSETREF(active, active != NULL && PyDict_Check(active) ? PyDict_Copy(active) : NULL);
+    if (active != NULL) {
         PyObject *ident, *thread;
         Py_ssize_t at = 0;
         while (PyDict_Next(active, &at, &ident, &thread)) {
-            PyObject *name = PyObject_GetAttrString(thread, "_name");
+            PyObject *name =
+                PyObject_GenericGetAttr(thread, attribute); /* not the program's __getattribute__ */
             if (name != NULL && PyUnicode_Check(name) && PyLong_Check(ident)) {
                 pmt__text text = {PyUnicode_DATA(name), (size_t)PyUnicode_GET_LENGTH(name),
                                   (uint8_t)PyUnicode_KIND(name)};
@@ -154,6 +159,8 @@ threads_name(void)
     PyErr_Clear();
     Py_XDECREF(active);
     Py_XDECREF(threading);
+    Py_XDECREF(attribute);
+    Py_XDECREF(module);
 }
 
 PyDoc_STRVAR(

@@ -168,7 +168,11 @@ static PMT_NOINLINE void
 event_free_slow_nopy(void *block, uint32_t *entry)
 {
     if (*entry == 0) {
-        pmt__t.counters[PMT_COUNTER_UNKNOWN_FREES]++;
+        PyThreadState *state = PMT_CURRENT_STATE();
+        if (state == NULL
+            || state->interp == main_interpreter) { /* what others allocate is not known */
+            pmt__t.counters[PMT_COUNTER_UNKNOWN_FREES]++;
+        }
         return;
     }
     if (pmt__enter_nopy() == PMT_GATE_CLOSED) {
@@ -366,7 +370,7 @@ static PMT_NOINLINE void
 raw_alloc_without_gil_nopy(void *block, size_t size)
 {
     PyThreadState *state = PMT_OWN_STATE();
-    if (foreign_nopy(state)) {
+    if (foreign_nopy(state) || !pmt__outside_enter_nopy()) {
         return;
     }
     pmt__queue_frame
@@ -382,6 +386,7 @@ raw_alloc_without_gil_nopy(void *block, size_t size)
     }
     pmt__queue_alloc_nopy(block, size, state, state == NULL ? 0 : state->id,
                           state == NULL ? 0 : state->thread_id, frames, count, f == NULL);
+    pmt__outside_leave_nopy();
 }
 
 static void
@@ -397,6 +402,9 @@ raw_event_alloc_nopy(void *block, size_t size)
 static PMT_NOINLINE void
 raw_free_without_gil_nopy(void *block, uint32_t *entry)
 {
+    if (!pmt__outside_enter_nopy()) {
+        return;
+    }
     uint32_t value = __atomic_exchange_n(entry, 0, __ATOMIC_ACQ_REL);
     uint64_t bytes = 0;
     if (!PMT_SHADOW_IS_PENDING(value) && (value & PMT_SHADOW_WATCHED)) {
@@ -410,6 +418,7 @@ raw_free_without_gil_nopy(void *block, uint32_t *entry)
         value = PMT_SHADOW_ID(value);
     }
     if (value == 0) {
+        pmt__outside_leave_nopy();
         return;
     }
     const uint32_t *low = pmt__shadow_find((const char *)block + 16);
@@ -417,6 +426,7 @@ raw_free_without_gil_nopy(void *block, uint32_t *entry)
         bytes = pmt__shadow_size_take(block);
     }
     pmt__queue_free_nopy(block, value, bytes);
+    pmt__outside_leave_nopy();
 }
 
 static void
@@ -426,10 +436,9 @@ raw_event_free_nopy(void *block)
     if (entry == NULL || __atomic_load_n(entry, __ATOMIC_RELAXED) == 0) {
         return;
     }
-    if (PMT_HAVE_GIL()) {
-        if (!foreign_nopy(PMT_CURRENT_STATE())) {
-            event_free_nopy(block);
-        }
+    /* Another interpreter may free what the main one has allocated: with a GIL of its own it is a thread like any other. */
+    if (PMT_HAVE_GIL() && !foreign_nopy(PMT_CURRENT_STATE())) {
+        event_free_nopy(block);
     } else {
         raw_free_without_gil_nopy(block, entry);
     }
@@ -509,7 +518,10 @@ static void
 arena_free(void *ctx, void *arena, size_t size)
 {
     (void)ctx;
-    for (pmt__thread *t = pmt__t.threads; t != NULL; t = t->next) {
+    PyThreadState *state = PMT_CURRENT_STATE();
+    bool foreign =
+        state != NULL && state->interp != main_interpreter; /* its frames are not cached */
+    for (pmt__thread *t = pmt__t.threads; t != NULL && !foreign; t = t->next) {
         t->depth = 0;
         t->top = NULL;
     }
@@ -721,6 +733,10 @@ pmt__cpython_check(pmt_error *err)
             "built for Python %d.%d, running in %lu.%lu: reinstall for this Python",
             PY_MAJOR_VERSION, PY_MINOR_VERSION, running >> 24 & 0xff, running >> 16 & 0xff);
     }
+    if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
+        return pmt__error_set(err, PMT_ERR_UNSUPPORTED,
+                              "recording starts from the main interpreter only");
+    }
     return layout_test(err);
 }
 
@@ -787,10 +803,6 @@ pmt__cpython_install(pmt_error *err)
         return rc;
     }
     main_interpreter = PyInterpreterState_Main();
-    if (PyInterpreterState_Get() != main_interpreter) {
-        return pmt__error_set(err, PMT_ERR_UNSUPPORTED,
-                              "recording starts from the main interpreter only");
-    }
     pmt__t.marking = PMT_FRAMES_MARKING();
     if (!raw_hooked) {
         PyMem_GetAllocator(PYMEM_DOMAIN_RAW, &original[PYMEM_DOMAIN_RAW]);

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
@@ -147,9 +148,19 @@ pmt__thread_start(uintptr_t *thread, void *(*entry)(void *), void *arg, const ch
 }
 
 void
-pmt__thread_join(uintptr_t thread)
+pmt__thread_join(uintptr_t thread, uint64_t native_id)
 {
+    int saved = errno;
     pthread_join((pthread_t)thread, NULL);
+    /* The kernel lets the joining side go on a little before it takes the thread off its lists. */
+    for (int i = 0; native_id != 0 && i < 1000; i++) {
+        if (syscall(SYS_tgkill, getpid(), (pid_t)native_id, 0) != 0) {
+            break;
+        }
+        static const uint32_t never = 0;
+        pmt__wait_word(&never, 0, 20000);
+    }
+    errno = saved;
 }
 
 void
@@ -199,6 +210,14 @@ static int
 move_high(int fd)
 {
     int high = fcntl(fd, F_DUPFD_CLOEXEC, HIGH_DESCRIPTOR);
+    struct rlimit limit;
+    if (high < 0 && getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur > 8) {
+        for (int from =
+                 (int)(limit.rlim_cur < HIGH_DESCRIPTOR ? limit.rlim_cur : HIGH_DESCRIPTOR) - 8;
+             high < 0 && from > fd; from /= 2) {
+            high = fcntl(fd, F_DUPFD_CLOEXEC, from);
+        }
+    }
     if (high < 0) {
         return fd;
     }
@@ -209,7 +228,7 @@ move_high(int fd)
 int
 pmt__file_create(const char *path, int replace)
 {
-    int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+    int flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
     int fd = open(path, flags, 0600);
     if (fd < 0 && errno == EEXIST && replace) {
         struct stat found;
@@ -252,7 +271,7 @@ pmt__file_identity(int fd, uint64_t *device, uint64_t *inode)
 int
 pmt__file_reopen(const char *path, uint64_t device, uint64_t inode)
 {
-    int fd = open(path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+    int fd = open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0) {
         return -errno;
     }
@@ -269,9 +288,25 @@ pmt__file_reopen(const char *path, uint64_t device, uint64_t inode)
 }
 
 int
+pmt__file_read_at(int fd, void *bytes, size_t size_bytes, uint64_t offset)
+{
+    int saved = errno;
+    ssize_t n = pread(fd, bytes, size_bytes, (off_t)offset);
+    int rc = n == (ssize_t)size_bytes ? 0 : n < 0 ? -errno : -EIO;
+    errno = saved;
+    return rc;
+}
+
+int
 pmt__file_write_at(int fd, const void *bytes, size_t size_bytes, uint64_t offset)
 {
     int saved = errno;
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY
+        && offset + size_bytes > limit.rlim_cur) {
+        errno = saved;
+        return -EFBIG;
+    }
     const uint8_t *at = bytes;
     int rc = 0;
     while (size_bytes > 0) {
@@ -336,16 +371,65 @@ read_line(const char *path, char *out, size_t cap)
     out[strcspn(out, "\n")] = '\0';
 }
 
+/* /proc/self/statm, kept open: an open() once a second would take the lowest free descriptor for a moment, at which another
+   thread of the program may just be aiming (close(0), then open()). */
+static struct {
+    int fd; /* 0 = none */
+    uint64_t device, inode;
+} statm;
+
+static int
+statm_fd(void)
+{
+    uint64_t device, inode;
+    if (statm.fd > 0 && pmt__file_identity(statm.fd, &device, &inode) == 0 && device == statm.device
+        && inode == statm.inode) {
+        return statm.fd;
+    }
+    statm.fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    if (statm.fd >= 0) {
+        statm.fd = move_high(statm.fd);
+        pmt__file_identity(statm.fd, &statm.device, &statm.inode);
+    }
+    return statm.fd;
+}
+
 uint64_t
 pmt__process_rss_bytes(void)
 {
+    int saved = errno;
     char text[128];
     unsigned long long total = 0, resident = 0;
-    if (read_small("/proc/self/statm", text, sizeof text) == 0
-        || sscanf(text, "%llu %llu", &total, &resident) != 2) {
+    int fd = statm_fd();
+    ssize_t n = fd < 0 ? -1 : pread(fd, text, sizeof text - 1, 0);
+    errno = saved;
+    if (n <= 0) {
+        return 0;
+    }
+    text[n] = '\0';
+    if (sscanf(text, "%llu %llu", &total, &resident) != 2) {
         return 0;
     }
     return (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+void
+pmt__process_rss_close(void)
+{
+    uint64_t device, inode;
+    if (statm.fd > 0 && pmt__file_identity(statm.fd, &device, &inode) == 0 && device == statm.device
+        && inode == statm.inode) {
+        pmt__file_close(statm.fd);
+    }
+    statm.fd = 0;
+}
+
+uint64_t
+pmt__process_address_limit_bytes(void)
+{
+    struct rlimit limit;
+    return getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY ? 0
+                                                                                : limit.rlim_cur;
 }
 
 uint64_t

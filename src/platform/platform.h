@@ -31,7 +31,9 @@ uint64_t pmt__thread_native_id(void);
 
 /* Starts a thread that blocks all signals. Returns 0 or an errno. */
 int pmt__thread_start(uintptr_t *thread, void *(*entry)(void *), void *arg, const char *name);
-void pmt__thread_join(uintptr_t thread);
+/* Returns when the thread has ended and, if its native id is given (not 0), no longer counts among the
+   threads of the process. */
+void pmt__thread_join(uintptr_t thread, uint64_t native_id);
 
 /* Waits while *word == value, at most timeout_ns (0 = for ever). May return early. */
 void pmt__wait_word(const uint32_t *word, uint32_t value, uint64_t timeout_ns);
@@ -50,16 +52,24 @@ void pmt__barrier_all(void);
 int pmt__file_create(const char *path, int replace);
 /* Identity of an open file, to notice that the descriptor was closed and reused. 0 or a negative errno. */
 int pmt__file_identity(int fd, uint64_t *device, uint64_t *inode);
-/* Opens an existing file for writing again if it still is the given file. Descriptor or negative errno. */
+/* Opens an existing file for reading and writing again if it still is the given file. Descriptor or negative errno. */
 int pmt__file_reopen(const char *path, uint64_t device, uint64_t inode);
-/* Writes all bytes at offset. 0 or a negative errno. */
+/* Reads exactly size_bytes at offset. 0 or a negative errno. */
+int pmt__file_read_at(int fd, void *bytes, size_t size_bytes, uint64_t offset);
+/* Writes all bytes at offset, or nothing where the limit on file sizes forbids it (-EFBIG): no SIGXFSZ. 0 or a
+   negative errno. */
 int pmt__file_write_at(int fd, const void *bytes, size_t size_bytes, uint64_t offset);
 int pmt__file_truncate(int fd, uint64_t size_bytes);
 void pmt__file_close(int fd);
 
 /* --- the process and its host ---------------------------------------------------------------------------------------- */
 
-uint64_t pmt__process_rss_bytes(void); /* resident set now; 0 if unknown */
+/* Resident set now; 0 if unknown. Keeps a file open at a high descriptor number. One caller at a time. */
+uint64_t pmt__process_rss_bytes(void);
+/* Closes that file. */
+void pmt__process_rss_close(void);
+/* The limit on this process's address space; 0 = none. */
+uint64_t pmt__process_address_limit_bytes(void);
 uint64_t pmt__process_start_ticks(void);
 uint64_t pmt__process_id(void); /* = the native id of the first thread */
 typedef struct pmt__host_facts {

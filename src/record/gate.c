@@ -7,6 +7,8 @@
 static uint32_t
     holder; /* atomic: 0 free, 1 held, 2 held and somebody waits. Lock order: holder, then busy, then the queue */
 
+static uint32_t outside; /* atomic: threads without the GIL that are inside */
+
 void
 pmt__attention_set(uint32_t bits)
 {
@@ -75,4 +77,36 @@ pmt__tables_release(void)
     if (__atomic_exchange_n(&holder, 0, __ATOMIC_RELEASE) == 2) {
         pmt__wake_word(&holder);
     }
+}
+
+int
+pmt__outside_enter_nopy(void)
+{
+    __atomic_fetch_add(&outside, 1, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&pmt__t.attention, __ATOMIC_SEQ_CST) & PMT_ATTENTION_OFF) {
+        pmt__outside_leave_nopy();
+        return 0;
+    }
+    return 1;
+}
+
+void
+pmt__outside_leave_nopy(void)
+{
+    __atomic_fetch_sub(&outside, 1, __ATOMIC_SEQ_CST);
+}
+
+void
+pmt__outside_wait(void)
+{
+    while (__atomic_load_n(&outside, __ATOMIC_SEQ_CST) != 0) {
+        static const uint32_t never = 0;
+        pmt__wait_word(&never, 0, 20000);
+    }
+}
+
+void
+pmt__outside_forked(void)
+{
+    __atomic_store_n(&outside, 0, __ATOMIC_SEQ_CST);
 }

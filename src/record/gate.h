@@ -68,6 +68,13 @@ pmt__leave_nopy(void)
 void pmt__tables_acquire(void);
 void pmt__tables_release(void);
 
+/* For threads without the GIL, around what they do with threads and queue; 0: nobody records, stay out. `wait` returns when all
+   that came in before PMT_ATTENTION_OFF was set have left. */
+int pmt__outside_enter_nopy(void);
+void pmt__outside_leave_nopy(void);
+void pmt__outside_wait(void);
+void pmt__outside_forked(void); /* in a forked child: the other threads are gone */
+
 void pmt__attention_set(uint32_t bits);
 void pmt__attention_clear(uint32_t bits);
 

@@ -68,6 +68,14 @@ pmt__queue_create(void)
     return 0;
 }
 
+void
+pmt__queue_forked(void)
+{
+    __atomic_store_n(&lock, 0, __ATOMIC_RELEASE);
+    used = 0;
+    pmt__outside_forked();
+}
+
 static void
 lock_take(void)
 {

@@ -14,6 +14,9 @@ typedef struct pmt__queue_frame {
 
 #define PMT_QUEUE_FRAMES 2048 /* innermost frames that are kept */
 
+/* In a forked child: the threads that were here are gone. */
+void pmt__queue_forked(void);
+
 int pmt__queue_create(void); /* 0 or PMT_ERR_NOMEM; once per process */
 
 /* A block of the domain RAW was allocated by a thread without the GIL. frames: innermost first; state NULL: a thread that

@@ -7,6 +7,7 @@
 #include "record/gate.h"
 #include "record/shadow.h"
 
+pmt__thread *pmt__threads_spare;
 pmt__tables pmt__t
     __attribute__((aligned(64), visibility("hidden"))) = {.attention = PMT_ATTENTION_OFF};
 
@@ -183,6 +184,9 @@ int
 pmt__tables_create(const pmt__frame_source *source, uint64_t max_memory_bytes,
                    uint32_t temporaries_n)
 {
+    if (pmt__t.nodes != NULL) {
+        pmt__tables_dispose(); /* those of the parent, after a fork */
+    }
     clear();
     limits_set(max_memory_bytes);
     pmt__buffer_init(&pmt__t.new_strings);
@@ -225,7 +229,9 @@ pmt__tables_dispose(void)
         size_t n = (size_t)t->capacity;
         pmt__pages_unmap(t->link, n * (sizeof(void *) + sizeof(pmt__link) + sizeof(uint32_t))
                                       + sizeof(uint32_t));
-        pmt__pages_unmap(t, sizeof *t);
+        memset(t, 0, offsetof(pmt__thread, position));
+        t->next = pmt__threads_spare;
+        pmt__threads_spare = t;
     }
     clear();
 }

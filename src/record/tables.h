@@ -279,6 +279,10 @@ int pmt__tables_create(const pmt__frame_source *source, uint64_t max_memory_byte
 /* Gives the memory back. The shadow stays mapped (zeroed): a thread without the GIL may still be reading it. */
 void pmt__tables_dispose(void);
 
+/* Threads of earlier recordings. Their memory is never unmapped: a hook in another interpreter, which has a GIL of its own, may be
+   about to look whether the thread of the newest event is its own. Protected by the tables. */
+extern pmt__thread *pmt__threads_spare;
+
 /* Resident bytes of all tables: an estimate from what has been used. */
 uint64_t pmt__tables_bytes(void);
 

@@ -42,14 +42,24 @@ thread_new(void)
     /* A thread that ended leaves its memory, not its identity. */
     pmt__thread *thread = NULL;
     for (pmt__thread *t = pmt__t.threads; t != NULL; t = t->next) {
-        if (t->ended == 2) {
+        if (t->ended == 2 || (t->ended && t->id == PMT_THREAD_FOLDED)) {
             thread = t;
             break;
         }
     }
     if (thread == NULL) {
-        thread = pmt__pages_map(sizeof *thread);
-        if (thread == NULL || pmt__thread_grow_nopy(thread, FIRST_CAPACITY) < 0) {
+        thread = pmt__threads_spare;
+        if (thread != NULL) {
+            pmt__threads_spare = thread->next;
+        } else {
+            thread = pmt__pages_map(sizeof *thread);
+        }
+        if (thread == NULL) {
+            return NULL;
+        }
+        if (pmt__thread_grow_nopy(thread, FIRST_CAPACITY) < 0) {
+            thread->next = pmt__threads_spare;
+            pmt__threads_spare = thread;
             return NULL;
         }
         pmt__t.table_bytes += sizeof *thread;

@@ -22,13 +22,15 @@
 #define DEFAULT_MAX_MEMORY ((uint64_t)1 << 30)
 #define MIN_MAX_MEMORY ((uint64_t)16 << 20)
 #define BUFFER_KEEP ((size_t)256 << 10)
-#define RESTART_DELAY_NS 5000000u
+#define RESTART_DELAY_NS 5000000
+#define RETRY_DELAY_NS 100000000u
 
 static struct {
     int active; /* recording, in this process */
     int fd;
     char path[4096];
     uint64_t device, inode;
+    uint8_t id[16];  /* of the capture: inode numbers are used again */
     uint64_t offset; /* where the next chunk goes */
     uint64_t sequence;
     uint64_t max_size_bytes;
@@ -39,41 +41,74 @@ static struct {
     pmt__buffer out; /* encoded chunk that waits to be written; empty: none */
     uint64_t own_bytes;
     uintptr_t thread;
+    uint64_t thread_native_id; /* atomic: the thread itself */
     int thread_runs;
     uint64_t forked_ns;
-} w; /* Protected by io, except: active, thread, thread_runs, forked_ns (the GIL, or the only thread at exit) */
+} w; /* Protected by io, except: thread… and forked_ns (by `starting`), active (the GIL, or the only thread at exit) */
 
-static uint32_t io;   /* atomic lock: 0 free, 1 held. Lock order: io, then the tables */
+static uint32_t io; /* atomic lock: 0 free, 1 held. Lock order: io, then the tables */
+/* atomic lock: who starts or stops the thread. Held across a fork: forks of threads without the GIL could overlap.
+   Lock order: before io. */
+static uint32_t starting;
 static uint32_t wake; /* atomic: raised to end a wait of the thread */
 static uint32_t stop; /* atomic: the thread must end */
 
 static void
+lock_take(uint32_t *lock)
+{
+    while (__atomic_exchange_n(lock, 1, __ATOMIC_ACQUIRE) != 0) {
+        pmt__wait_word(lock, 1, 1000000);
+    }
+}
+
+static void
+lock_give(uint32_t *lock)
+{
+    __atomic_store_n(lock, 0, __ATOMIC_RELEASE);
+    pmt__wake_word(lock);
+}
+
+static void
 io_take(void)
 {
-    while (__atomic_exchange_n(&io, 1, __ATOMIC_ACQUIRE) != 0) {
-        pmt__wait_word(&io, 1, 1000000);
-    }
+    lock_take(&io);
 }
 
 static void
 io_give(void)
 {
-    __atomic_store_n(&io, 0, __ATOMIC_RELEASE);
-    pmt__wake_word(&io);
+    lock_give(&io);
 }
 
 /* --- the file --------------------------------------------------------------------------------------------------------------- */
 
+/* Is the descriptor still the one of the capture? */
+static int
+file_is_ours(void)
+{
+    uint64_t device, inode;
+    return w.fd >= 0 && pmt__file_identity(w.fd, &device, &inode) == 0 && device == w.device
+           && inode == w.inode;
+}
+
 static int
 file_check(void)
 {
-    uint64_t device, inode;
-    if (w.fd >= 0 && pmt__file_identity(w.fd, &device, &inode) == 0 && device == w.device
-        && inode == w.inode) {
+    if (file_is_ours()) {
         return 0;
     }
     w.fd = pmt__file_reopen(w.path, w.device, w.inode);
-    return w.fd >= 0 ? 0 : w.fd;
+    if (w.fd >= 0) {
+        uint8_t id[sizeof w.id];
+        if (pmt__file_read_at(w.fd, id, sizeof id, PMT_HEADER_ID_OFFSET) == 0
+            && memcmp(id, w.id, sizeof id) == 0) {
+            return 0;
+        }
+        pmt__file_close(w.fd);
+        w.fd = -1;
+        return -ESTALE;
+    }
+    return w.fd;
 }
 
 static void
@@ -191,6 +226,7 @@ static void *
 writer_main(void *unused)
 {
     (void)unused;
+    __atomic_store_n(&w.thread_native_id, pmt__thread_native_id(), __ATOMIC_RELEASE);
     uint64_t next_ns = pmt__clock_mono_ns() + w.interval_ns;
     while (!__atomic_load_n(&stop, __ATOMIC_ACQUIRE)) {
         uint64_t now_ns = pmt__clock_mono_ns();
@@ -216,6 +252,7 @@ static int
 thread_start(void)
 {
     __atomic_store_n(&stop, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&w.thread_native_id, 0, __ATOMIC_RELEASE);
     int rc = pmt__thread_start(&w.thread, writer_main, NULL, "pymemtrace");
     w.thread_runs = rc == 0;
     return rc;
@@ -230,24 +267,29 @@ thread_stop(void)
     __atomic_store_n(&stop, 1, __ATOMIC_RELEASE);
     __atomic_fetch_add(&wake, 1, __ATOMIC_RELEASE);
     pmt__wake_word(&wake);
-    pmt__thread_join(w.thread);
+    pmt__thread_join(w.thread, __atomic_load_n(&w.thread_native_id, __ATOMIC_ACQUIRE));
     w.thread_runs = 0;
 }
 
 void
 pmt__writer_restart_nopy(void)
 {
-    if (pmt__clock_mono_ns() - w.forked_ns < RESTART_DELAY_NS) {
+    if ((int64_t)(pmt__clock_mono_ns() - w.forked_ns) < RESTART_DELAY_NS
+        || __atomic_exchange_n(&starting, 1, __ATOMIC_ACQUIRE) != 0) {
         return;
     }
-    pmt__attention_clear(PMT_ATTENTION_WRITER);
-    if (w.active && !w.thread_runs) {
-        thread_start();
+    if (!w.active || w.thread_runs || thread_start() == 0) {
+        pmt__attention_clear(PMT_ATTENTION_WRITER);
+    } else {
+        w.forked_ns = pmt__clock_mono_ns() + RETRY_DELAY_NS; /* too many threads or processes now */
     }
+    lock_give(&starting);
 }
 
 /* --- fork: the parent's thread must not exist while the process forks (from CPython 3.12 on, os.fork warns of threads), and
    the child is not recorded --- */
+
+static int forking; /* Protected by starting: prepare has run, and parent or child must follow */
 
 static void
 fork_prepare(void)
@@ -255,40 +297,50 @@ fork_prepare(void)
     if (!w.active) {
         return;
     }
+    lock_take(&starting);
     io_take();
     cut_write(0);
     io_give();
     thread_stop();
     io_take();
     pmt__tables_acquire();
+    forking = 1;
 }
 
 static void
 fork_parent(void)
 {
-    if (!w.active) {
+    if (!forking) {
         return;
     }
+    forking = 0;
     pmt__tables_release();
     io_give();
     w.forked_ns = pmt__clock_mono_ns();
     pmt__attention_set(PMT_ATTENTION_WRITER);
+    lock_give(&starting);
 }
 
 static void
 fork_child(void)
 {
-    if (!w.active) {
+    pmt__process_rss_close(); /* it speaks of the parent */
+    if (!forking) {
         return;
     }
+    forking = 0;
     w.active = 0;
     pmt__attention_set(PMT_ATTENTION_OFF);
+    pmt__attention_clear(PMT_ATTENTION_WRITER | PMT_ATTENTION_QUEUE);
     pmt__tables_release();
+    pmt__queue_forked();
     io_give();
-    if (file_check() == 0) {
+    lock_give(&starting);
+    if (file_is_ours()) {
         pmt__file_close(w.fd);
     }
     w.fd = -1;
+    /* The tables stay as they are, shared with the parent; a start in this process gives them back. */
 }
 
 /* --- start and stop ---------------------------------------------------------------------------------------------------------------- */
@@ -322,6 +374,7 @@ first_chunks_write(const pmt__record_options *options, pmt_error *err)
         uint64_t t = pmt__clock_unix_ns();
         memcpy(id, &t, sizeof t);
     }
+    memcpy(w.id, id, sizeof id);
     pmt__header_encode(page, id, pmt__clock_unix_ns(), 0, PMT_FEATURE_EPOCHS);
     w.slot =
         (pmt__slot){.seq = 1, .status = PMT_STATUS_RECORDING, .cut_unix_ns = pmt__clock_unix_ns()};
@@ -504,12 +557,15 @@ pmt__record_stop(uint32_t reason)
     if (!w.active) {
         return;
     }
+    lock_take(&starting);
     thread_stop();
+    lock_give(&starting);
     io_take();
     int rc = cut_write(PMT_CUT_FINAL);
     pmt__attention_set(PMT_ATTENTION_OFF);
     pmt__tables_acquire(); /* the last hook has left */
     pmt__tables_release();
+    pmt__outside_wait(); /* and so have threads without the GIL */
     if (rc == 0) {
         pmt__buffer_clear(&w.payload);
         pmt__buffer_put_varint(&w.payload, reason);
@@ -520,9 +576,10 @@ pmt__record_stop(uint32_t reason)
         }
     }
     slot_write();
-    if (file_check() == 0) {
+    if (file_is_ours()) {
         pmt__file_close(w.fd);
     }
+    pmt__process_rss_close();
     w.fd = -1;
     w.active = 0;
     pmt__tables_dispose();

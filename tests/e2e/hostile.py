@@ -1,0 +1,108 @@
+"""Running hostile programs plainly and under recording, and looking at what was recorded."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pymemtrace import _core
+
+TARGETS = Path(__file__).resolve().parents[1] / "targets" / "hostile"
+MB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Done:
+    status: int
+    out: str
+    err: str
+    capture: Path
+
+    @property
+    def reader(self) -> _core.Reader:
+        return _core.Reader(str(self.capture))
+
+
+def environment(changes: Mapping[str, str] | None) -> dict[str, str]:
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    return own | dict(changes or {})
+
+
+def execute(
+    command: Sequence[object],
+    *,
+    env: Mapping[str, str] | None = None,
+    before: Callable[[], None] | None = None,
+    cwd: Path | None = None,
+) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [str(word) for word in command], env=environment(env), preexec_fn=before, cwd=cwd,
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+def plain(target: str, *args: object, options: Sequence[str] = (), **how: Any) -> Done:
+    done = execute([sys.executable, *options, TARGETS / target, *args], **how)
+    return Done(done.returncode, done.stdout, done.stderr, Path())
+
+
+def record(
+    target: str,
+    *args: object,
+    options: Sequence[str] = (),
+    run: Sequence[object] = (),
+    output: Path | str = "x.pmt",
+    **how: Any,
+) -> Done:
+    """Runs a target under `pymemtrace run`, in the current folder."""
+    done = execute(
+        [sys.executable, *options, "-m", "pymemtrace", "run", "-q", "-o", output, *run,
+         TARGETS / target, *args], **how,
+    )  # fmt: skip
+    return Done(done.returncode, done.stdout, done.stderr, Path(output).absolute())
+
+
+def assert_same(target: str, *args: object, **how: Any) -> Done:
+    """The program does the same as without us. Returns what the recorded one did."""
+    run = how.pop("run", ())
+    expected = plain(target, *args, **how)
+    got = record(target, *args, run=run, **how)
+    assert (got.status, got.out, got.err) == (expected.status, expected.out, expected.err)
+    return got
+
+
+def line_of(target: str, mark: str) -> int:
+    """The number of the only line that ends in `# mark`."""
+    lines = (TARGETS / target).read_text().splitlines()
+    found = [i for i, line in enumerate(lines, 1) if line.endswith(f"# {mark}")]
+    assert len(found) == 1, f"{target}: {mark}"
+    return found[0]
+
+
+def row_at(reader: _core.Reader, view: str, target: str, mark: str) -> dict[str, Any]:
+    """What a view has at the marked line: zeros if there is nothing."""
+    line = line_of(target, mark)
+    for row in reader.aggregate(view).sites():  # type: ignore[arg-type]
+        if row["site"]["line"] == line and row["site"]["file"] == str(TARGETS / target):
+            return dict(row)
+    return {"bytes": 0, "blocks": 0, "allocations": 0, "allocated_bytes": 0}
+
+
+def assert_whole(reader: _core.Reader, ended: str = "normal") -> None:
+    """Nothing is lost, and the totals are the sums of the rows."""
+    info = reader.info()
+    assert info["dropped"] == {}
+    assert info["ended"] == ended
+    assert_sums(reader)
+
+
+def assert_sums(reader: _core.Reader) -> None:
+    totals = reader.totals()
+    for view, key in (("peak", "heap_bytes_peak"), ("leaks", "heap_bytes_end"),
+                      ("total", "allocated_bytes")):  # fmt: skip
+        rows = reader.aggregate(view).sites()  # type: ignore[arg-type]
+        assert sum(row["bytes"] for row in rows) == totals[key], view
+        assert all(row["bytes"] >= 0 and row["blocks"] >= 0 for row in rows), view

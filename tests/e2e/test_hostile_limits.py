@@ -1,0 +1,81 @@
+"""Under limits of the system and of our own."""
+
+import resource
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from hostile import MB, assert_same, assert_sums, assert_whole, plain, record, row_at
+
+
+def assert_held(reader: object) -> None:
+    row = row_at(reader, "leaks", "limits.py", "KEPT")  # type: ignore[arg-type]
+    assert 300 * MB <= row["bytes"] <= 300 * MB + 300 * 60 + 4096
+
+
+@pytest.mark.parametrize("limit", [512 * MB, 2048 * MB])
+def test_address_space_from_outside(limit: int) -> None:
+    def before() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+    done = assert_same("limits.py", before=before)
+    assert done.status == 0
+    assert_whole(done.reader)
+    assert_held(done.reader)
+
+
+@pytest.mark.parametrize("limit", [512 * MB, 2048 * MB])
+def test_address_space_from_inside(limit: int) -> None:
+    done = assert_same("limits.py", "RLIMIT_AS", limit)
+    assert done.status == 0
+    assert_whole(done.reader)
+    assert_held(done.reader)
+
+
+def test_memory_error_of_the_program() -> None:
+    """What the recorder takes from the program's address space is small."""
+    limit = 1024 * MB
+    done = record("limits.py", "RLIMIT_AS", limit, "fill")
+    assert (done.status, done.err) == (0, "")
+    expected = plain("limits.py", "RLIMIT_AS", limit, "fill")
+    had, has = (int(out.split()[1]) for out in (expected.out, done.out))
+    assert has > 0.6 * had
+    assert_held(done.reader)
+
+
+def test_few_descriptors(tmp_path: Path) -> None:
+    def before() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+
+    done = assert_same("limits.py", before=before)
+    assert done.status == 0
+    assert_whole(done.reader)
+    assert_same("limits.py", "RLIMIT_NOFILE", 64)
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_no_more_threads_or_processes(hard: bool) -> None:
+    def before() -> None:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_STACK, (8 * MB, 8 * MB if hard else -1))
+
+    assert_whole(assert_same("limits.py", before=before).reader)
+
+
+def test_little_memory_for_the_recorder() -> None:
+    """Stacks fold; the totals are those of an unlimited run, to the byte."""
+    free = record("stacks.py", 30_000)
+    tight = record("stacks.py", 30_000, run=["--max-memory", "1M"], output="y.pmt")
+    assert (free.status, free.out) == (tight.status, tight.out) == (0, free.out)
+    assert_whole(free.reader)
+    assert_sums(tight.reader)
+    assert free.reader.info()["folded"] == 0
+    assert tight.reader.info()["folded"] > 0
+    assert tight.reader.info()["dropped"] == {}
+    had, has = free.reader.totals(), tight.reader.totals()
+    for key in ("heap_bytes_peak", "heap_bytes_end", "allocated_bytes", "allocations", "frees"):
+        # the two command lines differ by a few objects
+        assert abs(had[key] - has[key]) <= 5_000, key
