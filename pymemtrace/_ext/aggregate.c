@@ -11,7 +11,7 @@
 
 typedef struct {
     PyObject_HEAD
-    PyObject *reader_object; /* owned: Reader, whose capture the aggregate refers to */
+    PyObject *reader_object;  /* owned: Reader, whose capture the aggregate refers to */
     const pmt_reader *reader; /* borrowed from it */
     pmt_aggregate *aggregate; /* owned */
     PyObject *view;           /* owned: str */
@@ -179,19 +179,18 @@ ext_query_parse(ext_query *self, PyObject *args, PyObject *kwargs, int has_view)
     static char thread_key[] = "thread";
     static char include_key[] = "include";
     static char exclude_key[] = "exclude";
-    static char *keywords[] = {view_key,   start_key,   end_key,
-                               thread_key, include_key, exclude_key, NULL};
+    static char *keywords[] = {view_key,    start_key,   end_key, thread_key,
+                               include_key, exclude_key, NULL};
     const char *view = "peak";
     PyObject *start = NULL;
     PyObject *end = NULL;
     *self = (ext_query){.query = {.view = PMT_VIEW_PEAK}};
-    int parsed = has_view ? PyArg_ParseTupleAndKeywords(args, kwargs, "|s$OOOOO:aggregate",
-                                                        keywords, &view, &start, &end,
-                                                        &self->thread, &self->include,
-                                                        &self->exclude)
-                          : PyArg_ParseTupleAndKeywords(args, kwargs, "|$OOOOO:stats",
-                                                        keywords + 1, &start, &end, &self->thread,
-                                                        &self->include, &self->exclude);
+    int parsed =
+        has_view ? PyArg_ParseTupleAndKeywords(args, kwargs, "|s$OOOOO:aggregate", keywords, &view,
+                                               &start, &end, &self->thread, &self->include,
+                                               &self->exclude)
+                 : PyArg_ParseTupleAndKeywords(args, kwargs, "|$OOOOO:stats", keywords + 1, &start,
+                                               &end, &self->thread, &self->include, &self->exclude);
     pmt_query *query = &self->query;
     if (!parsed || get_view(view, &query->view) < 0
         || get_time(start, "start_s", &query->has_start, &query->start_ns) < 0
@@ -233,8 +232,7 @@ ext_aggregate_new(PyTypeObject *type, PyObject *reader_object, const pmt_reader 
     }
     if (self != NULL
         && (add_note(self->notes, "Only thread %U.", query.thread) < 0
-            || add_note(self->notes, "Only stacks with a frame that matches %U.", query.include)
-                   < 0
+            || add_note(self->notes, "Only stacks with a frame that matches %U.", query.include) < 0
             || add_note(self->notes, "Without stacks whose innermost frame matches %U.",
                         query.exclude)
                    < 0)) {
@@ -401,8 +399,7 @@ make_tree(const pmt__tree *tree, const pmt_reader *reader)
         lists[i] = dict == NULL ? NULL : PyDict_GetItemString(dict, "children");
         if (i == 0) {
             root = dict;
-        }
-        else if (values_append(lists[node->parent], dict) < 0) {
+        } else if (values_append(lists[node->parent], dict) < 0) {
             Py_CLEAR(root);
         }
         if (root == NULL) {
@@ -441,8 +438,8 @@ aggregate_tree(PyObject *object, PyObject *args, PyObject *kwargs)
     Py_BEGIN_ALLOW_THREADS
     result = pmt__tree_init(&tree, self->aggregate, &limits, &err);
     Py_END_ALLOW_THREADS
-    PyObject *root = result < 0 ? raise_error(Py_TYPE(object), &err)
-                                : make_tree(&tree, self->reader);
+    PyObject *root =
+        result < 0 ? raise_error(Py_TYPE(object), &err) : make_tree(&tree, self->reader);
     pmt__tree_dispose(&tree);
     return root;
 }
@@ -563,7 +560,8 @@ aggregate_flame(PyObject *object, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     PyObject *empty = PyUnicode_FromString("");
-    PyObject *head = empty == NULL ? NULL : make_head(self, title == NULL ? empty : title, inverted);
+    PyObject *head =
+        empty == NULL ? NULL : make_head(self, title == NULL ? empty : title, inverted);
     Py_XDECREF(empty);
     if (head == NULL) {
         return NULL;
@@ -639,8 +637,8 @@ static PyMethodDef aggregate_methods[] = {
 };
 
 static PyType_Slot aggregate_slots[] = {
-    {Py_tp_doc, (void *)(uintptr_t) "A view of a capture: values per stack, summed over what the "
-                                    "filters let through."},
+    {Py_tp_doc, (void *)(uintptr_t)"A view of a capture: values per stack, summed over what the "
+                                   "filters let through."},
     {Py_tp_dealloc, (void *)(uintptr_t)aggregate_dealloc},
     {Py_tp_methods, aggregate_methods},
     {Py_tp_getset, aggregate_getset},

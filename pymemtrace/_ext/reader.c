@@ -37,9 +37,8 @@ report_progress(void *context, uint64_t done_bytes, uint64_t total_bytes)
     PyEval_RestoreThread(self->saved);
     int failed = PyErr_CheckSignals() < 0;
     if (!failed && self->callable != NULL) {
-        PyObject *result =
-            PyObject_CallFunction(self->callable, "KK", (unsigned long long)done_bytes,
-                                  (unsigned long long)total_bytes);
+        PyObject *result = PyObject_CallFunction(
+            self->callable, "KK", (unsigned long long)done_bytes, (unsigned long long)total_bytes);
         failed = result == NULL;
         Py_XDECREF(result);
     }
@@ -85,8 +84,7 @@ reader_init(PyObject *object, PyObject *args, PyObject *kwargs)
     if (result == PMT_ERR_IO) {
         errno = err.sys_errno;
         PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, self->path);
-    }
-    else if (!PyErr_Occurred()) { /* what the progress function raised stays */
+    } else if (!PyErr_Occurred()) { /* what the progress function raised stays */
         raise_error(Py_TYPE(object), &err);
     }
     return -1;
@@ -232,8 +230,7 @@ reader_info(PyObject *object, PyObject *unused)
         || values_put(info, "torn", text_or_none(capture.damaged ? NULL : capture.torn)) < 0
         || values_put(info, "id", id_of(&capture)) < 0
         || values_put(info, "version",
-                      PyUnicode_FromFormat("%d.%d", capture.version_major,
-                                           capture.version_minor))
+                      PyUnicode_FromFormat("%d.%d", capture.version_major, capture.version_minor))
                < 0
         || values_put_u64(info, "cuts", pmt_reader_cut_count(reader)) < 0) {
         Py_DECREF(info);
@@ -572,8 +569,7 @@ make_stats(const pmt__stats *stats, const pmt_reader *reader)
         && (values_put(dict, "size_histogram", make_sizes(stats)) < 0
             || values_put(dict, "by_domain", make_domains(stats)) < 0
             || values_put(dict, "by_thread", make_thread_sums(stats, reader)) < 0
-            || values_put(dict, "lifetimes",
-                          make_classes(stats->ages, PMT_AGE_CLASSES, "blocks"))
+            || values_put(dict, "lifetimes", make_classes(stats->ages, PMT_AGE_CLASSES, "blocks"))
                    < 0
             || values_put_u64(dict, "frees", stats->frees) < 0
             || put_sums(dict, &stats->total) < 0)) {
@@ -657,8 +653,8 @@ static PyMethodDef reader_methods[] = {
 };
 
 static PyType_Slot reader_slots[] = {
-    {Py_tp_doc, (void *)(uintptr_t) "Reader(path, *, progress=None)\n--\n\nA capture, read up to "
-                                    "its last complete cut."},
+    {Py_tp_doc, (void *)(uintptr_t)"Reader(path, *, progress=None)\n--\n\nA capture, read up to "
+                                   "its last complete cut."},
     {Py_tp_init, (void *)(uintptr_t)reader_init},
     {Py_tp_dealloc, (void *)(uintptr_t)reader_dealloc},
     {Py_tp_methods, reader_methods},

@@ -9,12 +9,12 @@
 static unsigned
 log2_class(uint64_t value)
 {
-    unsigned class = 0;
+    unsigned bits = 0;
     while (value != 0) {
-        class++;
+        bits++;
         value >>= 1;
     }
-    return class;
+    return bits;
 }
 
 static void
@@ -103,8 +103,7 @@ pmt__stats_query(pmt__stats *out, const pmt_reader *reader, const pmt_query *que
 {
     memset(out, 0, sizeof *out);
     out->allocator = reader->allocator;
-    out->threads =
-        pmt__alloc_zeroed(reader->allocator, reader->threads.len, sizeof *out->threads);
+    out->threads = pmt__alloc_zeroed(reader->allocator, reader->threads.len, sizeof *out->threads);
     if (out->threads == NULL) {
         return pmt__error_set(err, PMT_ERR_NOMEM, "out of memory");
     }
@@ -211,8 +210,7 @@ pmt__epochs_find(const pmt__epochs *self, uint64_t epoch)
         size_t middle = low + (high - low) / 2;
         if (self->list.data[middle].epoch <= epoch) {
             low = middle + 1;
-        }
-        else {
+        } else {
             high = middle;
         }
     }

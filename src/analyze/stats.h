@@ -18,7 +18,7 @@ typedef struct pmt__stats {
     const pmt_allocator *allocator;     /* borrowed */
     pmt__class sizes[PMT_SIZE_CLASSES]; /* allocations by requested size */
     pmt__class large; /* with a filter: all over 512 B, of which sites do not know the size */
-    pmt__class ages[PMT_AGE_CLASSES];   /* freed blocks by their age in epochs */
+    pmt__class ages[PMT_AGE_CLASSES]; /* freed blocks by their age in epochs */
     pmt__sums domains[PMT_DOMAIN_COUNT];
     pmt__sums *threads; /* owned; by place in the reader's list */
     pmt__sums total;
@@ -39,7 +39,7 @@ typedef struct pmt__epoch {
     uint64_t epoch;
     uint64_t start_ns;
     uint64_t end_ns;
-    uint32_t mark; /* the mark that ended it, or UINT32_MAX */
+    uint32_t mark;  /* the mark that ended it, or UINT32_MAX */
     pmt__sums sums; /* of the blocks born in it: total, leak (alive at the end), temp; no peak */
 } pmt__epoch;
 
