@@ -24,9 +24,9 @@ typedef enum pmt_code {
 } pmt_code;
 
 typedef struct pmt_error {
-    int code;         /* one of pmt_code */
-    int sys_errno;    /* errno of the failed call, or 0 */
-    int64_t offset;   /* offset in the input file, or -1 */
+    int code;          /* one of pmt_code */
+    int sys_errno;     /* errno of the failed call, or 0 */
+    int64_t offset;    /* offset in the input file, or -1 */
     char message[384]; /* what, where, what to do; one line, NUL-terminated */
 } pmt_error;
 

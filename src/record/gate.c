@@ -25,7 +25,8 @@ PMT_NOINLINE int
 pmt__enter_slow_nopy(void)
 {
     for (;;) {
-        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+        __atomic_exchange_n(&pmt__t.busy, 1,
+                            __ATOMIC_SEQ_CST); /* a full fence: `busy` before `attention` */
         uint32_t attention = __atomic_load_n(&pmt__t.attention, __ATOMIC_SEQ_CST);
         if (attention & PMT_ATTENTION_OFF) {
             pmt__leave_nopy();
@@ -34,7 +35,6 @@ pmt__enter_slow_nopy(void)
         if (attention & PMT_ATTENTION_HELD) {
             pmt__leave_nopy();
             pmt__wait_word(&pmt__t.attention, attention, 1000000000u);
-            __atomic_store_n(&pmt__t.busy, 1, __ATOMIC_SEQ_CST);
             continue;
         }
         if (attention & PMT_ATTENTION_QUEUE) {
