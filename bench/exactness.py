@@ -47,7 +47,11 @@ PAUSES = {
     "trees": ("1", 53),
     "deep": ("1", 29),
     "native": ("0.3", 1),
+    "reuse": ("1", 1),
 }
+# Worst case, here only: everything that is kept was made out of something that was dropped.
+EXTRA = {"reuse": "reuse"}
+ALL = WORKLOADS | EXTRA
 NEEDS_PACKAGES = ("django", "native")
 
 
@@ -97,7 +101,7 @@ def compare(theirs: dict[str, Any], ours: dict[tuple[str, int], int]) -> dict[st
 def one(python: Path, version: str, workload: str, points: int) -> dict[str, Any]:
     folder = work_folder(f"exactness/{version}-{workload}")
     scale, every = PAUSES[workload]
-    child = [python, CHILD, WORKLOADS[workload]]
+    child = [python, CHILD, ALL[workload]]
     json_line(run([*child, str(every), str(points), folder], BENCH_SCALE=scale).output)
     found = []
     for number in range(points):
@@ -122,7 +126,7 @@ def percent(x: float) -> str:
 
 def main() -> int:
     p = parser(__doc__)
-    p.add_argument("--workloads", type=words, default=list(WORKLOADS), help=" ".join(WORKLOADS))
+    p.add_argument("--workloads", type=words, default=list(ALL), help=" ".join(ALL))
     p.add_argument("--pythons", type=words, default=[], help="3.11 3.15 … (default: all)")
     p.add_argument("--points", type=int, default=20)
     p.add_argument("--verbose", action="store_true", help="name the lines that differ most")

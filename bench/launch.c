@@ -76,7 +76,7 @@ main(int argc, char **argv)
         perror(argv[1]);
         return 2;
     }
-    fprintf(result, "%.6f %.6f %.6f %ld %d\n", wall, seconds(usage.ru_utime), seconds(usage.ru_stime), usage.ru_maxrss,
-            code);
+    fprintf(result, "%.6f %.6f %.6f %ld %d\n", wall, seconds(usage.ru_utime),
+            seconds(usage.ru_stime), usage.ru_maxrss, code);
     return fclose(result) == 0 ? 0 : 2;
 }

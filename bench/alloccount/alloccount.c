@@ -7,8 +7,21 @@
 
 #include <stdint.h>
 
-enum { DOMAINS = 3, KINDS = 4 };
-enum { MALLOC, CALLOC, REALLOC, FREE };
+enum {
+    DOMAINS = 3,
+    KINDS = 4
+};
+enum {
+    MALLOC,
+    CALLOC,
+    REALLOC,
+    FREE
+};
+/* Where the counters start: above the small numbers that Python keeps, so that counts() itself allocates the same
+   in every run. */
+enum {
+    FIRST = 1 << 20
+};
 
 typedef struct domain {
     PyMemAllocatorEx below;
@@ -71,8 +84,13 @@ install(PyObject *module, PyObject *unused)
         return NULL;
     }
     for (int i = 0; i < DOMAINS; i++) {
+        for (int k = 0; k < KINDS; k++) {
+            domains[i].calls[k] = FIRST;
+        }
+        domains[i].bytes = FIRST;
         PyMem_GetAllocator((PyMemAllocatorDomain)i, &domains[i].below);
-        PyMemAllocatorEx counting = {&domains[i], count_malloc, count_calloc, count_realloc, count_free};
+        PyMemAllocatorEx counting = {&domains[i], count_malloc, count_calloc, count_realloc,
+                                     count_free};
         PyMem_SetAllocator((PyMemAllocatorDomain)i, &counting);
     }
     Py_RETURN_NONE;
@@ -93,10 +111,11 @@ counts(PyObject *module, PyObject *unused)
     }
     PyObject *result = PyDict_New();
     for (int i = 0; result != NULL && i < DOMAINS; i++) {
-        PyObject *row = Py_BuildValue("{s:K,s:K,s:K,s:K,s:K}", kind_names[MALLOC], (unsigned long long)copy[i][MALLOC],
-                                      kind_names[CALLOC], (unsigned long long)copy[i][CALLOC], kind_names[REALLOC],
-                                      (unsigned long long)copy[i][REALLOC], kind_names[FREE],
-                                      (unsigned long long)copy[i][FREE], "bytes", (unsigned long long)copy[i][KINDS]);
+        PyObject *row = Py_BuildValue(
+            "{s:K,s:K,s:K,s:K,s:K}", kind_names[MALLOC], (unsigned long long)copy[i][MALLOC],
+            kind_names[CALLOC], (unsigned long long)copy[i][CALLOC], kind_names[REALLOC],
+            (unsigned long long)copy[i][REALLOC], kind_names[FREE],
+            (unsigned long long)copy[i][FREE], "bytes", (unsigned long long)copy[i][KINDS]);
         if (row == NULL || PyDict_SetItemString(result, domain_names[i], row) < 0) {
             Py_CLEAR(result);
         }
