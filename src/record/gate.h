@@ -39,7 +39,7 @@ pmt__enter_nopy(void)
 {
     __atomic_store_n(&pmt__t.busy, 1, __ATOMIC_RELAXED);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    if (PMT_UNLIKELY(__atomic_load_n(&pmt__t.attention, __ATOMIC_RELAXED) != 0)) {
+    if (PMT_UNLIKELY(__atomic_load_n(&pmt__t.attention, __ATOMIC_ACQUIRE) != 0)) {
         return pmt__enter_slow_nopy();
     }
     return PMT_GATE_OPEN;
@@ -51,7 +51,7 @@ pmt__enter_fast_nopy(void)
 {
     __atomic_store_n(&pmt__t.busy, 1, __ATOMIC_RELAXED);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    if (PMT_UNLIKELY(__atomic_load_n(&pmt__t.attention, __ATOMIC_RELAXED) != 0)) {
+    if (PMT_UNLIKELY(__atomic_load_n(&pmt__t.attention, __ATOMIC_ACQUIRE) != 0)) {
         __atomic_store_n(&pmt__t.busy, 0, __ATOMIC_RELEASE);
         return 0;
     }

@@ -332,7 +332,7 @@ pmt__stack_parent(pmt__thread *thread, PMT_FRAME *top)
 }
 
 /* The plain way, for self-checks: every frame looked up from the root. */
-static PMT_NOINLINE uint32_t
+__attribute__((unused)) static PMT_NOINLINE uint32_t
 pmt__stack_naive(PMT_FRAME *top)
 {
     enum {

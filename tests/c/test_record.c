@@ -9,52 +9,9 @@
 
 #include <cmocka.h>
 
+#include "made_up_frames.h"
 #include "platform/platform.h"
-#include "record/tables.h"
 
-/* --- frames of our own --------------------------------------------------------------------------- */
-
-typedef struct code {
-    char name[24];
-    uint8_t bytecode[256];
-} code;
-
-typedef struct test_frame {
-    struct test_frame *previous;
-    uint64_t instr;
-    code *running;
-    int entry;
-    int in_heap;
-    int mark; /* cleared by every new activation */
-} test_frame;
-
-#define PMT_FRAME test_frame
-#define PMT_FRAME_PREVIOUS(f) ((f)->previous)
-#define PMT_FRAME_INSTR(f) ((f)->instr)
-#define PMT_FRAME_CODE(f) ((const void *)(f)->running)
-#define PMT_FRAME_IS_ENTRY(f) ((f)->entry)
-#define PMT_FRAME_IN_HEAP(f) ((f)->in_heap)
-#define PMT_FRAMES_MARKABLE 2
-#define PMT_FRAME_MARKED(f) ((f)->mark)
-#define PMT_FRAME_MARK(f) ((f)->mark = 1)
-#include "record/track.h"
-
-static void
-describe(const void *object, pmt__code_facts *facts)
-{
-    const code *c = object;
-    memset(facts, 0, sizeof *facts);
-    facts->start = (uint64_t)(uintptr_t)c->bytecode;
-    facts->size = sizeof c->bytecode;
-    facts->traceable = 2;
-    facts->first_line = 1;
-    facts->file = (pmt__text){"file.py", 7, 1};
-    facts->name = (pmt__text){c->name, strlen(c->name), 1};
-    facts->line_table = (const uint8_t *)"";
-    facts->line_table_size = 0;
-}
-
-static const pmt__frame_source source = {describe, NULL};
 static pmt__thread *thread;
 
 static int

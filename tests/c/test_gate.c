@@ -1,0 +1,205 @@
+/* The gate, the queue and the writer with real threads: one "program" thread that makes events as a hook does, threads "without
+   the GIL", and cuts at full speed. Run under the thread sanitizer as well. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "made_up_frames.h"
+#include "platform/platform.h"
+#include "record/queue.h"
+#include "record/writer.h"
+
+enum {
+    BLOCKS = 512,
+    EVENTS = 200000,
+    RAW_THREADS = 3,
+    RAW_EVENTS = 20000
+};
+
+static _Alignas(16) char blocks[BLOCKS][32];
+static _Alignas(16) char raw_blocks[RAW_THREADS][BLOCKS][32];
+static code code_a = {.name = "a"}, code_b = {.name = "b"};
+static test_frame bottom = {.running = &code_a}, top = {.previous = &bottom, .running = &code_b};
+static uint64_t program_allocs, program_live_bytes, raw_allocs[RAW_THREADS], raw_live[RAW_THREADS];
+
+/* As event_alloc_nopy and event_free_nopy in src/cpython/hooks_impl.h. */
+static void
+program_alloc(pmt__thread *thread, int i, uint64_t size)
+{
+    if (pmt__enter_nopy() == PMT_GATE_CLOSED) {
+        fail_msg("the gate is closed");
+    }
+    pmt__t.thread = thread;
+    pmt__track(blocks[i], size, PMT_DOMAIN_OBJ, thread, &top);
+    pmt__leave_nopy();
+}
+
+static void
+program_free(int i)
+{
+    if (pmt__enter_nopy() == PMT_GATE_CLOSED) {
+        fail_msg("the gate is closed");
+    }
+    uint32_t *entry = pmt__shadow_find(blocks[i]);
+    uint32_t id = *entry;
+    *entry = 0;
+    pmt__untrack_id(blocks[i], id);
+    pmt__leave_nopy();
+}
+
+static void *
+program(void *unused)
+{
+    (void)unused;
+    static uint64_t sizes[BLOCKS];
+    pmt__enter_nopy();
+    pmt__thread *thread = pmt__thread_get_nopy(&thread, 1, 1, 1);
+    pmt__leave_nopy();
+    bottom.instr = (uint64_t)(uintptr_t)code_a.bytecode + 4;
+    unsigned random = 1;
+    for (int n = 0; n < EVENTS; n++) {
+        random = random * 1103515245u + 12345u;
+        int i = (int)(random >> 16) % BLOCKS;
+        top.instr = (uint64_t)(uintptr_t)code_b.bytecode + 2 + random % 16 * 2;
+        if (sizes[i] != 0) {
+            program_live_bytes -= sizes[i];
+            sizes[i] = 0;
+            program_free(i);
+        } else {
+            sizes[i] = random / 65536 % 512 + 1;
+            program_live_bytes += sizes[i];
+            program_allocs++;
+            program_alloc(thread, i, sizes[i]);
+        }
+    }
+    return NULL;
+}
+
+static void *
+raw_program(void *arg)
+{
+    intptr_t which = (intptr_t)arg;
+    int live[BLOCKS] = {0};
+    pmt__queue_frame frames[1] = {{&code_a, (uint64_t)(uintptr_t)code_a.bytecode + 8, 0}};
+    unsigned random = (unsigned)which + 7;
+    for (int n = 0; n < RAW_EVENTS; n++) {
+        random = random * 1103515245u + 12345u;
+        int i = (int)(random >> 16) % BLOCKS;
+        void *block = raw_blocks[which][i];
+        if (live[i]) {
+            live[i] = 0;
+            raw_live[which]--;
+            uint32_t value = __atomic_exchange_n(pmt__shadow_find(block), 0, __ATOMIC_ACQ_REL);
+            pmt__queue_free_nopy(block, value, 0);
+        } else {
+            live[i] = 1;
+            raw_live[which]++;
+            raw_allocs[which]++;
+            pmt__queue_alloc_nopy(block, 16, NULL, 0, 0, frames, 1, 1);
+        }
+    }
+    return NULL;
+}
+
+static void
+events_from_all_sides_while_cuts_are_taken(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/pymemtrace-test-XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    pmt__buffer facts;
+    pmt__buffer_init(&facts);
+    pmt__record_options options = {
+        .path = path,
+        .replace = 1,
+        .interval_ns = 1000000,
+        .temporaries_n = 1,
+        .facts = &facts,
+        .max_memory_bytes = (uint64_t)64 << 20,
+    };
+    pmt_error err = PMT_ERROR_INIT;
+    assert_int_equal(pmt__record_start(&options, &source, &err), 0);
+    pmt__record_enable();
+
+    uintptr_t threads[1 + RAW_THREADS];
+    assert_int_equal(pmt__thread_start(&threads[0], program, NULL, "program"), 0);
+    for (intptr_t i = 0; i < RAW_THREADS; i++) {
+        assert_int_equal(pmt__thread_start(&threads[1 + i], raw_program, (void *)i, "raw"), 0);
+    }
+    for (int i = 0; i < 50; i++) {
+        assert_int_equal(pmt__record_flush(0), 0);
+    }
+    for (int i = 0; i < 1 + RAW_THREADS; i++) {
+        pmt__thread_join(threads[i], 0);
+    }
+    uint64_t live = program_live_bytes;
+    for (int i = 0; i < RAW_THREADS; i++) {
+        live += raw_live[i] * 16;
+    }
+    assert_int_equal(pmt__record_flush(0), 0);
+    assert_int_equal(pmt__t.live_bytes, live);
+    assert_int_equal(pmt__t.counters[PMT_COUNTER_MISSED_FREES], 0);
+    assert_int_equal(pmt__t.counters[PMT_COUNTER_MEMORY_LIMIT], 0);
+    assert_int_equal(pmt__t.counters[PMT_COUNTER_NO_GIL],
+                     raw_allocs[0] + raw_allocs[1] + raw_allocs[2]);
+    pmt__record_status status;
+    pmt__record_status_get(&status);
+    assert_true(status.cuts >= 51);
+    pmt__record_stop(PMT_END_NORMAL);
+    assert_false(pmt__record_active());
+    pmt__buffer_dispose(&facts);
+    unlink(path);
+}
+
+static void
+start_and_stop_give_everything_back(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/pymemtrace-test-XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    pmt__buffer facts;
+    pmt__buffer_init(&facts);
+    pmt__record_options options = {
+        .path = path,
+        .replace = 1,
+        .interval_ns = 1000000,
+        .temporaries_n = 1,
+        .facts = &facts,
+        .max_memory_bytes = (uint64_t)16 << 20,
+    };
+    uint64_t before = 0;
+    for (int i = 0; i < 40; i++) {
+        pmt_error err = PMT_ERROR_INIT;
+        assert_int_equal(pmt__record_start(&options, &source, &err), 0);
+        assert_int_equal(pmt__record_start(&options, &source, &err), PMT_ERR_STATE);
+        assert_int_equal(pmt__record_flush(0), 0);
+        pmt__record_stop(PMT_END_BY_PROGRAM);
+        assert_int_equal(pmt__record_flush(0), PMT_ERR_STATE);
+        if (i == 4) {
+            before = pmt__process_rss_bytes();
+        }
+    }
+    assert_true(pmt__process_rss_bytes() < before + ((uint64_t)4 << 20));
+    pmt__buffer_dispose(&facts);
+    unlink(path);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(events_from_all_sides_while_cuts_are_taken),
+        cmocka_unit_test(start_and_stop_give_everything_back),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
