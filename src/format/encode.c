@@ -209,6 +209,26 @@ compress(uint8_t *out, const uint8_t *payload, size_t size)
     return stored;
 }
 
+static uint64_t
+get_number(const uint8_t *in, int bytes)
+{
+    uint64_t value = 0;
+    for (int i = bytes - 1; i >= 0; i--) {
+        value = value << 8 | in[i];
+    }
+    return value;
+}
+
+static uint64_t
+chunk_checksum(const uint8_t *chunk)
+{
+    XXH3_state_t hash;
+    XXH3_64bits_reset(&hash);
+    XXH3_64bits_update(&hash, chunk, 32);
+    XXH3_64bits_update(&hash, chunk + PMT_CHUNK_HEADER_SIZE, (size_t)get_number(chunk + 12, 4));
+    return XXH3_64bits_digest(&hash);
+}
+
 void
 pmt__chunk_put(pmt__buffer *out, const char kind[4], uint32_t flags, uint64_t sequence,
                const uint8_t *payload, size_t size)
@@ -240,16 +260,34 @@ pmt__chunk_put(pmt__buffer *out, const char kind[4], uint32_t flags, uint64_t se
     put_u32(header + 16, (uint32_t)size);
     put_u32(header + 20, 0);
     put_u64(header + 24, sequence);
-    XXH3_state_t hash;
-    XXH3_64bits_reset(&hash);
-    XXH3_64bits_update(&hash, header, 32);
-    XXH3_64bits_update(&hash, body, stored);
-    put_u64(header + 32, XXH3_64bits_digest(&hash));
+    put_u64(header + 32, chunk_checksum(header));
 
     size_t total = PMT_CHUNK_HEADER_SIZE + stored;
     size_t padding = (8 - total % 8) % 8;
     memset(header + total, 0, padding);
     out->len += total + padding;
+}
+
+size_t
+pmt__chunk_stored_size(const uint8_t header[40])
+{
+    size_t stored = (size_t)get_number(header + 12, 4);
+    if (memcmp(header, "CHNK", 4) != 0 || stored > PMT_CHUNK_MAX) {
+        return 0;
+    }
+    return (PMT_CHUNK_HEADER_SIZE + stored + 7) / 8 * 8;
+}
+
+size_t
+pmt__chunk_renumber(uint8_t *chunks, size_t size, uint64_t sequence)
+{
+    size_t whole = size < PMT_CHUNK_HEADER_SIZE ? 0 : pmt__chunk_stored_size(chunks);
+    if (whole == 0 || whole > size || chunk_checksum(chunks) != get_number(chunks + 32, 8)) {
+        return 0;
+    }
+    put_u64(chunks + 24, sequence);
+    put_u64(chunks + 32, chunk_checksum(chunks));
+    return whole;
 }
 
 /* --- file header and slots -------------------------------------------------------------------- */

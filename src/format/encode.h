@@ -40,6 +40,12 @@ void pmt__fact_put_list(pmt__buffer *self, const char *key, const char *const *i
 void pmt__chunk_put(pmt__buffer *out, const char kind[4], uint32_t flags, uint64_t sequence,
                     const uint8_t *payload, size_t size);
 
+/* Gives the first of the whole chunks in these bytes another sequence number. Returns its size with its padding; 0 and
+   nothing changed if it is not whole or its checksum is wrong. */
+size_t pmt__chunk_renumber(uint8_t *chunks, size_t size, uint64_t sequence);
+/* The size that the chunk with this header has in the file, padding included; 0 if it is not the header of a chunk. */
+size_t pmt__chunk_stored_size(const uint8_t header[40]);
+
 typedef struct pmt__slot {
     uint64_t seq;
     uint32_t status;

@@ -326,6 +326,39 @@ pmt__file_write_at(int fd, const void *bytes, size_t size_bytes, uint64_t offset
     return rc;
 }
 
+/* 0, -ESTALE if the path is another file, or another negative errno. */
+static int
+path_check(const char *path, uint64_t device, uint64_t inode)
+{
+    struct stat found;
+    if (lstat(path, &found) != 0) {
+        return -errno;
+    }
+    return (uint64_t)found.st_dev == device && (uint64_t)found.st_ino == inode ? 0 : -ESTALE;
+}
+
+int
+pmt__file_replace(const char *from, const char *to, uint64_t device, uint64_t inode)
+{
+    int saved = errno;
+    int rc = path_check(to, device, inode);
+    if (rc == 0 && rename(from, to) != 0) {
+        rc = -errno;
+    }
+    errno = saved;
+    return rc;
+}
+
+void
+pmt__file_remove(const char *path, uint64_t device, uint64_t inode)
+{
+    int saved = errno;
+    if (path_check(path, device, inode) == 0) {
+        unlink(path);
+    }
+    errno = saved;
+}
+
 int
 pmt__file_truncate(int fd, uint64_t size_bytes)
 {

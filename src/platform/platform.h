@@ -46,7 +46,7 @@ void pmt__barrier_all(void);
 
 /* --- files ----------------------------------------------------------------------------------------------------------- */
 
-/* Creates path for writing: new, mode 0600, never through a symlink, not inherited by children; at a high descriptor
+/* Creates path for reading and writing: new, mode 0600, never through a symlink, not inherited by children; at a high descriptor
    number, so that programs which close or reuse low numbers do not meet it. replace: an existing regular file is removed
    first (its content is not touched: whoever has it open keeps it). Returns the descriptor or a negative errno. */
 int pmt__file_create(const char *path, int replace);
@@ -59,6 +59,10 @@ int pmt__file_read_at(int fd, void *bytes, size_t size_bytes, uint64_t offset);
 /* Writes all bytes at offset, or nothing where the limit on file sizes forbids it (-EFBIG): no SIGXFSZ. 0 or a
    negative errno. */
 int pmt__file_write_at(int fd, const void *bytes, size_t size_bytes, uint64_t offset);
+/* Renames `from` to `to` if `to` still is the given file. 0, -ESTALE, or another negative errno. */
+int pmt__file_replace(const char *from, const char *to, uint64_t device, uint64_t inode);
+/* Removes path if it still is the given file. */
+void pmt__file_remove(const char *path, uint64_t device, uint64_t inode);
 int pmt__file_truncate(int fd, uint64_t size_bytes);
 void pmt__file_close(int fd);
 

@@ -4,6 +4,10 @@
    programs close descriptors that they do not know (daemons close all) and the number may then be theirs. If it was taken
    away, the file is opened again by its name, if that still is the same file.
 
+   The file does not grow for ever: the thread rewrites it with its old cuts merged (compact.h) when it has doubled, or when it
+   comes near --max-size. Cuts go on meanwhile. A flush or the end of the recording that finds the file full does the same
+   at once, because what they write must not be lost.
+
    What could not be written stays in `out` and is tried again; meanwhile no cut is taken and the changes pile up in the
    tables, which costs no memory: a cut holds changes, however long its span. */
 #include "record/writer.h"
@@ -14,6 +18,7 @@
 
 #include "base/error.h"
 #include "platform/platform.h"
+#include "record/compact.h"
 #include "record/cut.h"
 #include "record/gate.h"
 #include "record/queue.h"
@@ -24,6 +29,15 @@
 #define BUFFER_KEEP ((size_t)256 << 10)
 #define RESTART_DELAY_NS 5000000
 #define RETRY_DELAY_NS 100000000u
+
+/* A capture is compacted whenever it has doubled, so that each byte is rewritten about once, and not while it is smaller
+   than this, which is read and written in a moment anyway. */
+#define COMPACT_MIN_BYTES ((uint64_t)8 << 20)
+#define COMPACT_RETRY_NS \
+    ((uint64_t)30 * 1000000000) /* after an error, such as no space for the copy */
+#define COMPACT_RESTART_NS ((uint64_t)1000000000) /* after a fork has interrupted it */
+#define COMPACT_TAIL_BYTES ((uint64_t)1 << 20)    /* what is copied while everybody waits */
+#define END_BYTES 64u                             /* --max-size leaves room for the END chunk */
 
 static struct {
     int active; /* recording, in this process */
@@ -40,6 +54,11 @@ static struct {
     pmt__buffer payload;
     pmt__buffer out; /* encoded chunk that waits to be written; empty: none */
     uint64_t own_bytes;
+    int ending;              /* the END chunk is being written */
+    uint64_t compacted_size; /* after the last compaction */
+    uint64_t compact_after_ns;
+    uint32_t compact_plan; /* the one that --max-size needs */
+    int exhausted;         /* compaction cannot keep the file below --max-size any more */
     uintptr_t thread;
     uint64_t thread_native_id; /* atomic: the thread itself */
     int thread_runs;
@@ -50,8 +69,11 @@ static uint32_t io; /* atomic lock: 0 free, 1 held. Lock order: io, then the tab
 /* atomic lock: who starts or stops the thread. Held across a fork: forks of threads without the GIL could overlap.
    Lock order: before io. */
 static uint32_t starting;
-static uint32_t wake; /* atomic: raised to end a wait of the thread */
-static uint32_t stop; /* atomic: the thread must end */
+static uint32_t compacting;  /* atomic: the thread rewrites the file; changed with io held */
+static pmt__compact compact; /* owned by the thread while `compacting`, else protected by io */
+static uint64_t next_cut_ns; /* owned by the thread */
+static uint32_t wake;        /* atomic: raised to end a wait of the thread */
+static uint32_t stop;        /* atomic: the thread must end */
 
 static void
 lock_take(uint32_t *lock)
@@ -143,7 +165,8 @@ out_write(void)
     if (w.out.len == 0) {
         return 0;
     }
-    if (w.max_size_bytes != 0 && w.offset + w.out.len > w.max_size_bytes) {
+    uint64_t more = w.out.len + (w.ending ? 0 : END_BYTES);
+    if (w.max_size_bytes != 0 && w.offset + more > w.max_size_bytes) {
         slot_stopped(PMT_REASON_MAX_SIZE, 0);
         return -EFBIG;
     }
@@ -176,8 +199,8 @@ out_write(void)
 static uint64_t
 own_bytes(void)
 {
-    return w.cut.table_bytes + pmt__shadow_bytes() + w.payload.cap + w.out.cap + w.cut.rows.cap
-           + w.cut.capacity * 2 * sizeof(uint64_t);
+    return w.cut.table_bytes + pmt__shadow_bytes() + pmt__compact_bytes() + w.payload.cap
+           + w.out.cap + w.cut.rows.cap + w.cut.capacity * 2 * sizeof(uint64_t);
 }
 
 /* A cut, encoded and written. The caller holds io. */
@@ -198,7 +221,7 @@ cut_write(uint32_t flags)
     pmt__buffer_clear(&w.payload);
     pmt__cut_encode(&w.cut, &w.payload, flags, pmt__process_rss_bytes(), w.own_bytes);
     if (!w.payload.failed) {
-        pmt__chunk_put(&w.out, "DLTA", 0, ++w.sequence, w.payload.data, w.payload.len);
+        pmt__chunk_put(&w.out, "DLTA", 0, w.sequence + 1, w.payload.data, w.payload.len);
     }
     if (w.payload.failed
         || w.out
@@ -207,6 +230,7 @@ cut_write(uint32_t flags)
         slot_stopped(PMT_REASON_WRITE_ERROR, ENOMEM);
         return PMT_ERR_NOMEM;
     }
+    w.sequence++;
     w.slot.cut_t_ns = w.cut.t_ns;
     w.slot.cut_unix_ns = w.cut.unix_ns;
     w.slot.cuts = w.cut.number;
@@ -220,6 +244,219 @@ cut_write(uint32_t flags)
     return 0;
 }
 
+/* --- compaction -------------------------------------------------------------------------------------------------------------- */
+
+static int
+is_full(void)
+{
+    return w.slot.status == PMT_STATUS_STOPPED && w.slot.reason == PMT_REASON_MAX_SIZE;
+}
+
+static int
+is_nearly_full(void)
+{
+    return w.max_size_bytes != 0 && !w.exhausted
+           && (is_full() || w.offset + w.out.len > w.max_size_bytes - w.max_size_bytes / 8);
+}
+
+/* The caller holds io. */
+static pmt__compact_input
+compact_input(int (*pause)(void))
+{
+    return (pmt__compact_input){
+        .path = w.path,
+        .device = w.device,
+        .inode = w.inode,
+        .id = w.id,
+        .end = w.offset,
+        .sequence = w.sequence - (w.out.len != 0), /* one cut may be waiting */
+        .t_ns = w.cut.t_ns,
+        .limit = w.offset - w.offset / 8, /* less is not worth it */
+        .pause = pause,
+    };
+}
+
+/* Half of --max-size, so that it does not run again at once; the last plan may leave more. */
+static int
+compact_to_max_size(pmt__compact_input *input, uint32_t *plan)
+{
+    int rc = -EFBIG;
+    for (; *plan < PMT_COMPACT_PLANS; ++*plan) {
+        int last = *plan + 1 == PMT_COMPACT_PLANS;
+        input->limit = last ? w.max_size_bytes - w.max_size_bytes / 8 : w.max_size_bytes / 2;
+        rc = pmt__compact_run(&compact, input, &pmt__compact_plans[*plan]);
+        if (rc != -EFBIG) {
+            break;
+        }
+    }
+    return rc;
+}
+
+/* Puts the new file in the place of the capture. The caller holds io. */
+static int
+compact_adopt(pmt__compact_input *input)
+{
+    input->end = w.offset;
+    int rc = pmt__compact_finish(&compact, input, &w.slot);
+    if (rc < 0) {
+        return rc;
+    }
+    if (file_is_ours()) {
+        pmt__file_close(w.fd);
+    }
+    w.fd = compact.fd;
+    w.device = compact.device;
+    w.inode = compact.inode;
+    w.offset = compact.offset;
+    w.sequence = compact.sequence;
+    if (w.out.len != 0) {
+        pmt__chunk_renumber(w.out.data, w.out.len, ++w.sequence);
+    }
+    return 0;
+}
+
+/* Learns from how it went. The caller holds io. */
+static void
+compact_note(int rc, int hard, uint32_t plan)
+{
+    if (rc == 0 || rc == -EFBIG) {
+        w.compacted_size = w.offset;
+    }
+    if (rc < 0 && rc != -EFBIG) {
+        w.compact_after_ns =
+            pmt__clock_mono_ns() + (rc == -ECANCELED ? COMPACT_RESTART_NS : COMPACT_RETRY_NS);
+    }
+    if (hard && rc == -EFBIG) {
+        w.exhausted = 1;
+    }
+    if (hard && rc == 0) {
+        w.compact_plan = plan > 0 && w.offset < w.max_size_bytes / 4 ? plan - 1 : plan;
+    }
+}
+
+/* At once. The caller holds io, and the thread is not at it. */
+static int
+compact_now(void)
+{
+    if (w.exhausted) {
+        return -EFBIG;
+    }
+    pmt__compact_input input = compact_input(NULL);
+    uint32_t plan = w.compact_plan;
+    int rc = compact_to_max_size(&input, &plan);
+    if (rc == 0) {
+        rc = compact_adopt(&input);
+    }
+    compact_note(rc, 1, plan);
+    return rc;
+}
+
+/* A cut that must be in the file, at the price of compacting it first. The caller holds io. */
+static int
+cut_write_surely(uint32_t flags)
+{
+    uint64_t number = w.cut.number;
+    int rc = cut_write(flags);
+    for (int tries = 0; tries < 2 && rc < 0 && is_full(); tries++) {
+        while (__atomic_load_n(&compacting, __ATOMIC_ACQUIRE)) {
+            io_give();
+            pmt__wait_word(&compacting, 1, 10000000);
+            io_take();
+        }
+        if (w.out.len != 0 && out_write() < 0 && compact_now() < 0) {
+            break;
+        }
+        if (w.cut.number == number) {
+            rc = cut_write(flags);
+        } else if ((rc = out_write() < 0 ? PMT_ERR_IO : 0) == 0) {
+            slot_write();
+        }
+    }
+    return rc;
+}
+
+static void
+cut_due(void)
+{
+    io_take();
+    cut_write(0);
+    io_give();
+    next_cut_ns += w.interval_ns;
+    if (next_cut_ns < pmt__clock_mono_ns()) {
+        next_cut_ns = pmt__clock_mono_ns() + w.interval_ns;
+    }
+}
+
+/* Between two steps of the thread's compaction. */
+static int
+compact_pause(void)
+{
+    if (__atomic_load_n(&stop, __ATOMIC_ACQUIRE)) {
+        return -1;
+    }
+    if (pmt__clock_mono_ns() >= next_cut_ns) {
+        cut_due();
+    }
+    return 0;
+}
+
+/* Takes over what was appended meanwhile, until little is left. Returns with io held. */
+static int
+compact_catch_up(void)
+{
+    for (;;) {
+        io_take();
+        uint64_t end = w.offset;
+        if (end - compact.in_offset <= COMPACT_TAIL_BYTES) {
+            return 0;
+        }
+        io_give();
+        int rc = pmt__compact_follow(&compact, end);
+        if (rc < 0) {
+            io_take();
+            return rc;
+        }
+    }
+}
+
+/* By the thread, beside its cuts. */
+static void
+compact_if_due(void)
+{
+    io_take();
+    int hard = is_nearly_full();
+    int grown = w.offset >= COMPACT_MIN_BYTES && w.offset >= 2 * w.compacted_size;
+    int healthy = w.slot.status == PMT_STATUS_RECORDING || is_full();
+    if (!(hard || grown) || !healthy || pmt__clock_mono_ns() < w.compact_after_ns) {
+        io_give();
+        return;
+    }
+    __atomic_store_n(&compacting, 1, __ATOMIC_RELEASE);
+    pmt__compact_input input = compact_input(compact_pause);
+    uint32_t plan = w.compact_plan;
+    io_give();
+
+    int rc = hard ? compact_to_max_size(&input, &plan)
+                  : pmt__compact_run(&compact, &input, &pmt__compact_plans[0]);
+    if (rc == 0) {
+        rc = compact_catch_up();
+        if (rc < 0) {
+            pmt__compact_abandon(&compact, &input);
+        } else {
+            rc = compact_adopt(&input);
+        }
+    } else {
+        io_take();
+    }
+    compact_note(rc, hard, plan);
+    if (rc == 0 && w.out.len != 0 && out_write() == 0) {
+        slot_write();
+    }
+    __atomic_store_n(&compacting, 0, __ATOMIC_RELEASE);
+    io_give();
+    pmt__wake_word(&compacting);
+}
+
 /* --- the thread ---------------------------------------------------------------------------------------------------------------- */
 
 static void *
@@ -227,23 +464,18 @@ writer_main(void *unused)
 {
     (void)unused;
     __atomic_store_n(&w.thread_native_id, pmt__thread_native_id(), __ATOMIC_RELEASE);
-    uint64_t next_ns = pmt__clock_mono_ns() + w.interval_ns;
+    next_cut_ns = pmt__clock_mono_ns() + w.interval_ns;
     while (!__atomic_load_n(&stop, __ATOMIC_ACQUIRE)) {
         uint64_t now_ns = pmt__clock_mono_ns();
-        if (now_ns < next_ns) {
+        if (now_ns < next_cut_ns) {
             uint32_t seen = __atomic_load_n(&wake, __ATOMIC_ACQUIRE);
             if (!__atomic_load_n(&stop, __ATOMIC_ACQUIRE)) {
-                pmt__wait_word(&wake, seen, next_ns - now_ns);
+                pmt__wait_word(&wake, seen, next_cut_ns - now_ns);
             }
             continue;
         }
-        io_take();
-        cut_write(0);
-        io_give();
-        next_ns += w.interval_ns;
-        if (next_ns < pmt__clock_mono_ns()) {
-            next_ns = pmt__clock_mono_ns() + w.interval_ns;
-        }
+        cut_due();
+        compact_if_due();
     }
     return NULL;
 }
@@ -521,7 +753,7 @@ pmt__record_flush(uint32_t flags)
         return PMT_ERR_STATE;
     }
     io_take();
-    int rc = cut_write(flags);
+    int rc = cut_write_surely(flags);
     io_give();
     return rc;
 }
@@ -561,12 +793,13 @@ pmt__record_stop(uint32_t reason)
     thread_stop();
     lock_give(&starting);
     io_take();
-    int rc = cut_write(PMT_CUT_FINAL);
+    int rc = cut_write_surely(PMT_CUT_FINAL);
     pmt__attention_set(PMT_ATTENTION_OFF);
     pmt__tables_acquire(); /* the last hook has left */
     pmt__tables_release();
     pmt__outside_wait(); /* and so have threads without the GIL */
     if (rc == 0) {
+        w.ending = 1;
         pmt__buffer_clear(&w.payload);
         pmt__buffer_put_varint(&w.payload, reason);
         pmt__buffer_put_varint(&w.payload, pmt__clock_mono_ns() - pmt__t.start_ns);
