@@ -55,7 +55,7 @@ typedef enum pmt_ended {
 } pmt_ended;
 
 /* What a counter of cuts counts; docs/format.md, CUT. */
-#define PMT_COUNTERS 12
+#define PMT_COUNTERS 14
 
 typedef struct pmt_capture {
     int version_major;
@@ -174,6 +174,63 @@ pmt_frame pmt_reader_frame(const pmt_reader *self, uint32_t frame);
 size_t pmt_reader_stack_count(const pmt_reader *self);
 uint32_t pmt_reader_stack_parent(const pmt_reader *self, uint32_t stack);
 uint32_t pmt_reader_stack_frame(const pmt_reader *self, uint32_t stack); /* not for stack 0 */
+
+/* A site: blocks of one size that one thread allocated in one domain from one stack. Ids start at 1. */
+typedef struct pmt_site {
+    uint32_t stack;
+    uint32_t thread; /* place in the list of threads */
+    uint32_t size;   /* bytes; PMT_SITE_SIZELESS: any larger size */
+    int domain;      /* PMT_DOMAIN_*; docs/format.md, SITES */
+} pmt_site;
+
+#define PMT_SITE_SIZELESS 513
+
+size_t pmt_reader_site_count(const pmt_reader *self); /* ids are less or equal */
+pmt_site pmt_reader_site(const pmt_reader *self, uint32_t site);
+
+/* --- the event log --------------------------------------------------------------------------- */
+
+typedef struct pmt_event_log {
+    int present;       /* the program was recorded with an event log */
+    uint64_t events;   /* that happened, up to the last cut; their numbers are 0 to events - 1 */
+    uint64_t logged;   /* of these */
+    uint64_t complete; /* the log has all events whose number is less; = events: it has all */
+} pmt_event_log;
+
+void pmt_reader_event_log(const pmt_reader *self, pmt_event_log *out);
+
+typedef enum pmt_event_kind {
+    PMT_EVENT_IS_ALLOC = 0,
+    PMT_EVENT_IS_FREE = 1,
+    PMT_EVENT_IS_REALLOC_ALLOC = 2, /* of one realloc: the old block dies (3), the new one is born */
+    PMT_EVENT_IS_REALLOC_FREE = 3,
+    PMT_EVENT_IS_REUSE_ALLOC = 4, /* an object from a free list: its block changes the site */
+    PMT_EVENT_IS_REUSE_FREE = 5,
+} pmt_event_kind;
+
+#define PMT_EVENT_SIZE_UNKNOWN UINT64_MAX
+
+typedef struct pmt_event {
+    uint64_t number;
+    uint64_t t_ns; /* interpolated within a stretch of some 100,000 events or one cut */
+    pmt_event_kind kind;
+    uint32_t site; /* of the block */
+    uint64_t address;
+    uint64_t size; /* PMT_EVENT_SIZE_UNKNOWN: a free in a sizeless site */
+} pmt_event;
+
+/* A walk over the log, in order. The file is read along with it. */
+typedef struct pmt_event_walk pmt_event_walk;
+
+/* `path` or `bytes`: what the reader was opened with, or a later state of the same capture. *out is for the caller to
+   destroy, before the reader. PMT_ERR_IO, PMT_ERR_NOMEM, PMT_ERR_STATE if it is another capture. */
+int pmt_event_walk_open(pmt_event_walk **out, const pmt_reader *reader, const char *path,
+                        pmt_error *err);
+int pmt_event_walk_open_bytes(pmt_event_walk **out, const pmt_reader *reader, const void *bytes,
+                              size_t size, pmt_error *err); /* bytes are borrowed */
+/* 1: *out is the next event. 0: there is none. PMT_ERR_STATE: the file is not what it was; PMT_ERR_IO, PMT_ERR_NOMEM. */
+int pmt_event_walk_next(pmt_event_walk *self, pmt_event *out, pmt_error *err);
+void pmt_event_walk_destroy(pmt_event_walk *self); /* NULL is allowed */
 
 /* --- aggregating ----------------------------------------------------------------------------- */
 

@@ -5,6 +5,7 @@
 
 #include "aggregate.h"
 #include "analyze/stats.h"
+#include "events.h"
 #include "pymemtrace/reader.h"
 #include "state.h"
 #include "values.h"
@@ -13,6 +14,7 @@ typedef struct {
     PyObject_HEAD
     PyObject *path;     /* owned: str */
     pmt_reader *reader; /* owned; NULL until __init__ */
+    values_sites sites; /* frames that site() has made; reader is NULL until then */
 } reader_object;
 
 static PyObject *
@@ -95,6 +97,9 @@ reader_dealloc(PyObject *object)
 {
     reader_object *self = (reader_object *)object;
     PyTypeObject *type = Py_TYPE(object);
+    if (self->sites.reader != NULL) {
+        values_sites_dispose(&self->sites);
+    }
     pmt_reader_destroy(self->reader);
     Py_XDECREF(self->path);
     type->tp_free(object);
@@ -130,6 +135,8 @@ static const struct {
     {9, "folded epochs", 0},
     {10, "re-attributed blocks", 0},
     {11, "folded threads", 0},
+    {12, "events not in the log", 0},
+    {13, "events", 0},
 };
 
 static int
@@ -468,6 +475,89 @@ reader_epochs(PyObject *object, PyObject *unused)
     return list;
 }
 
+/* --- sites, the event log -------------------------------------------------------------------- */
+
+static const char *const domain_names[] = {"", "obj", "mem", "raw", "malloc", "mmap", "track"};
+
+static PyObject *
+reader_site(PyObject *object, PyObject *number)
+{
+    reader_object *self = (reader_object *)object;
+    const pmt_reader *reader = get_reader(object);
+    Py_ssize_t id = reader == NULL ? -1 : PyNumber_AsSsize_t(number, PyExc_IndexError);
+    if (id == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    if (id < 1 || (size_t)id > pmt_reader_site_count(reader)) {
+        return PyErr_Format(PyExc_IndexError, "no site %zd: this capture has sites 1 to %zu", id,
+                            pmt_reader_site_count(reader));
+    }
+    if (self->sites.reader == NULL && values_sites_init(&self->sites, reader) < 0) {
+        self->sites.reader = NULL;
+        return NULL;
+    }
+    pmt_site site = pmt_reader_site(reader, (uint32_t)id);
+    pmt_thread thread = pmt_reader_thread(reader, site.thread);
+    uint32_t frame = site.stack == 0 ? UINT32_MAX : pmt_reader_stack_frame(reader, site.stack);
+    PyObject *dict = PyDict_New();
+    if (dict != NULL
+        && (values_put(dict, "site", values_site(&self->sites, frame)) < 0
+            || values_put(dict, "stack", values_stack(&self->sites, site.stack)) < 0
+            || values_put(dict, "size",
+                          site.size == PMT_SITE_SIZELESS ? Py_NewRef(Py_None)
+                                                         : PyLong_FromUnsignedLong(site.size))
+                   < 0
+            || values_put(dict, "domain", PyUnicode_FromString(domain_names[site.domain])) < 0
+            || values_put(dict, "thread", make_thread(&thread)) < 0)) {
+        Py_CLEAR(dict);
+    }
+    return dict;
+}
+
+static PyObject *
+reader_event_log(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    const pmt_reader *reader = get_reader(object);
+    if (reader == NULL) {
+        return NULL;
+    }
+    pmt_event_log log;
+    pmt_reader_event_log(reader, &log);
+    if (!log.present) {
+        Py_RETURN_NONE;
+    }
+    PyObject *dict = PyDict_New();
+    if (dict != NULL
+        && (values_put_u64(dict, "events", log.events) < 0
+            || values_put_u64(dict, "logged", log.logged) < 0
+            || values_put_u64(dict, "complete", log.complete) < 0)) {
+        Py_CLEAR(dict);
+    }
+    return dict;
+}
+
+static PyObject *
+reader_events(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    const ext_state *state = PyType_GetModuleState(Py_TYPE(object));
+    const pmt_reader *reader = get_reader(object);
+    return reader == NULL || state == NULL
+               ? NULL
+               : ext_events_new(state, object, reader, ((reader_object *)object)->path);
+}
+
+static PyObject *
+reader_replay(PyObject *object, PyObject *args, PyObject *kwargs)
+{
+    const ext_state *state = PyType_GetModuleState(Py_TYPE(object));
+    const pmt_reader *reader = get_reader(object);
+    return reader == NULL || state == NULL
+               ? NULL
+               : ext_replay(state, reader, ((reader_object *)object)->path, args, kwargs);
+}
+
 /* --- statistics ------------------------------------------------------------------------------ */
 
 static PyObject *
@@ -512,15 +602,13 @@ put_sums(PyObject *dict, const pmt__sums *sums)
 static PyObject *
 make_domains(const pmt__stats *stats)
 {
-    static const char *const names[PMT_DOMAIN_COUNT] = {"",       "obj",  "mem",  "raw",
-                                                        "malloc", "mmap", "track"};
     PyObject *dict = PyDict_New();
     for (size_t i = 1; dict != NULL && i < PMT_DOMAIN_COUNT; i++) {
         PyObject *domain = PyDict_New();
         if (domain == NULL || put_sums(domain, &stats->domains[i]) < 0) {
             Py_CLEAR(domain);
         }
-        if (values_put(dict, names[i], domain) < 0) {
+        if (values_put(dict, domain_names[i], domain) < 0) {
             Py_CLEAR(dict);
         }
     }
@@ -643,6 +731,15 @@ static PyMethodDef reader_methods[] = {
     {"epochs", reader_epochs, METH_NOARGS,
      PyDoc_STR("epochs($self, /)\n--\n\nThe epochs, with what was allocated in each and what of it "
                "was alive at the end.")},
+    {"site", reader_site, METH_O,
+     PyDoc_STR("site($self, site_id, /)\n--\n\nWhat a site id stands for.")},
+    {"event_log", reader_event_log, METH_NOARGS,
+     PyDoc_STR("event_log($self, /)\n--\n\nWhat there is of an event log; None without one.")},
+    {"events", reader_events, METH_NOARGS,
+     PyDoc_STR("events($self, /)\n--\n\nThe events of the log, in order.")},
+    {"replay", (PyCFunction)(void (*)(void))reader_replay, METH_VARARGS | METH_KEYWORDS,
+     PyDoc_STR("replay($self, stop=None)\n--\n\nThe heap after the first `stop` events, from the "
+               "log.")},
     {"stats", (PyCFunction)(void (*)(void))reader_stats, METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("stats($self, *, start_s=None, end_s=None, thread=None, include=(), exclude=())\n"
                "--\n\nSizes, domains, threads, lifetimes of what the filters let through.")},
@@ -688,5 +785,9 @@ ext_reader_add(PyObject *module)
         return -1;
     }
     state->aggregate_type = add_type(module, &ext_aggregate_spec);
-    return state->aggregate_type == NULL ? -1 : 0;
+    if (state->aggregate_type == NULL) {
+        return -1;
+    }
+    state->events_type = PyType_FromModuleAndSpec(module, &ext_events_spec, NULL);
+    return state->events_type == NULL ? -1 : 0;
 }

@@ -202,12 +202,6 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
                      PMT_TEMPORARIES_MAX);
         goto done;
     }
-    if (events) {
-        pmt__error_set(&err, PMT_ERR_UNSUPPORTED,
-                       "the event log (--events) is not available in this version");
-        raise_for(module, &err);
-        goto done;
-    }
     if (pmt__cpython_check(&err) < 0) {
         raise_for(module, &err);
         goto done;
@@ -231,6 +225,7 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
         .max_size_bytes = max_size,
         .max_memory_bytes = max_memory,
         .temporaries_n = temporaries,
+        .events = events,
         .facts = &f.buffer,
         .fact_count = f.count,
     };

@@ -86,18 +86,11 @@ check_stack_nopy(const void *block, PMT_FRAME *top)
     different += have != (want == PMT_NODE_ROOT ? PMT_NODE_NO_STACK : want);
 }
 
-static PMT_NOINLINE void
-event_alloc_nopy(void *block, size_t size, uint32_t domain)
+/* Inside the gate; thread: of the state, or NULL if it was not the one of the last event. */
+PMT_INLINE void
+track_now_nopy(PyThreadState *state, pmt__thread *thread, int gate, void *block, size_t size,
+               uint32_t domain)
 {
-    PyThreadState *state = PMT_CURRENT_STATE();
-    pmt__thread *thread = thread_of_nopy(state);
-    if (PMT_UNLIKELY(thread == NULL) && foreign_nopy(state)) {
-        return;
-    }
-    int gate = pmt__enter_nopy();
-    if (PMT_UNLIKELY(gate == PMT_GATE_CLOSED)) {
-        return;
-    }
     PMT_FRAME *top = NULL;
     if (PMT_LIKELY(state != NULL)) {
         if (PMT_UNLIKELY(thread == NULL || thread != pmt__t.thread)) {
@@ -111,6 +104,21 @@ event_alloc_nopy(void *block, size_t size, uint32_t domain)
     if (PMT_UNLIKELY(gate == PMT_GATE_CHECK)) {
         check_stack_nopy(block, top);
     }
+}
+
+static PMT_NOINLINE void
+event_alloc_nopy(void *block, size_t size, uint32_t domain)
+{
+    PyThreadState *state = PMT_CURRENT_STATE();
+    pmt__thread *thread = thread_of_nopy(state);
+    if (PMT_UNLIKELY(thread == NULL) && foreign_nopy(state)) {
+        return;
+    }
+    int gate = pmt__enter_nopy();
+    if (PMT_UNLIKELY(gate == PMT_GATE_CLOSED)) {
+        return;
+    }
+    track_now_nopy(state, thread, gate, block, size, domain);
     pmt__leave_nopy();
 }
 
@@ -243,19 +251,47 @@ event_put_back_nopy(void *block, const taken *t)
     *t->entry = t->value;
 }
 
+/* Inside the gate. */
 static void
-event_moved_nopy(void *old, const taken *t)
+block_moved_nopy(void *old, const taken *t)
 {
     uint32_t id = PMT_SHADOW_ID(t->value);
-    if (t->value == 0 || pmt__enter_nopy() == PMT_GATE_CLOSED) {
-        return;
-    }
     if (t->value & PMT_SHADOW_WATCHED) {
         watched_died_nopy(old);
     }
     pmt__temporary_take(old); /* it goes on: no temporary */
     if (id != 0) {
         pmt__count_sub(id, t->bytes);
+        if (PMT_UNLIKELY(pmt__t.log_on)) {
+            pmt__log_free_nopy(old, id);
+        }
+    }
+}
+
+/* The end of the old block and the birth of the new one, between which nobody sees the tables. */
+static void
+event_moved_nopy(void *old, const taken *t, void *block, size_t size, uint32_t domain)
+{
+    if (t->value == 0) {
+        event_alloc_nopy(block, size, domain);
+        return;
+    }
+    PyThreadState *state = PMT_CURRENT_STATE();
+    pmt__thread *thread = thread_of_nopy(state);
+    bool foreign = thread == NULL && foreign_nopy(state);
+    int gate = pmt__enter_nopy();
+    if (gate == PMT_GATE_CLOSED) {
+        return;
+    }
+    if (PMT_UNLIKELY(pmt__t.log_on) && !foreign) {
+        pmt__log_pair_begin_nopy(PMT_CONTROL_REALLOC);
+    }
+    block_moved_nopy(old, t);
+    if (!foreign) {
+        track_now_nopy(state, thread, gate, block, size, domain);
+        if (PMT_UNLIKELY(pmt__t.log_on)) {
+            pmt__log_pair_end_nopy();
+        }
     }
     pmt__leave_nopy();
 }
@@ -317,8 +353,7 @@ hook_realloc(int python_domain, uint32_t domain, void *old, size_t size)
         event_put_back_nopy(old, &t);
         return NULL;
     }
-    event_moved_nopy(old, &t);
-    event_alloc_nopy(block, size, domain);
+    event_moved_nopy(old, &t, block, size, domain);
     return block;
 }
 
@@ -580,6 +615,12 @@ object_created_nopy(void *block)
         if (now != id && now != 0) {
             *entry = now;
             pmt__count_move(id, now, large);
+            if (PMT_UNLIKELY(pmt__t.log_on)) {
+                pmt__log_pair_begin_nopy(PMT_CONTROL_REATTRIBUTED);
+                pmt__log_free_nopy(block, id);
+                pmt__log_alloc_nopy(block, now, bytes);
+                pmt__log_pair_end_nopy();
+            }
             pmt__t.counters[PMT_COUNTER_REATTRIBUTED]++;
         }
         pmt__temporary_put(thread, block);

@@ -325,8 +325,8 @@ pmt__chunk_next(pmt__chunk_reader *self, pmt__chunk *out, pmt_error *err)
     }
     out->offset = offset;
     out->end = (offset + PMT_CHUNK_HEADER_SIZE + stored_size + 7) / 8 * 8;
+    out->sequence = self->next_sequence++;
     self->next_offset = out->end;
-    self->next_sequence++;
     return 1;
 }
 

@@ -48,6 +48,7 @@ typedef struct pmt__chunk {
     uint64_t end;           /* behind its padding */
     const uint8_t *payload; /* decompressed; borrowed until the next chunk is read */
     size_t size;
+    uint64_t sequence;
 } pmt__chunk;
 
 typedef struct pmt__chunk_reader {

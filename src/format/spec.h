@@ -94,7 +94,19 @@ enum {
     PMT_COUNTER_FOLDED_EPOCHS = 9,
     PMT_COUNTER_REATTRIBUTED = 10,
     PMT_COUNTER_FOLDED_THREADS = 11,
-    PMT_COUNTER_LIMIT = 12 /* one behind the last */
+    PMT_COUNTER_LOG_DROPPED = 12,
+    PMT_COUNTER_EVENTS = 13,
+    PMT_COUNTER_LIMIT = 14 /* one behind the last */
+};
+
+enum { /* of the event log */
+    PMT_EVENT_ALLOC = 0,
+    PMT_EVENT_FREE = 1,
+    PMT_EVENT_WITH_SITE = 2 /* flag */
+};
+enum {
+    PMT_CONTROL_REALLOC = 1,
+    PMT_CONTROL_REATTRIBUTED = 2
 };
 
 enum {

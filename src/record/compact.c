@@ -225,10 +225,33 @@ typedef struct work {
     int window_ends;   /* by a flag of its last cut */
     pmt__buffer first; /* the payload of its first chunk: a window of one is copied */
     pmt__buffer payload;
+    pmt__buffer log; /* where the EVTS chunks since the window began are: pairs of uint64_t, from and to */
 } work;
 
+/* The event log is copied as it is. It needs the sites of the window, and stays behind all of it. */
 static int
-window_end(work *self)
+log_copy(work *self)
+{
+    int rc = 0;
+    for (size_t at = 0; rc == 0 && at < self->log.len; at += 2 * sizeof(uint64_t)) {
+        uint64_t range[2];
+        memcpy(range, self->log.data + at, sizeof range);
+        rc = chunks_copy(self->compact, range[0], range[1]);
+    }
+    pmt__buffer_clear(&self->log);
+    return rc;
+}
+
+static int
+log_add(work *self, const pmt__chunk *chunk)
+{
+    const uint64_t range[2] = {chunk->offset, chunk->end};
+    pmt__buffer_put(&self->log, range, sizeof range);
+    return self->log.failed ? -ENOMEM : 0;
+}
+
+static int
+window_write(work *self)
 {
     uint64_t count = self->window_count;
     self->window_count = 0;
@@ -251,6 +274,13 @@ window_end(work *self)
     compact->sequence++;
     compact->offset += compact->out.len - before;
     return compact->out.failed ? -ENOMEM : compact->out.len >= OUT_STEP ? out_flush(compact) : 0;
+}
+
+static int
+window_end(work *self)
+{
+    int rc = window_write(self);
+    return rc < 0 ? rc : log_copy(self);
 }
 
 static int
@@ -325,6 +355,8 @@ merge_old(work *self)
             rc = delta_add(self, &chunk);
         } else if (strcmp(chunk.kind, "PROC") == 0) {
             rc = chunks_copy(compact, chunk.offset, chunk.end);
+        } else if (strcmp(chunk.kind, "EVTS") == 0) {
+            rc = log_add(self, &chunk);
         } else {
             rc = -EBADMSG; /* its place among the cuts may mean something */
         }
@@ -349,12 +381,14 @@ pmt__compact_run(pmt__compact *self, const pmt__compact_input *input, const pmt_
         pmt__merge_init(&it.merge, &pages);
         pmt__buffer_init(&it.first);
         pmt__buffer_init(&it.payload);
+        pmt__buffer_init(&it.log);
         rc = merge_old(&it);
         self->in_offset = it.chunks.next_offset;
         pmt__chunk_reader_dispose(&it.chunks);
         pmt__merge_dispose(&it.merge);
         pmt__buffer_dispose(&it.first);
         pmt__buffer_dispose(&it.payload);
+        pmt__buffer_dispose(&it.log);
         __atomic_store_n(&buffer_bytes, 0, __ATOMIC_RELAXED);
     }
     if (rc == 0) {

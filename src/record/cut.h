@@ -27,7 +27,7 @@ typedef struct pmt__cut {
     uint64_t number, t_ns, span_ns, unix_ns, epoch;
     uint64_t live_bytes, peak_bytes, peak_t_ns;
     uint64_t peak_blocks;
-    uint64_t counters[12];
+    uint64_t counters[PMT_COUNTER_LIMIT];
     uint64_t size_allocs[64], size_bytes[64];
     uint64_t gc[3];
     uint64_t table_bytes;

@@ -22,7 +22,7 @@ enum {
     PMT_ATTENTION_WRITER = 16, /* the writer thread must be started again (after a fork) */
     PMT_ATTENTION_CHECK = 32,  /* compare every stack with a plain walk (tests) */
     PMT_ATTENTION_SLOW =
-        64 /* the short way does not do: temporaries over more than one allocation */
+        64 /* the short way does not do: temporaries over more than one allocation, an event log */
 };
 
 enum {
@@ -39,7 +39,7 @@ pmt__enter_nopy(void)
 {
     __atomic_store_n(&pmt__t.busy, 1, __ATOMIC_RELAXED);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    if (PMT_UNLIKELY(__atomic_load_n(&pmt__t.attention, __ATOMIC_ACQUIRE) != 0)) {
+    if (PMT_UNLIKELY(__atomic_load_n(&pmt__t.attention, __ATOMIC_ACQUIRE) & ~PMT_ATTENTION_SLOW)) {
         return pmt__enter_slow_nopy();
     }
     return PMT_GATE_OPEN;

@@ -14,6 +14,7 @@
 #include "platform/platform.h"
 #include "pymemtrace/error.h"
 #include "record/gate.h"
+#include "record/log.h"
 #include "record/shadow.h"
 #include "record/tables.h"
 
@@ -173,7 +174,7 @@ event_node(const event *e)
 }
 
 static void
-cohort_add(uint32_t id, uint64_t bytes)
+cohort_add(const void *block, uint32_t id, uint64_t bytes)
 {
     pmt__cohort *cohort = &pmt__t.cohorts[id];
     pmt__t.live_bytes += bytes;
@@ -193,10 +194,13 @@ cohort_add(uint32_t id, uint64_t bytes)
         pmt__t.size_allocs[bucket]++;
         pmt__t.size_bytes[bucket] += bytes;
     }
+    if (pmt__t.log_on) {
+        pmt__log_alloc_nopy(block, id, bytes);
+    }
 }
 
 static void
-cohort_sub(uint32_t id, uint64_t bytes)
+cohort_sub(const void *block, uint32_t id, uint64_t bytes)
 {
     pmt__cohort *cohort = &pmt__t.cohorts[id];
     if (pmt__t.growing) {
@@ -212,6 +216,9 @@ cohort_sub(uint32_t id, uint64_t bytes)
         bytes = cohort->size;
     }
     pmt__t.live_bytes -= bytes;
+    if (pmt__t.log_on) {
+        pmt__log_free_nopy(block, id);
+    }
 }
 
 static void
@@ -241,19 +248,19 @@ drain_alloc(const event *e)
         }
         orphans[orphan_count++] = (orphan){e->value, id};
     }
-    cohort_add(id, e->size);
+    cohort_add(e->block, id, e->size);
 }
 
 static void
 drain_free(const event *e)
 {
     if (!PMT_SHADOW_IS_PENDING(e->value)) {
-        cohort_sub(PMT_SHADOW_ID(e->value), e->size);
+        cohort_sub(e->block, PMT_SHADOW_ID(e->value), e->size);
         return;
     }
     for (uint32_t i = orphan_count; i-- > 0;) {
         if (orphans[i].ticket == e->value) {
-            cohort_sub(orphans[i].cohort, e->size);
+            cohort_sub(e->block, orphans[i].cohort, e->size);
             orphans[i] = orphans[--orphan_count];
             return;
         }

@@ -230,6 +230,7 @@ typedef struct pmt__tables {
     uint32_t epoch_key; /* tag of the epoch << PMT_KEY_EPOCH_SHIFT */
     uint32_t temporaries_n;
     uint32_t marking; /* frames can be marked as verified */
+    uint32_t log_on;  /* events go to the log too (log.h) */
 
     /* the rest */
     uint32_t epoch;

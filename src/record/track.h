@@ -32,6 +32,7 @@
 #endif
 
 #include "record/gate.h"
+#include "record/log.h"
 #include "record/shadow.h"
 #include "record/tables.h"
 
@@ -517,6 +518,9 @@ pmt__missed_free(void *block, uint32_t value)
         bytes = pmt__shadow_size_take(block);
     }
     pmt__count_sub(id, bytes);
+    if (PMT_UNLIKELY(pmt__t.log_on)) {
+        pmt__log_free_nopy(block, id);
+    }
 }
 
 static PMT_NOINLINE void
@@ -538,6 +542,9 @@ pmt__track(void *block, uint64_t bytes, uint32_t domain, pmt__thread *thread, PM
     }
     *entry = id;
     pmt__count_add(id, bytes);
+    if (PMT_UNLIKELY(pmt__t.log_on)) {
+        pmt__log_alloc_nopy(block, id, bytes);
+    }
     if (PMT_LIKELY(thread != NULL)) {
         pmt__temporary_put(thread, block);
     }
@@ -637,6 +644,9 @@ pmt__untrack_id(void *block, uint32_t id)
         pmt__temporary_count(id, bytes);
     }
     pmt__count_sub(id, bytes);
+    if (PMT_UNLIKELY(pmt__t.log_on)) {
+        pmt__log_free_nopy(block, id);
+    }
 }
 
 #endif

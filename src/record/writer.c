@@ -21,6 +21,7 @@
 #include "record/compact.h"
 #include "record/cut.h"
 #include "record/gate.h"
+#include "record/log.h"
 #include "record/queue.h"
 #include "record/shadow.h"
 
@@ -29,6 +30,7 @@
 #define BUFFER_KEEP ((size_t)256 << 10)
 #define RESTART_DELAY_NS 5000000
 #define RETRY_DELAY_NS 100000000u
+#define MAX_LOG_MEMORY ((uint64_t)64 << 20)
 
 /* A capture is compacted whenever it has doubled, so that each byte is rewritten about once, and not while it is smaller
    than this, which is read and written in a moment anyway. */
@@ -54,6 +56,7 @@ static struct {
     pmt__buffer payload;
     pmt__buffer out; /* encoded chunk that waits to be written; empty: none */
     uint64_t own_bytes;
+    uint64_t log_bytes; /* of the file */
     int ending;              /* the END chunk is being written */
     uint64_t compacted_size; /* after the last compaction */
     uint64_t compact_after_ns;
@@ -74,6 +77,7 @@ static pmt__compact compact; /* owned by the thread while `compacting`, else pro
 static uint64_t next_cut_ns; /* owned by the thread */
 static uint32_t wake;        /* atomic: raised to end a wait of the thread */
 static uint32_t stop;        /* atomic: the thread must end */
+static uint32_t hurry;       /* atomic: a cut is wanted before its time */
 
 static void
 lock_take(uint32_t *lock)
@@ -199,8 +203,41 @@ out_write(void)
 static uint64_t
 own_bytes(void)
 {
-    return w.cut.table_bytes + pmt__shadow_bytes() + pmt__compact_bytes() + w.payload.cap
-           + w.out.cap + w.cut.rows.cap + w.cut.capacity * 2 * sizeof(uint64_t);
+    return w.cut.table_bytes + pmt__log_bytes() + pmt__shadow_bytes() + pmt__compact_bytes()
+           + w.payload.cap + w.out.cap + w.cut.rows.cap + w.cut.capacity * 2 * sizeof(uint64_t);
+}
+
+/* Room for a chunk of the event log that waits in `out`: it may take a quarter of --max-size. */
+static int
+log_fits(void)
+{
+    return w.max_size_bytes == 0
+           || (w.log_bytes + w.out.len <= w.max_size_bytes / 4
+               && w.offset + w.out.len + END_BYTES <= w.max_size_bytes);
+}
+
+/* The events up to the cut whose DLTA chunk, with the definitions of their sites, has been written. The log is the first to
+   give way: where the file cannot take it, it ends, so that the tables can be written on. */
+static void
+events_write(void)
+{
+    const pmt__log_block *block;
+    while ((block = pmt__log_oldest()) != NULL) {
+        pmt__buffer_clear(&w.payload);
+        pmt__log_encode(block, &w.payload);
+        if (!w.payload.failed) {
+            pmt__chunk_put(&w.out, "EVTS", 0, w.sequence + 1, w.payload.data, w.payload.len);
+        }
+        uint64_t size = w.out.len;
+        if (w.payload.failed || w.out.failed || !log_fits() || out_write() < 0) {
+            pmt__buffer_clear(&w.out);
+            pmt__log_stop();
+            return;
+        }
+        w.log_bytes += size;
+        w.sequence++;
+        pmt__log_written();
+    }
 }
 
 /* A cut, encoded and written. The caller holds io. */
@@ -213,6 +250,9 @@ cut_write(uint32_t flags)
     }
     pmt__tables_acquire();
     rc = pmt__cut_take(&w.cut);
+    if (rc == 0) {
+        pmt__log_take_nopy();
+    }
     pmt__tables_release();
     if (rc < 0) {
         return PMT_ERR_NOMEM;
@@ -240,6 +280,7 @@ cut_write(uint32_t flags)
     if (rc < 0) {
         return PMT_ERR_IO;
     }
+    events_write();
     slot_write();
     return 0;
 }
@@ -381,7 +422,9 @@ cut_due(void)
     io_take();
     cut_write(0);
     io_give();
-    next_cut_ns += w.interval_ns;
+    if (pmt__clock_mono_ns() >= next_cut_ns) { /* else it was in a hurry */
+        next_cut_ns += w.interval_ns;
+    }
     if (next_cut_ns < pmt__clock_mono_ns()) {
         next_cut_ns = pmt__clock_mono_ns() + w.interval_ns;
     }
@@ -394,7 +437,8 @@ compact_pause(void)
     if (__atomic_load_n(&stop, __ATOMIC_ACQUIRE)) {
         return -1;
     }
-    if (pmt__clock_mono_ns() >= next_cut_ns) {
+    if (pmt__clock_mono_ns() >= next_cut_ns
+        || __atomic_exchange_n(&hurry, 0, __ATOMIC_ACQUIRE)) {
         cut_due();
     }
     return 0;
@@ -467,8 +511,8 @@ writer_main(void *unused)
     next_cut_ns = pmt__clock_mono_ns() + w.interval_ns;
     while (!__atomic_load_n(&stop, __ATOMIC_ACQUIRE)) {
         uint64_t now_ns = pmt__clock_mono_ns();
-        if (now_ns < next_cut_ns) {
-            uint32_t seen = __atomic_load_n(&wake, __ATOMIC_ACQUIRE);
+        uint32_t seen = __atomic_load_n(&wake, __ATOMIC_ACQUIRE);
+        if (now_ns < next_cut_ns && !__atomic_exchange_n(&hurry, 0, __ATOMIC_ACQUIRE)) {
             if (!__atomic_load_n(&stop, __ATOMIC_ACQUIRE)) {
                 pmt__wait_word(&wake, seen, next_cut_ns - now_ns);
             }
@@ -501,6 +545,14 @@ thread_stop(void)
     pmt__wake_word(&wake);
     pmt__thread_join(w.thread, __atomic_load_n(&w.thread_native_id, __ATOMIC_ACQUIRE));
     w.thread_runs = 0;
+}
+
+void
+pmt__writer_hurry_nopy(void)
+{
+    __atomic_store_n(&hurry, 1, __ATOMIC_RELEASE);
+    __atomic_fetch_add(&wake, 1, __ATOMIC_RELEASE);
+    pmt__wake_word(&wake);
 }
 
 void
@@ -607,7 +659,8 @@ first_chunks_write(const pmt__record_options *options, pmt_error *err)
         memcpy(id, &t, sizeof t);
     }
     memcpy(w.id, id, sizeof id);
-    pmt__header_encode(page, id, pmt__clock_unix_ns(), 0, PMT_FEATURE_EPOCHS);
+    pmt__header_encode(page, id, pmt__clock_unix_ns(), 0,
+                       PMT_FEATURE_EPOCHS | (options->events ? PMT_FEATURE_EVENTS : 0));
     w.slot =
         (pmt__slot){.seq = 1, .status = PMT_STATUS_RECORDING, .cut_unix_ns = pmt__clock_unix_ns()};
     w.offset = PMT_HEADER_SIZE;
@@ -675,10 +728,17 @@ tables_create(const pmt__record_options *options, const pmt__frame_source *sourc
 {
     uint64_t memory =
         options->max_memory_bytes != 0 ? options->max_memory_bytes : DEFAULT_MAX_MEMORY;
+    uint64_t log_memory = memory / 4 < MAX_LOG_MEMORY ? memory / 4 : MAX_LOG_MEMORY;
     int rc;
+    if (options->events) {
+        memory -= log_memory;
+    }
     while ((rc = pmt__tables_create(source, memory, options->temporaries_n)) < 0
            && options->max_memory_bytes == 0 && memory > MIN_MAX_MEMORY) {
         memory /= 2;
+    }
+    if (rc == 0 && options->events) {
+        pmt__log_create(log_memory);
     }
     return rc;
 }
@@ -710,7 +770,7 @@ pmt__record_start(const pmt__record_options *options, const pmt__frame_source *s
     } else {
         rc = first_chunks_write(options, err);
     }
-    if (options->temporaries_n > 1) {
+    if (options->temporaries_n > 1 || options->events) {
         pmt__attention_set(PMT_ATTENTION_SLOW);
     } else {
         pmt__attention_clear(PMT_ATTENTION_SLOW);
@@ -726,6 +786,7 @@ pmt__record_start(const pmt__record_options *options, const pmt__frame_source *s
     }
     if (rc < 0) {
         pmt__file_close(w.fd);
+        pmt__log_dispose();
         pmt__tables_dispose();
         buffers_dispose();
         return rc;
@@ -815,6 +876,7 @@ pmt__record_stop(uint32_t reason)
     pmt__process_rss_close();
     w.fd = -1;
     w.active = 0;
+    pmt__log_dispose();
     pmt__tables_dispose();
     buffers_dispose();
     io_give();

@@ -19,6 +19,7 @@ typedef struct pmt__record_options {
     uint64_t max_size_bytes;   /* 0 = no limit */
     uint64_t max_memory_bytes; /* 0 = default */
     uint32_t temporaries_n;    /* 1 … PMT_TEMPORARIES_MAX */
+    int events;                /* keep the event log */
     const pmt__buffer *
         facts; /* PROC entries (each with pmt__fact_put_*), without the count and the facts of the host */
     uint32_t fact_count;
@@ -48,5 +49,7 @@ void pmt__record_status_get(pmt__record_status *status);
 
 /* From a hook: starts the thread again some milliseconds after a fork. */
 void pmt__writer_restart_nopy(void);
+/* From a hook: the next cut should not wait for its time. */
+void pmt__writer_hurry_nopy(void);
 
 #endif

@@ -167,6 +167,19 @@ pmt_reader_stack_frame(const pmt_reader *self, uint32_t stack)
     return self->stacks.data[stack].frame;
 }
 
+size_t
+pmt_reader_site_count(const pmt_reader *self)
+{
+    return self->sites.len - 1;
+}
+
+pmt_site
+pmt_reader_site(const pmt_reader *self, uint32_t site)
+{
+    const pmt__site *it = &self->sites.data[site];
+    return (pmt_site){it->stack, it->thread, it->size, it->domain};
+}
+
 void
 pmt__rows_begin(pmt__row_walk *walk, const pmt_reader *reader, size_t cut, pmt_error *err)
 {

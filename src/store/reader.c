@@ -816,6 +816,9 @@ load_chunk(loader *self, const pmt__chunk *chunk)
     if (strcmp(chunk->kind, "DLTA") == 0) {
         return load_delta(self, chunk);
     }
+    if (strcmp(chunk->kind, "EVTS") == 0) {
+        return pmt__reader_add_events(reader, chunk, self->err);
+    }
     if (strcmp(chunk->kind, "END ") == 0) {
         return load_end(self, chunk);
     }
@@ -1011,5 +1014,6 @@ pmt_reader_destroy(pmt_reader *self)
     PMT__VEC_DISPOSE(allocator, &self->marks);
     PMT__VEC_DISPOSE(allocator, &self->cuts);
     PMT__VEC_DISPOSE(allocator, &self->rows);
+    PMT__VEC_DISPOSE(allocator, &self->event_chunks);
     pmt__release(allocator, self);
 }

@@ -65,6 +65,15 @@ typedef struct pmt__rows {
     uint64_t offset;   /* of its chunk */
 } pmt__rows;
 
+/* Where a chunk of the event log is. The events stay in the file: a log can be larger than all the rest together. */
+typedef struct pmt__event_chunk {
+    uint64_t offset;
+    uint64_t sequence;
+    uint64_t first;
+    uint64_t count;
+    uint64_t site_limit; /* sites that were defined when it was written */
+} pmt__event_chunk;
+
 typedef struct pmt__size_class {
     uint64_t allocations;
     uint64_t bytes;
@@ -93,6 +102,7 @@ struct pmt_reader {
     PMT__VEC(pmt__mark) marks;
     PMT__VEC(pmt_cut) cuts;
     PMT__VEC(pmt__rows) rows; /* one per cut */
+    PMT__VEC(pmt__event_chunk) event_chunks;
     uint64_t counters[PMT_COUNTERS];
     pmt__size_class large_sizes[64]; /* by log2 */
 };
@@ -103,6 +113,9 @@ pmt__reader_string(const pmt_reader *self, uint32_t string)
     pmt__string place = self->strings.data[string];
     return (pmt_string){self->pool.data + place.offset, place.len};
 }
+
+/* Checks every event of an EVTS chunk, so that no walk can meet anything wrong, and notes where it is. */
+int pmt__reader_add_events(pmt_reader *self, const pmt__chunk *chunk, pmt_error *err);
 
 /* --- rows ------------------------------------------------------------------------------------ */
 
