@@ -202,7 +202,8 @@ void pmt_reader_event_log(const pmt_reader *self, pmt_event_log *out);
 typedef enum pmt_event_kind {
     PMT_EVENT_IS_ALLOC = 0,
     PMT_EVENT_IS_FREE = 1,
-    PMT_EVENT_IS_REALLOC_ALLOC = 2, /* of one realloc: the old block dies (3), the new one is born */
+    PMT_EVENT_IS_REALLOC_ALLOC =
+        2, /* of one realloc: the old block dies (3), the new one is born */
     PMT_EVENT_IS_REALLOC_FREE = 3,
     PMT_EVENT_IS_REUSE_ALLOC = 4, /* an object from a free list: its block changes the site */
     PMT_EVENT_IS_REUSE_FREE = 5,

@@ -105,7 +105,7 @@ events_next(PyObject *object)
 }
 
 static PyType_Slot events_slots[] = {
-    {Py_tp_doc, (void *)(uintptr_t) "The events of a log, in order."},
+    {Py_tp_doc, (void *)(uintptr_t)"The events of a log, in order."},
     {Py_tp_dealloc, (void *)(uintptr_t)events_dealloc},
     {Py_tp_iter, (void *)(uintptr_t)PyObject_SelfIter},
     {Py_tp_iternext, (void *)(uintptr_t)events_next},

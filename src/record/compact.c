@@ -225,7 +225,8 @@ typedef struct work {
     int window_ends;   /* by a flag of its last cut */
     pmt__buffer first; /* the payload of its first chunk: a window of one is copied */
     pmt__buffer payload;
-    pmt__buffer log; /* where the EVTS chunks since the window began are: pairs of uint64_t, from and to */
+    pmt__buffer
+        log; /* where the EVTS chunks since the window began are: pairs of uint64_t, from and to */
 } work;
 
 /* The event log is copied as it is. It needs the sites of the window, and stays behind all of it. */

@@ -56,7 +56,7 @@ static struct {
     pmt__buffer payload;
     pmt__buffer out; /* encoded chunk that waits to be written; empty: none */
     uint64_t own_bytes;
-    uint64_t log_bytes; /* of the file */
+    uint64_t log_bytes;      /* of the file */
     int ending;              /* the END chunk is being written */
     uint64_t compacted_size; /* after the last compaction */
     uint64_t compact_after_ns;
@@ -437,8 +437,7 @@ compact_pause(void)
     if (__atomic_load_n(&stop, __ATOMIC_ACQUIRE)) {
         return -1;
     }
-    if (pmt__clock_mono_ns() >= next_cut_ns
-        || __atomic_exchange_n(&hurry, 0, __ATOMIC_ACQUIRE)) {
+    if (pmt__clock_mono_ns() >= next_cut_ns || __atomic_exchange_n(&hurry, 0, __ATOMIC_ACQUIRE)) {
         cut_due();
     }
     return 0;

@@ -67,8 +67,7 @@ void
 pmt_reader_event_log(const pmt_reader *self, pmt_event_log *out)
 {
     memset(out, 0, sizeof *out);
-    out->present =
-        (self->header.optional & PMT_FEATURE_EVENTS) != 0 || self->event_chunks.len != 0;
+    out->present = (self->header.optional & PMT_FEATURE_EVENTS) != 0 || self->event_chunks.len != 0;
     uint64_t next = 0;
     for (size_t i = 0; i < self->event_chunks.len; i++) {
         const pmt__event_chunk *chunk = &self->event_chunks.data[i];
@@ -201,9 +200,9 @@ pmt_event_walk_next(pmt_event_walk *self, pmt_event *out, pmt_error *err)
         return changed(err);
     }
     out->number = self->head.first + self->at;
-    out->t_ns = self->head.begin_ns
-                + (uint64_t)((double)self->head.span_ns * (double)self->at
-                             / (double)self->head.count);
+    out->t_ns =
+        self->head.begin_ns
+        + (uint64_t)((double)self->head.span_ns * (double)self->at / (double)self->head.count);
     out->kind = (pmt_event_kind)(event.control * 2 + event.kind);
     out->site = event.site;
     out->address = event.address;
