@@ -204,17 +204,18 @@ pmt__epochs_init(pmt__epochs *out, const pmt_reader *reader, pmt_error *err)
 size_t
 pmt__epochs_find(const pmt__epochs *self, uint64_t epoch)
 {
+    /* The first that is not older: a merged window shows only the last of its epochs. */
     size_t low = 0;
     size_t high = self->list.len;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        if (self->list.data[middle].epoch <= epoch) {
+        if (self->list.data[middle].epoch < epoch) {
             low = middle + 1;
         } else {
             high = middle;
         }
     }
-    return low == 0 ? 0 : low - 1;
+    return low == self->list.len && low != 0 ? low - 1 : low;
 }
 
 void

@@ -52,7 +52,7 @@ typedef struct pmt__epochs {
 int pmt__epochs_init(pmt__epochs *out, const pmt_reader *reader, pmt_error *err);
 void pmt__epochs_sum(pmt__epochs *self, const pmt_reader *reader);
 void pmt__epochs_dispose(pmt__epochs *self); /* also after an error */
-/* The place of the last epoch that is not behind this one. The list must not be empty. */
+/* The place of the first epoch that is not before this one, or the last. The list must not be empty. */
 size_t pmt__epochs_find(const pmt__epochs *self, uint64_t epoch);
 
 #endif

@@ -19,9 +19,9 @@
 
 #define DEAD ((uint64_t)1 << 63)
 #define CLASS_BITS 6
-/* A window ends when it has this much: bounds memory to some 100 MB in the worst case. */
-#define SUMS_MAX ((size_t)400 << 10)
-#define DEFINITIONS_MAX ((size_t)32 << 20)
+/* A window ends when it has this much, which bounds memory to some 30 MB (unless a single cut needs more). */
+#define SUMS_MAX ((size_t)128 << 10)
+#define DEFINITIONS_MAX ((size_t)8 << 20)
 #define THREADS_MAX 65536u
 #define EPOCH_MAX ((uint64_t)UINT32_MAX)
 

@@ -370,6 +370,10 @@ compact_note(int rc, int hard, uint32_t plan)
     if (hard && rc == -EFBIG) {
         w.exhausted = 1;
     }
+    if (rc == -EBADMSG) { /* it holds what cannot be merged, now and later */
+        w.exhausted = 1;
+        w.compact_after_ns = UINT64_MAX;
+    }
     if (hard && rc == 0) {
         w.compact_plan = plan > 0 && w.offset < w.max_size_bytes / 4 ? plan - 1 : plan;
     }
@@ -410,6 +414,7 @@ cut_write_surely(uint32_t flags)
         if (w.cut.number == number) {
             rc = cut_write(flags);
         } else if ((rc = out_write() < 0 ? PMT_ERR_IO : 0) == 0) {
+            events_write();
             slot_write();
         }
     }

@@ -16,7 +16,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "analyze/stats.h"
 #include "capture.h"
+#include "format/decode.h"
 #include "platform/platform.h"
 #include "record/compact.h"
 #include "record/merge.h"
@@ -467,6 +469,29 @@ check_marks(void)
     }
 }
 
+/* The same as the analysis tells it: its epochs end at marks and at cuts. */
+static void
+check_epochs(void)
+{
+    static uint64_t sums[2][EPOCHS];
+    const pmt_reader *readers[2] = {a.reader, b.reader};
+    memset(sums, 0, sizeof sums);
+    for (int i = 0; i < 2; i++) {
+        pmt__epochs epochs;
+        pmt_error err = PMT_ERROR_INIT;
+        assert_int_equal(pmt__epochs_init(&epochs, readers[i], &err), 0);
+        pmt__epochs_sum(&epochs, readers[i]);
+        size_t part = 0;
+        for (size_t at = 0; at < epochs.list.len; at++) {
+            sums[i][part] += epochs.list.data[at].sums.total_bytes;
+            part += epochs.list.data[at].mark != UINT32_MAX;
+        }
+        assert_int_equal(part, p.mark_count);
+        pmt__epochs_dispose(&epochs);
+    }
+    assert_memory_equal(sums[0], sums[1], sizeof sums[0]);
+}
+
 static void
 check_definitions(void)
 {
@@ -539,6 +564,7 @@ check_against_twin(int marks_are_exact)
     check_definitions();
     if (marks_are_exact) {
         check_marks();
+        check_epochs();
     }
     pmt_reader_destroy(a.reader);
     pmt_reader_destroy(b.reader);
@@ -744,6 +770,65 @@ test_the_temporary_file(void **unused)
     assert_int_equal(unlink(name), 0);
 }
 
+/* The numbers in the chunks of the made-up event log; each must lie behind the cut with its number. */
+static void
+check_events(uint64_t count)
+{
+    int fd = open(path, O_RDONLY);
+    const pmt__source source = {NULL, fd, end_offset};
+    pmt__chunk_reader chunks;
+    pmt__chunk chunk;
+    pmt_error err = PMT_ERROR_INIT;
+    pmt__merge merge;
+    uint64_t cut = 0, found = 0, head[PMT_CUT_HEAD];
+    pmt__merge_init(&merge, pmt_allocator_default());
+    pmt__chunk_reader_init(&chunks, &source, PMT_HEADER_SIZE, pmt_allocator_default());
+    while (pmt__chunk_next(&chunks, &chunk, &err) == 1) {
+        if (strcmp(chunk.kind, "DLTA") == 0) {
+            assert_int_equal(pmt__merge_scan(&merge, chunk.payload, chunk.size, head), 0);
+            cut = head[0];
+        } else if (strcmp(chunk.kind, "EVTS") == 0) {
+            pmt__cursor in;
+            pmt__cursor_init(&in, &chunk, "events", &err);
+            assert_int_equal(pmt__get_varint(&in), found++);
+            assert_int_equal(pmt__get_varint(&in), 1);
+            assert_true(pmt__get_varint(&in) <= cut);
+        }
+    }
+    assert_int_equal(found, count);
+    assert_int_equal(chunks.next_offset, end_offset);
+    pmt__chunk_reader_dispose(&chunks);
+    pmt__merge_dispose(&merge);
+    close(fd);
+}
+
+static void
+test_the_event_log_is_copied(void **unused)
+{
+    (void)unused;
+    program_start(12);
+    uint64_t number = 0;
+    for (int round = 0; round < 4; round++) {
+        for (int i = 0; i < 20; i++) {
+            put_cut(0);
+            for (uint64_t more = capture_random(3); more > 0; more--) {
+                pmt__buffer payload;
+                pmt__buffer_init(&payload);
+                /* one event: an allocation by site 1; its time is the number of the cut */
+                CAPTURE_PUT(&payload, number++, 1, p.cuts, 0);
+                pmt__buffer_put(&payload, "\x80\x01\x02", 3);
+                put_chunk("EVTS", &payload);
+                pmt__buffer_dispose(&payload);
+            }
+        }
+        check_events(number);
+        pmt__compact_plan plan = pmt__compact_plans[3 + round];
+        assert_int_equal(compact_with(&plan), 0);
+        check_events(number);
+        check_against_twin(round == 0);
+    }
+}
+
 static void
 test_damage_is_not_copied(void **unused)
 {
@@ -833,6 +918,7 @@ main(void)
         cmocka_unit_test(test_what_is_appended_meanwhile_follows),
         cmocka_unit_test(test_a_capture_that_was_replaced_is_left_alone),
         cmocka_unit_test(test_the_temporary_file),
+        cmocka_unit_test(test_the_event_log_is_copied),
         cmocka_unit_test(test_damage_is_not_copied),
         cmocka_unit_test(test_renumbered_chunks_are_as_good_as_new),
     };
