@@ -38,11 +38,7 @@ thread_select_nopy(PyThreadState *state)
     pmt__thread *thread =
         pmt__thread_get_nopy(state, state->id, state->thread_id, pmt__thread_native_id());
     if (thread != NULL) {
-        uint32_t *entry = pmt__shadow_make(
-            state); /* its free must tell us: the address will be another thread's */
-        if (entry != NULL && !PMT_SHADOW_IS_PENDING(*entry)) {
-            *entry |= PMT_SHADOW_WATCHED;
-        }
+        pmt__shadow_watch(state); /* its free must tell us: the address will be another thread's */
         pmt__t.thread = thread;
     }
     return thread;
@@ -201,7 +197,7 @@ event_free_nopy(void *block)
     if (PMT_UNLIKELY(entry == NULL)) {
         return;
     }
-    if (PMT_LIKELY((int32_t)*entry > 0) && PMT_LIKELY(pmt__enter_fast_nopy())) {
+    if (PMT_LIKELY(PMT_SHADOW_IS_PLAIN(*entry)) && PMT_LIKELY(pmt__enter_fast_nopy())) {
         int done = pmt__untrack_fast(block, entry);
         pmt__leave_nopy();
         if (PMT_LIKELY(done)) {
@@ -223,7 +219,7 @@ static taken
 event_take_nopy(void *block)
 {
     taken t = {pmt__shadow_find(block), 0, 0};
-    if (t.entry == NULL || *t.entry == 0) {
+    if (t.entry == NULL || !PMT_SHADOW_IS_BLOCK(*t.entry)) {
         return t;
     }
     if (pmt__enter_nopy() == PMT_GATE_CLOSED) {
@@ -395,10 +391,24 @@ HOOKS(mem, PYMEM_DOMAIN_MEM, PMT_DOMAIN_MEM)
 /* --- the hooks of raw: with or without the GIL ---------------------------------------------------------------------------------- */
 
 PMT_INLINE bool
-raw_passes(void)
+raw_off(void)
 {
-    return nested != 0
-           || (__atomic_load_n(&pmt__t.attention, __ATOMIC_RELAXED) & PMT_ATTENTION_OFF);
+    return (__atomic_load_n(&pmt__t.attention, __ATOMIC_RELAXED) & PMT_ATTENTION_OFF) != 0;
+}
+
+/* What comes through raw on its way from obj or mem is counted there. A block that stands in the shadow is raw's own also then: pymalloc
+   grows its table of arenas in the middle of an allocation. */
+PMT_INLINE bool
+raw_passes(const void *old)
+{
+    if (raw_off()) {
+        return true;
+    }
+    if (PMT_LIKELY(nested == 0)) {
+        return false;
+    }
+    const uint32_t *entry = old == NULL ? NULL : pmt__shadow_find(old);
+    return entry == NULL || !PMT_SHADOW_IS_BLOCK(__atomic_load_n(entry, __ATOMIC_RELAXED));
 }
 
 static PMT_NOINLINE void
@@ -452,14 +462,11 @@ raw_free_without_gil_nopy(void *block, uint32_t *entry)
         }
         value = PMT_SHADOW_ID(value);
     }
-    if (value == 0) {
+    if (!PMT_SHADOW_IS_BLOCK(value)) {
         pmt__outside_leave_nopy();
         return;
     }
-    const uint32_t *low = pmt__shadow_find((const char *)block + 16);
-    if (low != NULL && *low != 0) { /* only a large block can have something here */
-        bytes = pmt__shadow_size_take(block);
-    }
+    bytes = pmt__shadow_size_take(block); /* 0 for small ones */
     pmt__queue_free_nopy(block, value, bytes);
     pmt__outside_leave_nopy();
 }
@@ -485,7 +492,7 @@ raw_malloc(void *ctx, size_t size)
     (void)ctx;
     const PyMemAllocatorEx *to = &original[PYMEM_DOMAIN_RAW];
     void *block = to->malloc(to->ctx, size);
-    if (PMT_LIKELY(block != NULL) && !raw_passes()) {
+    if (PMT_LIKELY(block != NULL) && !raw_passes(NULL)) {
         raw_event_alloc_nopy(block, size);
     }
     return block;
@@ -497,7 +504,7 @@ raw_calloc(void *ctx, size_t count, size_t size)
     (void)ctx;
     const PyMemAllocatorEx *to = &original[PYMEM_DOMAIN_RAW];
     void *block = to->calloc(to->ctx, count, size);
-    if (PMT_LIKELY(block != NULL) && !raw_passes()) {
+    if (PMT_LIKELY(block != NULL) && !raw_passes(NULL)) {
         raw_event_alloc_nopy(block, count * size);
     }
     return block;
@@ -508,7 +515,7 @@ raw_realloc(void *ctx, void *old, size_t size)
 {
     (void)ctx;
     const PyMemAllocatorEx *to = &original[PYMEM_DOMAIN_RAW];
-    if (raw_passes()) {
+    if (raw_passes(old)) {
         return to->realloc(to->ctx, old, size);
     }
     if (PMT_HAVE_GIL() && !foreign_nopy(PMT_CURRENT_STATE())) {
@@ -521,8 +528,7 @@ raw_realloc(void *ctx, void *old, size_t size)
         uint32_t *entry = pmt__shadow_find(old);
         known = entry != NULL && __atomic_load_n(entry, __ATOMIC_RELAXED) != 0;
         if (known) {
-            const uint32_t *low = pmt__shadow_find((const char *)old + 16);
-            old_size = low == NULL ? 0 : *low;
+            old_size = pmt__shadow_size_get(old);
             raw_event_free_nopy(old);
         }
     }
@@ -540,7 +546,7 @@ raw_free(void *ctx, void *block)
 {
     (void)ctx;
     const PyMemAllocatorEx *to = &original[PYMEM_DOMAIN_RAW];
-    if (PMT_LIKELY(block != NULL) && !raw_passes()) {
+    if (PMT_LIKELY(block != NULL) && !raw_off()) { /* nested or not: who has an entry is known */
         raw_event_free_nopy(block);
     }
     to->free(to->ctx, block);
@@ -592,7 +598,7 @@ object_created_nopy(void *block)
         return;
     }
     uint32_t *entry = pmt__shadow_find(block);
-    if (entry == NULL || (int32_t)*entry <= 0 || pmt__enter_nopy() == PMT_GATE_CLOSED) {
+    if (entry == NULL || !PMT_SHADOW_IS_PLAIN(*entry) || pmt__enter_nopy() == PMT_GATE_CLOSED) {
         return;
     }
     pmt__thread *thread = thread_of_nopy(state);
@@ -607,8 +613,7 @@ object_created_nopy(void *block)
         uint64_t large = 0;
         uint64_t bytes = cohort->size;
         if (cohort->size & PMT_COHORT_SIZELESS) {
-            large = pmt__shadow_size_take(block);
-            pmt__shadow_size_put(block, large);
+            large = pmt__shadow_size_get(block);
             bytes = large;
         }
         uint32_t now = pmt__cohort_now(thread, top, bytes, domain);

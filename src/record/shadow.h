@@ -5,12 +5,13 @@
    hashing. Values:
 
      0                       no block that we know starts here
-     1 … 2^30 − 1            cohort id
-     2^31 | cohort id        the same, and somebody must be told when it is freed (a code object, a thread state)
-     2^31 | 2^30 | ticket    allocated without the GIL, its event still waits in the queue
+     0 0 | cohort id         (the two highest bits, then 30) the block's cohort, 1 ...
+     0 1 | 30 bits of a size the inside of a large block, see below
+     1 0 | cohort id or 0    somebody must be told when the block is freed (a code object, a thread state)
+     1 1 | ticket            allocated without the GIL, its event still waits in the queue
 
-   A block of more than 512 bytes keeps its size in the two entries behind its first one: no other block can start there.
-   They are cleared when it dies. */
+   A block of more than 512 bytes keeps its size in the two entries behind its first one: no other block can start there. They are
+   cleared when it dies. If its free was missed, they stay: that is why they cannot be taken for an id. */
 #ifndef PMT_RECORD_SHADOW_H
 #define PMT_RECORD_SHADOW_H
 
@@ -22,8 +23,14 @@
 
 #define PMT_SHADOW_WATCHED 0x80000000u
 #define PMT_SHADOW_PENDING 0xC0000000u
+#define PMT_SHADOW_SIZE 0x40000000u
 #define PMT_SHADOW_ID(value) ((value) & 0x3fffffffu)
 #define PMT_SHADOW_IS_PENDING(value) ((value) >= PMT_SHADOW_PENDING)
+#define PMT_SHADOW_IS_SIZE(value) (((value) & PMT_SHADOW_PENDING) == PMT_SHADOW_SIZE)
+#define PMT_SHADOW_IS_PLAIN(value) \
+    ((value) - 1u < PMT_SHADOW_SIZE - 1u) /* a cohort id and nothing else */
+/* Is a block known to start here, in whatever state? */
+#define PMT_SHADOW_IS_BLOCK(value) ((value) != 0 && !PMT_SHADOW_IS_SIZE(value))
 
 /* Makes the leaf for an address; NULL if memory ran out or the address is beyond 47 bits. May race with itself. */
 uint32_t *pmt__shadow_leaf_new(uintptr_t address);
@@ -63,22 +70,43 @@ pmt__shadow_size_put(const void *block, uint64_t size)
     if (low == NULL || high == NULL) {
         return -1;
     }
-    *low = (uint32_t)size;
-    *high = (uint32_t)(size >> 32);
+    *low = PMT_SHADOW_SIZE | (uint32_t)(size & 0x3fffffffu);
+    *high = PMT_SHADOW_SIZE | (uint32_t)(size >> 30 & 0x3fffffffu);
     return 0;
+}
+
+/* The size of a large block, which stays there; 0 if there is none. */
+static inline uint64_t
+pmt__shadow_size_get(const void *block)
+{
+    const uint32_t *low = pmt__shadow_find((const char *)block + 16);
+    const uint32_t *high = pmt__shadow_find((const char *)block + 32);
+    if (low == NULL || high == NULL || !PMT_SHADOW_IS_SIZE(*low) || !PMT_SHADOW_IS_SIZE(*high)) {
+        return 0;
+    }
+    return PMT_SHADOW_ID(*low) | (uint64_t)PMT_SHADOW_ID(*high) << 30;
 }
 
 static inline uint64_t
 pmt__shadow_size_take(const void *block)
 {
-    uint32_t *low = pmt__shadow_find((const char *)block + 16);
-    uint32_t *high = pmt__shadow_find((const char *)block + 32);
-    if (low == NULL || high == NULL) {
-        return 0;
+    uint64_t size = pmt__shadow_size_get(block);
+    if (size != 0) {
+        *pmt__shadow_find((const char *)block + 16) = 0;
+        *pmt__shadow_find((const char *)block + 32) = 0;
     }
-    uint64_t size = *low | (uint64_t)*high << 32;
-    *low = *high = 0;
     return size;
+}
+
+/* Marks a block so that its free comes by the slow way and can be told to those who watch. */
+static inline void
+pmt__shadow_watch(const void *block)
+{
+    uint32_t *entry = pmt__shadow_make(block);
+    if (entry == NULL || PMT_SHADOW_IS_PENDING(*entry)) {
+        return;
+    }
+    *entry = PMT_SHADOW_WATCHED | (PMT_SHADOW_IS_SIZE(*entry) ? 0 : PMT_SHADOW_ID(*entry));
 }
 
 /* Resident bytes of all leaves (asks the system; not for hooks). */

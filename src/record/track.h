@@ -509,8 +509,8 @@ static PMT_NOINLINE void
 pmt__missed_free(void *block, uint32_t value)
 {
     pmt__t.counters[PMT_COUNTER_MISSED_FREES]++;
-    if (PMT_SHADOW_IS_PENDING(value) || PMT_SHADOW_ID(value) == 0) {
-        return;
+    if (PMT_SHADOW_IS_PENDING(value) || PMT_SHADOW_IS_SIZE(value) || PMT_SHADOW_ID(value) == 0) {
+        return; /* of a size: the block it belongs to goes on counting as live, it cannot be found from here */
     }
     uint32_t id = PMT_SHADOW_ID(value);
     uint64_t bytes = 0;

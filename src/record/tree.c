@@ -339,10 +339,7 @@ code_get(const void *object)
         pmt__t.nodes[node].instr = code->start + (pmt__t.nodes[node].instr & 0xffffffffu);
     }
     code_hash_insert(pmt__t.code_hash, pmt__t.code_hash_mask, id);
-    uint32_t *entry = pmt__shadow_make(object); /* its free must tell us */
-    if (entry != NULL && !PMT_SHADOW_IS_PENDING(*entry)) {
-        *entry |= PMT_SHADOW_WATCHED;
-    }
+    pmt__shadow_watch(object); /* its free must tell us */
     return id;
 }
 

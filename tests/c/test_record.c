@@ -313,6 +313,43 @@ a_missed_free_is_counted_and_corrected(void **state)
     assert_int_equal(pmt__t.live_bytes, 32);
 }
 
+/* A large block whose free was missed leaves its size inside its old range. Small blocks that come to lie there must not take it
+   for a cohort. */
+static void
+a_size_left_behind_is_no_cohort(void **state)
+{
+    (void)state;
+    program_begin();
+    program_call(0);
+    block_alloc(10, 100); /* cohort 1 */
+    pmt__track(arena[0], 600, PMT_DOMAIN_OBJ, thread, &frames[0]);
+    for (size_t offset = 16; offset <= 32; offset += 16) {
+        uint32_t left = *pmt__shadow_find(arena[0] + offset);
+        assert_true(PMT_SHADOW_IS_SIZE(left));
+        assert_false(PMT_SHADOW_IS_PLAIN(left));
+        pmt__track(arena[0] + offset, 16, PMT_DOMAIN_OBJ, thread, &frames[0]);
+        assert_true(PMT_SHADOW_IS_PLAIN(*pmt__shadow_find(arena[0] + offset)));
+    }
+    assert_int_equal(pmt__t.counters[PMT_COUNTER_MISSED_FREES], 2);
+    assert_int_equal(pmt__t.live_bytes, 100 + 600 + 16 + 16);
+    uint64_t at_peak;
+    assert_int_equal(sum_live(&at_peak), pmt__t.live_bytes);
+}
+
+static void
+sizes_beyond_four_gigabytes(void **state)
+{
+    (void)state;
+    uint64_t sizes[] = {513, (uint64_t)1 << 30, ((uint64_t)1 << 32) + 5,
+                        ((uint64_t)1 << 45) + 12345};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        assert_int_equal(pmt__shadow_size_put(arena[0], sizes[i]), 0);
+        assert_int_equal(pmt__shadow_size_get(arena[0]), sizes[i]);
+        assert_int_equal(pmt__shadow_size_take(arena[0]), sizes[i]);
+        assert_int_equal(pmt__shadow_size_take(arena[0]), 0);
+    }
+}
+
 static void
 at_the_limit_stacks_fold_and_totals_stay(void **state)
 {
@@ -347,6 +384,8 @@ main(void)
         cmocka_unit_test_setup_teardown(temporaries_are_freed_within_one_allocation, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_missed_free_is_counted_and_corrected, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_size_left_behind_is_no_cohort, setup, teardown),
+        cmocka_unit_test_setup_teardown(sizes_beyond_four_gigabytes, setup, teardown),
         cmocka_unit_test_setup_teardown(at_the_limit_stacks_fold_and_totals_stay, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
