@@ -1,11 +1,11 @@
 """`pymemtrace.open`: reading a capture from Python."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pymemtrace import _core
-from pymemtrace._types import ExportKind, SiteRow, View
+from pymemtrace._types import Event, ExportKind, SiteRow, View
 
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped, unused-ignore]
@@ -95,6 +95,38 @@ class Capture:
         for the whole run only.
         """
         return self._reader.stats(**filters)
+
+    def event_log(self) -> dict[str, int] | None:
+        """What there is of an event log, None without one: events (that happened), logged (of
+        these), complete (no event below this number is missing)."""
+        return self._reader.event_log()
+
+    def events(self) -> Iterator[Event]:
+        """The events of the log, in order: (number, t_s, kind, site id, address, size).
+
+        kind: "alloc" or "free"; a realloc is "realloc-free", "realloc-alloc", one after the other;
+            so is an object that is taken from a free list and so belongs to another site:
+            "reuse-free", "reuse-alloc".
+        size: bytes; None for a free in a site of many sizes.
+
+        Raises ValueError if there is no log. The file is read meanwhile.
+        """
+        return self._reader.events()
+
+    def replay(self, stop: int | None = None) -> dict[str, Any]:
+        """The heap after the first `stop` events of the log (None: all, or up to its first gap).
+
+        events (that were replayed), allocations, frees, allocated_bytes, live_bytes, live_blocks,
+        peak_bytes, peak_t_s, peak_stop (replay(peak_stop) is the heap at its highest point),
+        unmatched (frees of blocks that the log does not know, 0), and sites: what is alive by site
+        id, as (blocks, bytes). Raises ValueError if there is no log.
+        """
+        return self._reader.replay(stop)
+
+    def site(self, site_id: int) -> dict[str, Any]:
+        """What a site id of the log stands for: site, stack, size (None: any over 512), domain,
+        thread. Raises IndexError if there is no such site."""
+        return self._reader.site(site_id)
 
     def aggregate(
         self,

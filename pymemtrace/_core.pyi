@@ -5,10 +5,10 @@ computed behind this interface.
 """
 
 import builtins
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from pymemtrace._types import ExportKind, SiteRow, View
+from pymemtrace._types import Event, ExportKind, SiteRow, View
 
 version: str
 
@@ -60,6 +60,10 @@ class Reader:
     def timeline(self) -> list[dict[str, Any]]: ...
     def marks(self) -> list[dict[str, Any]]: ...
     def epochs(self) -> list[dict[str, Any]]: ...
+    def site(self, site_id: int, /) -> dict[str, Any]: ...  # site, stack, size, domain, thread
+    def event_log(self) -> dict[str, int] | None: ...  # events, logged, complete; None: no log
+    def events(self) -> Iterator[Event]: ...
+    def replay(self, stop: int | None = None) -> dict[str, Any]: ...
     def stats(  # size histogram, by domain, by thread, lifetimes
         self,
         *,

@@ -32,6 +32,7 @@ class record:
     path: the capture. `{pid}` in it becomes the process id and `{n}` the number of the recording
         that this object makes: 1, 2, 3 and so on. It is made absolute when the object is made.
     force: overwrite an existing file.
+    events: keep the log of every single event as well.
     max_memory_bytes, max_size_bytes: limits of the recorder's memory and of the file, in bytes;
         0 is the default limit.
     temporaries: a block is temporary if it is freed within this many further allocations of its
@@ -54,6 +55,7 @@ class record:
         path: str | os.PathLike[str],
         *,
         force: bool = False,
+        events: bool = False,
         max_memory_bytes: int = 0,
         max_size_bytes: int = 0,
         temporaries: int = 1,
@@ -64,6 +66,7 @@ class record:
         self._template = os.path.abspath(os.fspath(path))
         self._options: dict[str, Any] = {
             "force": force,
+            "events": events,
             "max_memory_bytes": max_memory_bytes,
             "max_size_bytes": max_size_bytes,
             "temporaries": temporaries,

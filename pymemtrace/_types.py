@@ -25,3 +25,8 @@ class SiteRow(TypedDict):
     share: float
     allocated_bytes: int
     allocations: int
+
+
+EventKind = Literal["alloc", "free", "realloc-alloc", "realloc-free", "reuse-alloc", "reuse-free"]
+# number, t_s, kind, site id, address, size (None: a free in a site of many sizes)
+Event = tuple[int, float, EventKind, int, int, int | None]

@@ -135,7 +135,7 @@ static const struct {
     {9, "folded epochs", 0},
     {10, "re-attributed blocks", 0},
     {11, "folded threads", 0},
-    {12, "events not in the log", 0},
+    {12, "events not in the log", 1},
     {13, "events", 0},
 };
 

@@ -36,7 +36,13 @@ def run(args: argparse.Namespace) -> int:
     def collect(opened: _captures.Opened) -> dict[str, Any]:
         stats = query.stats(opened.reader, opened.info)
         threads = by_thread(stats, query, args.limit)
-        return {**opened.reader.totals(), **stats, "view": query.view, "by_thread": threads}
+        return {
+            **opened.reader.totals(),
+            **stats,
+            "view": query.view,
+            "by_thread": threads,
+            "event_log": opened.reader.event_log(),
+        }
 
     def show(page: Page, opened: _captures.Opened) -> None:
         stats = query.stats(opened.reader, opened.info)
@@ -146,6 +152,13 @@ def counters(opened: _captures.Opened) -> Iterable[tuple[str, list[tuple[str, st
     young, middle, old = totals["gc_collections"]
     yield "flushes", [(_format.count(opened.info["cuts"]), "")]
     yield "garbage collections", [(f"{young:,} young, {middle:,} middle, {old:,} old", "")]
+    log = opened.reader.event_log()
+    if log is not None:
+        missing = log["events"] - log["logged"]
+        what = f"{log['logged']:,} events"
+        if missing:
+            what += f"; {missing:,} are missing, the first is number {log['complete']:,}"
+        yield "event log", [(what, "")]
     yield "recorder's memory", [(_format.size(totals["recorder_bytes"]), "")]
     for name, value in opened.info["counters"].items():
         yield name, [(_format.count(value), "")]

@@ -39,7 +39,8 @@ pmt__enter_nopy(void)
 {
     __atomic_store_n(&pmt__t.busy, 1, __ATOMIC_RELAXED);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    if (PMT_UNLIKELY(__atomic_load_n(&pmt__t.attention, __ATOMIC_ACQUIRE) & ~PMT_ATTENTION_SLOW)) {
+    if (PMT_UNLIKELY(__atomic_load_n(&pmt__t.attention, __ATOMIC_ACQUIRE)
+                     & ~(uint32_t)PMT_ATTENTION_SLOW)) {
         return pmt__enter_slow_nopy();
     }
     return PMT_GATE_OPEN;

@@ -369,6 +369,90 @@ at_the_limit_stacks_fold_and_totals_stay(void **state)
     assert_int_equal(sum_live(&at_peak), live);
 }
 
+/* --- the event log --------------------------------------------------------------------------------------------- */
+
+/* Takes what is logged and says how many events there are; they start at *first. */
+static uint64_t
+log_take(uint64_t *first)
+{
+    uint64_t count = 0;
+    pmt__log_take_nopy();
+    for (const pmt__log_block *b = pmt__log_oldest(); b != NULL; b = pmt__log_oldest()) {
+        if (count == 0) {
+            *first = b->first;
+        }
+        assert_int_equal(b->first, *first + count);
+        assert_true(b->begin_ns <= b->end_ns);
+        count += b->count;
+        pmt__log_written();
+    }
+    return count;
+}
+
+static void
+the_log_has_every_event_or_says_how_many_are_missing(void **state)
+{
+    (void)state;
+    pmt__log_create(3 * PMT_LOG_BLOCK_BYTES);
+    program_begin();
+    program_call(0);
+    uint64_t first = 0, before = 0, missing = 0;
+    for (int round = 0; round < 6; round++) {
+        uint64_t rounds = round % 2 == 0 ? 50000 : 1500000; /* every other time too many */
+        uint64_t events = pmt__t.counters[PMT_COUNTER_EVENTS];
+        for (uint64_t i = 0; i < rounds; i++) {
+            block_alloc((int)(i % BLOCKS), i % 5 == 0 ? 10000 : 64);
+            block_free((int)(i % BLOCKS));
+        }
+        events = pmt__t.counters[PMT_COUNTER_EVENTS] - events;
+        assert_int_equal(events, 2 * rounds); /* the missing ones have numbers, too */
+        uint64_t logged = log_take(&first);
+        assert_int_equal(first, before);
+        before += events;
+        missing += events - logged;
+        assert_int_equal(pmt__t.counters[PMT_COUNTER_LOG_DROPPED], missing);
+        assert_int_equal(missing != 0, round > 0);
+    }
+    assert_int_equal(pmt__t.live_bytes, 0);
+    assert_true(pmt__log_bytes() <= 3 * PMT_LOG_BLOCK_BYTES);
+
+    block_alloc(0, 64);
+    pmt__log_stop();
+    block_free(0);
+    assert_int_equal(log_take(&first), 0);
+    assert_int_equal(pmt__t.counters[PMT_COUNTER_LOG_DROPPED], missing + 2);
+    pmt__log_dispose();
+    assert_int_equal(pmt__log_bytes(), 0);
+}
+
+static void
+a_pair_without_both_of_its_events_is_none(void **state)
+{
+    (void)state;
+    pmt__log_create(2 * PMT_LOG_BLOCK_BYTES);
+    program_begin();
+    program_call(0);
+    block_alloc(0, 64);
+    for (int i = 0; i < 3; i++) {
+        block_alloc(1, 64);
+        const uint8_t *at = pmt__log.at;
+        pmt__log_pair_begin_nopy(PMT_CONTROL_REALLOC);
+        block_free(1);
+        if (i == 0) {
+            block_alloc(1, 64);
+        } else if (i == 1) {
+            block_alloc(0, 64); /* a missed free comes between */
+        }
+        pmt__log_pair_end_nopy();
+        int is_control = at[0] == (PMT_EVENT_WITH_SITE << 6 | PMT_CONTROL_REALLOC) && at[1] == 0;
+        assert_int_equal(is_control, i == 0);
+        if (i == 0) {
+            block_free(1);
+        }
+    }
+    pmt__log_dispose();
+}
+
 int
 main(void)
 {
@@ -387,6 +471,9 @@ main(void)
         cmocka_unit_test_setup_teardown(a_size_left_behind_is_no_cohort, setup, teardown),
         cmocka_unit_test_setup_teardown(sizes_beyond_four_gigabytes, setup, teardown),
         cmocka_unit_test_setup_teardown(at_the_limit_stacks_fold_and_totals_stay, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_log_has_every_event_or_says_how_many_are_missing, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_pair_without_both_of_its_events_is_none, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "analyze/replay.h"
 #include "everything.h"
 #include "format/encode.h"
 #include "format/spec.h"
@@ -75,6 +76,32 @@ put_chunks(pmt__buffer *file, const uint8_t *data, size_t size)
     }
 }
 
+/* The log was checked when the capture was opened, so nothing can be wrong with it now. */
+static int
+replay_log(const pmt_reader *reader, const pmt__buffer *file, pmt_error *err)
+{
+    pmt_event_walk *walk;
+    int result = pmt_event_walk_open_bytes(&walk, reader, file->data, file->len, err);
+    if (result < 0) {
+        return result;
+    }
+    pmt__replay replay;
+    result = pmt__replay_init(&replay, reader, walk, UINT64_MAX, err);
+    if (result == PMT_OK) {
+        result = pmt__replay_run(&replay, UINT64_MAX, err);
+        if (result == 0 && (replay.events < replay.stop || replay.frees > replay.allocations)) {
+            abort();
+        }
+    }
+    pmt__replay_dispose(&replay);
+    pmt_event event;
+    while (result == PMT_OK && (result = pmt_event_walk_next(walk, &event, err)) == 1) {
+        result = PMT_OK;
+    }
+    pmt_event_walk_destroy(walk);
+    return result;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int
@@ -98,6 +125,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int result = pmt_reader_open_bytes(&reader, file.data, file.len, &options, &err);
     if (result == PMT_OK) {
         result = everything(reader, &err);
+        if (result == PMT_OK) {
+            result = replay_log(reader, &file, &err);
+        }
         pmt_reader_destroy(reader);
         if (result != PMT_OK && result != PMT_ERR_NOMEM && result != PMT_ERR_LIMIT) {
             abort(); /* what is wrong with a capture must be found when it is opened */

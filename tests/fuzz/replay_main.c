@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "capture.h"
+#include "format/events.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -26,6 +27,31 @@ replay_file(const char *path)
     fclose(file);
     LLVMFuzzerTestOneInput(bytes, size);
     return 0;
+}
+
+/* The payload of an EVTS chunk: blocks come and go, some by realloc. */
+static void
+put_events(pmt__buffer *payload, uint64_t number)
+{
+    enum {
+        COUNT = 40
+    };
+    pmt__event_cache cache = {0};
+    CAPTURE_PUT(payload, (number - 1) * COUNT, COUNT, (number - 1) * SECOND, SECOND);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        uint32_t site = 1 + i / 2 * 7 % CAPTURE_SITES;
+        unsigned kind = i % 8 < 6 ? i % 2 : 1 - i % 2; /* the pairs: a free first */
+        uint8_t *at = pmt__buffer_reserve(payload, PMT_EVENT_CONTROL_BYTES + PMT_EVENT_BYTES_MAX);
+        uint8_t *start = at;
+        if (i % 8 == 6) {
+            at = pmt__event_put_control(at, PMT_CONTROL_REALLOC);
+        }
+        at = pmt__event_put(&cache, at, kind, site, 0x7f0000 + 64 * (i / 2));
+        if (kind == PMT_EVENT_ALLOC && site % 4 == 0) { /* a sizeless one of capture.h */
+            at = pmt__varint_put(at, 1000);
+        }
+        payload->len += (size_t)(at - start);
+    }
 }
 
 /* Seed 0: a file. Seed 1: its chunks, for the target to put together again. */
@@ -53,6 +79,11 @@ make_seeds(pmt__buffer seeds[2])
         capture_cut(&payload, number);
         const uint8_t head[] = {0, (uint8_t)payload.len, (uint8_t)(payload.len >> 8)};
         pmt__buffer_put(&seeds[1], head, sizeof head);
+        pmt__buffer_put(&seeds[1], payload.data, payload.len);
+        pmt__buffer_clear(&payload);
+        put_events(&payload, number);
+        const uint8_t log_head[] = {3, (uint8_t)payload.len, (uint8_t)(payload.len >> 8)};
+        pmt__buffer_put(&seeds[1], log_head, sizeof log_head);
         pmt__buffer_put(&seeds[1], payload.data, payload.len);
         pmt__buffer_clear(&payload);
     }
