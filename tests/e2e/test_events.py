@@ -152,12 +152,13 @@ def test_events_one_by_one() -> None:
             assert (half["live_bytes"], half["live_blocks"]) == (live, len(alive))
             assert (half["peak_bytes"], half["events"]) == (peak, number + 1)
     assert_agrees(reader)
-    sizes = [event[5] for event in events if event[2] == "alloc"]
-    assert 90_003 in sizes  # a bytearray has a byte behind its last
+    # what a bytearray adds to its bytes depends on the version
+    large = [e for e in events if e[2] == "alloc" and 90_002 < (e[5] or 0) < 90_100]
+    assert len(large) == 1
     moved = [i for i, event in enumerate(events) if event[2] == "realloc-free"]
     assert any(events[i + 1][5] > 170_000 for i in moved)
     assert all(events[i + 1][2] == "realloc-alloc" for i in moved)
-    site = reader.site(next(event[3] for event in events if event[5] == 90_003))
+    site = reader.site(large[0][3])
     assert site["size"] is None
     assert site["site"]["function"] == "test_events_one_by_one"
     assert site["stack"][0] == site["site"]
