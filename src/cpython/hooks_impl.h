@@ -24,6 +24,8 @@ static PyObjectArenaAllocator original_arena;
 static PyInterpreterState *main_interpreter;
 static size_t nests_above =
     512; /* requests of 0 and of more than this come from obj and mem through raw as well */
+static int
+    in_pymalloc; /* Protected by the GIL: inside obj's or mem's allocator for a small request */
 static int raw_hooked; /* for ever, once it is */
 static uint64_t checked, different;
 
@@ -314,7 +316,9 @@ hook_malloc(int python_domain, uint32_t domain, size_t size)
         return hook_malloc_nested(python_domain, domain, size);
     }
     const PyMemAllocatorEx *to = &original[python_domain];
+    in_pymalloc = 1;
     void *block = to->malloc(to->ctx, size);
+    in_pymalloc = 0;
     if (PMT_LIKELY(block != NULL)) {
         event_alloc_small_nopy(block, (uint32_t)size, domain);
     }
@@ -396,15 +400,15 @@ raw_off(void)
     return (__atomic_load_n(&pmt__t.attention, __ATOMIC_RELAXED) & PMT_ATTENTION_OFF) != 0;
 }
 
-/* What comes through raw on its way from obj or mem is counted there. A block that stands in the shadow is raw's own also then: pymalloc
-   grows its table of arenas in the middle of an allocation. */
+/* What comes through raw on its way from obj or mem is counted there, and what pymalloc takes for its own tables in the middle of an
+   allocation is nobody's line (tracemalloc leaves it out as well). A block that stands in the shadow is raw's own in any case. */
 PMT_INLINE bool
 raw_passes(const void *old)
 {
     if (raw_off()) {
         return true;
     }
-    if (PMT_LIKELY(nested == 0)) {
+    if (PMT_LIKELY(nested == 0) && PMT_LIKELY(!in_pymalloc || !PMT_HAVE_GIL())) {
         return false;
     }
     const uint32_t *entry = old == NULL ? NULL : pmt__shadow_find(old);
@@ -629,6 +633,7 @@ object_created_nopy(void *block)
             pmt__t.counters[PMT_COUNTER_REATTRIBUTED]++;
         }
         pmt__temporary_put(thread, block);
+        thread->fresh = NULL;
     }
     pmt__leave_nopy();
 }
@@ -638,11 +643,12 @@ ref_tracer(PyObject *object, PyRefTracerEvent event, void *data)
 {
     (void)data;
     if (event == PyRefTracer_CREATE) {
-        const pmt__thread *thread = pmt__t.thread;
+        pmt__thread *thread = pmt__t.thread;
         void *block = block_of(object);
-        if (thread == NULL
-            || block != thread->last[0]) { /* not just allocated: from a free list, or resized */
-            object_created_nopy(block);
+        if (PMT_LIKELY(thread != NULL && block == thread->fresh)) {
+            thread->fresh = NULL; /* its block was made for it */
+        } else {
+            object_created_nopy(block); /* from a free list, or resized */
         }
     }
     return PMT_UNLIKELY(previous_tracer != NULL)

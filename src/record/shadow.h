@@ -35,13 +35,21 @@
 /* Makes the leaf for an address; NULL if memory ran out or the address is beyond 47 bits. May race with itself. */
 uint32_t *pmt__shadow_leaf_new(uintptr_t address);
 
+PMT_INLINE uint32_t *
+pmt__shadow_leaf(uintptr_t index)
+{
+    return PMT_LIKELY(index < PMT_SHADOW_DIRECTORY)
+               ? __atomic_load_n(&pmt__t.shadow[index], __ATOMIC_ACQUIRE)
+               : NULL;
+}
+
 /* The entry of an address for writing; NULL if there can be none. */
 PMT_INLINE uint32_t *
 pmt__shadow_make(const void *block)
 {
     uintptr_t address = (uintptr_t)block;
     uintptr_t index = address >> PMT_SHADOW_LEAF_SHIFT;
-    uint32_t *leaf = PMT_LIKELY(index < PMT_SHADOW_DIRECTORY) ? pmt__t.shadow[index] : NULL;
+    uint32_t *leaf = pmt__shadow_leaf(index);
     if (PMT_UNLIKELY(leaf == NULL)) {
         leaf = pmt__shadow_leaf_new(address);
         if (leaf == NULL) {
@@ -57,7 +65,7 @@ pmt__shadow_find(const void *block)
 {
     uintptr_t address = (uintptr_t)block;
     uintptr_t index = address >> PMT_SHADOW_LEAF_SHIFT;
-    uint32_t *leaf = PMT_LIKELY(index < PMT_SHADOW_DIRECTORY) ? pmt__t.shadow[index] : NULL;
+    uint32_t *leaf = pmt__shadow_leaf(index);
     return PMT_LIKELY(leaf != NULL) ? &leaf[(address >> 4) & (PMT_SHADOW_ENTRIES - 1)] : NULL;
 }
 

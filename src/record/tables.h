@@ -199,6 +199,7 @@ typedef struct pmt__thread {
     int32_t
         heap_top; /* no frame above this index is in a heap object (a generator), whose memory can vanish; -1: none */
     uint32_t ended;
+    void *fresh; /* the newest block, until an object was made in it (reference tracer) */
     void *last[PMT_TEMPORARIES_MAX + 1]; /* addresses of the newest blocks, newest first */
     void **frame;                        /* [capacity] */
     pmt__link *link;                     /* [capacity] */
@@ -249,7 +250,8 @@ typedef struct pmt__tables {
 
     uint32_t *node_hash; /* ids; key (parent, code, offset) */
     uint32_t node_hash_mask;
-    uint32_t *code_hash; /* ids; key object */
+    uint32_t node_hashed; /* children beyond the eighth of their parent */
+    uint32_t *code_hash;  /* ids; key object */
     uint32_t code_hash_mask;
     uint32_t *dead_hash; /* heads of lists of dead codes; key fingerprint */
     uint32_t dead_hash_mask;

@@ -71,6 +71,7 @@ thread_new(void)
     thread->depth = 0;
     thread->top = NULL;
     thread->heap_top = -1;
+    thread->fresh = NULL;
     memset(thread->last, 0, sizeof thread->last);
     return thread;
 }

@@ -452,6 +452,7 @@ pmt__temporary_put(pmt__thread *thread, void *block)
     }
     thread->last[1] = thread->last[0];
     thread->last[0] = block;
+    thread->fresh = block;
 }
 
 /* --- events: the caller is inside the gate --------------------------------------------------------------------------------------- */
@@ -560,7 +561,7 @@ pmt__track_fast(void *block, uint32_t size, uint32_t domain, pmt__thread *thread
     uint32_t key = size | domain << PMT_KEY_DOMAIN_SHIFT | thread->key | pmt__t.epoch_key;
     const pmt__leaf *leaf = &pmt__t.leaves[pmt__leaf_index(instr, parent, size)];
     uintptr_t index = (uintptr_t)block >> PMT_SHADOW_LEAF_SHIFT;
-    uint32_t *shadow = PMT_LIKELY(index < PMT_SHADOW_DIRECTORY) ? pmt__t.shadow[index] : NULL;
+    uint32_t *shadow = pmt__shadow_leaf(index);
     if (PMT_UNLIKELY(leaf->instr != instr || leaf->parent != parent || leaf->key != key
                      || shadow == NULL)) {
         return 0;
@@ -583,6 +584,7 @@ pmt__track_fast(void *block, uint32_t size, uint32_t domain, pmt__thread *thread
     cohort->allocs++;
     thread->last[1] = thread->last[0];
     thread->last[0] = block;
+    thread->fresh = block;
     return 1;
 }
 

@@ -62,7 +62,11 @@ node_hash_grow(void)
     if (ids == NULL) {
         return -1;
     }
-    for (uint32_t id = PMT_NODE_FIRST; id < pmt__t.node_count; id++) {
+    for (uint32_t i = 0; i <= pmt__t.node_hash_mask; i++) {
+        uint32_t id = pmt__t.node_hash[i];
+        if (id == 0) {
+            continue;
+        }
         const pmt__node *node = &pmt__t.nodes[id];
         uint32_t at = node_hash(node->parent, node->code, node_offset(node)) & mask;
         while (ids[at] != 0) {
@@ -421,6 +425,12 @@ pmt__node_slow_nopy(uint32_t parent, uint64_t instr, const void *object, int gen
     }
     uint64_t offset64 = instr - start;
     uint32_t offset = offset64 <= pmt__t.codes[code].size ? (uint32_t)offset64 : 0;
+    /* Known under another address? The list holds the first eight children, the hash the others. */
+    for (uint32_t id = above->first; id != 0; id = pmt__t.nodes[id].next) {
+        if (pmt__t.nodes[id].code == code && node_offset(&pmt__t.nodes[id]) == offset) {
+            return above->mru = id;
+        }
+    }
     uint32_t at = node_hash(parent, code, offset) & pmt__t.node_hash_mask;
     for (uint32_t id; (id = pmt__t.node_hash[at]) != 0; at = (at + 1) & pmt__t.node_hash_mask) {
         const pmt__node *node = &pmt__t.nodes[id];
@@ -433,9 +443,13 @@ pmt__node_slow_nopy(uint32_t parent, uint64_t instr, const void *object, int gen
         return PMT_NODE_FOLDED;
     }
     uint32_t id = node_append(parent, start + offset, code, children < INLINE_CHILDREN);
-    pmt__t.node_hash[at] = id;
     above->mru = id;
-    if ((uint64_t)pmt__t.node_count * 3 > (uint64_t)pmt__t.node_hash_mask * 2
+    if (children < INLINE_CHILDREN) {
+        return id;
+    }
+    pmt__t.node_hash[at] = id;
+    pmt__t.node_hashed++;
+    if ((uint64_t)pmt__t.node_hashed * 3 > (uint64_t)pmt__t.node_hash_mask * 2
         && node_hash_grow() < 0) {
         pmt__t.node_limit = pmt__t.node_count; /* no memory: fold from here on */
     }
