@@ -134,8 +134,9 @@ block_get(void)
     return block;
 }
 
-PMT_NOINLINE int
-pmt__log_room_slow_nopy(void)
+/* A new block for the next event, or 0: the event was dropped and counted. */
+static PMT_NOINLINE int
+room_slow(void)
 {
     current_close();
     pmt__log_block *block = stopped ? NULL : block_get();
@@ -158,6 +159,38 @@ pmt__log_room_slow_nopy(void)
     return 1;
 }
 
+PMT_INLINE int
+room(size_t bytes)
+{
+    return PMT_LIKELY((size_t)(pmt__log.end - pmt__log.at) >= bytes) || room_slow();
+}
+
+void
+pmt__log_alloc_nopy(const void *block, uint32_t cohort, uint64_t bytes)
+{
+    if (!room(PMT_EVENT_BYTES_MAX)) {
+        return;
+    }
+    uint8_t *at = pmt__event_put(&pmt__log.cache, pmt__log.at, PMT_EVENT_ALLOC,
+                                 pmt__t.cohorts[cohort].site, (uintptr_t)block);
+    if (pmt__t.cohorts[cohort].size & PMT_COHORT_SIZELESS) {
+        at = pmt__varint_put(at, bytes);
+    }
+    pmt__log.at = at;
+    pmt__t.counters[PMT_COUNTER_EVENTS]++;
+}
+
+void
+pmt__log_free_nopy(const void *block, uint32_t cohort)
+{
+    if (!room(PMT_EVENT_BYTES_MAX)) {
+        return;
+    }
+    pmt__log.at = pmt__event_put(&pmt__log.cache, pmt__log.at, PMT_EVENT_FREE,
+                                 pmt__t.cohorts[cohort].site, (uintptr_t)block);
+    pmt__t.counters[PMT_COUNTER_EVENTS]++;
+}
+
 void
 pmt__log_pair_begin_nopy(unsigned control)
 {
@@ -167,7 +200,7 @@ pmt__log_pair_begin_nopy(unsigned control)
     if ((size_t)(pmt__log.end - pmt__log.at) < room) {
         current_close();
         uint64_t dropped = pmt__t.counters[PMT_COUNTER_LOG_DROPPED];
-        if (!pmt__log_room_slow_nopy()) { /* that was no event */
+        if (!room_slow()) { /* that was no event */
             pmt__t.counters[PMT_COUNTER_EVENTS]--;
             pmt__t.counters[PMT_COUNTER_LOG_DROPPED] = dropped;
             return;

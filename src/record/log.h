@@ -42,9 +42,6 @@ void pmt__log_dispose(void);
 
 /* --- with the tables held ---------------------------------------------------------------------------------------------- */
 
-/* A new block for the next event, or 0: the event was dropped and counted. */
-int pmt__log_room_slow_nopy(void);
-
 /* The events until pair_end are one realloc or one re-attribution (PMT_CONTROL_*), if a free and an allocation come. */
 void pmt__log_pair_begin_nopy(unsigned control);
 void pmt__log_pair_end_nopy(void);
@@ -52,37 +49,9 @@ void pmt__log_pair_end_nopy(void);
 /* Hands what was logged to the writer. */
 void pmt__log_take_nopy(void);
 
-PMT_INLINE int
-pmt__log_room_nopy(size_t bytes)
-{
-    return PMT_LIKELY((size_t)(pmt__log.end - pmt__log.at) >= bytes) || pmt__log_room_slow_nopy();
-}
-
-static PMT_NOINLINE void
-pmt__log_alloc_nopy(const void *block, uint32_t cohort, uint64_t bytes)
-{
-    if (!pmt__log_room_nopy(PMT_EVENT_BYTES_MAX)) {
-        return;
-    }
-    uint8_t *at = pmt__event_put(&pmt__log.cache, pmt__log.at, PMT_EVENT_ALLOC,
-                                 pmt__t.cohorts[cohort].site, (uintptr_t)block);
-    if (pmt__t.cohorts[cohort].size & PMT_COHORT_SIZELESS) {
-        at = pmt__varint_put(at, bytes);
-    }
-    pmt__log.at = at;
-    pmt__t.counters[PMT_COUNTER_EVENTS]++;
-}
-
-static PMT_NOINLINE void
-pmt__log_free_nopy(const void *block, uint32_t cohort)
-{
-    if (!pmt__log_room_nopy(PMT_EVENT_BYTES_MAX)) {
-        return;
-    }
-    pmt__log.at = pmt__event_put(&pmt__log.cache, pmt__log.at, PMT_EVENT_FREE,
-                                 pmt__t.cohorts[cohort].site, (uintptr_t)block);
-    pmt__t.counters[PMT_COUNTER_EVENTS]++;
-}
+/* A block of this cohort was born or has died. */
+void pmt__log_alloc_nopy(const void *block, uint32_t cohort, uint64_t bytes);
+void pmt__log_free_nopy(const void *block, uint32_t cohort);
 
 /* --- the writer, holding io -------------------------------------------------------------------------------------------- */
 

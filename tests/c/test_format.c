@@ -15,7 +15,7 @@ static const uint64_t numbers[] = {0, 1, 127, 128, 300, UINT32_MAX, INT64_MAX, U
 static pmt__cursor
 cursor_of(const pmt__buffer *buffer, pmt_error *err)
 {
-    const pmt__chunk chunk = {"TEST", 4096, 0, buffer->data, buffer->len};
+    const pmt__chunk chunk = {"TEST", 4096, 0, buffer->data, buffer->len, 1};
     pmt__cursor cursor;
     pmt__cursor_init(&cursor, &chunk, "a test", err);
     return cursor;
