@@ -1,7 +1,6 @@
 """The event log of real programs: its replay is what the tables of the same capture say."""
 
 import gc
-import os
 import signal
 import subprocess
 import sys
@@ -105,7 +104,7 @@ def test_replay_agrees_with_the_tables(seed: int) -> None:
 
 
 def test_alive_when_main_returned_and_after() -> None:
-    """Sites of the last cut, per stack, of a recording that is no whole program."""
+    """The end of a recording that is no whole program, per stack."""
     code = f"import sys, os; sys.path.insert(0, {str(TARGETS)!r}); sys.argv[1:] = ['5']\n"
     code += "import pymemtrace, every_event\n"
     code += "with pymemtrace.record('y.pmt', events=True): kept = every_event.main()\n"
@@ -119,7 +118,7 @@ def test_alive_when_main_returned_and_after() -> None:
 
 
 def test_events_one_by_one() -> None:
-    """The iterator and a replay in Python, which is slow and has nothing in common with the one in C."""
+    """The iterator, and a replay in Python that has nothing in common with the one in C."""
     gc.disable()
     with pymemtrace.record("one.pmt", events=True):
         one = bytearray(70_001)
@@ -167,7 +166,7 @@ def test_events_one_by_one() -> None:
 
 
 def test_killed(tmp_path: Path) -> None:
-    code = "import time\nkept = []\nwhile 1:\n    kept.append([len(kept)])\n    kept[:10000] = kept[:10000]\n"
+    code = "kept = []\nwhile 1:\n    kept.append([len(kept)])\n    kept[:10000] = kept[:10000]\n"
     with subprocess.Popen([*RUN, "-c", code]) as process:
         path = tmp_path / "x.pmt"
         deadline = time.monotonic() + 60
@@ -187,7 +186,8 @@ def test_killed(tmp_path: Path) -> None:
         assert log["complete"] == log["logged"]
         replayed = reader.replay()
         cuts = [c for c in reader.timeline() if c["allocations"] + c["frees"] == replayed["events"]]
-        assert cuts and cuts[0]["heap_bytes"] == replayed["live_bytes"]
+        assert cuts
+        assert cuts[0]["heap_bytes"] == replayed["live_bytes"]
     else:
         assert_agrees(reader)
     assert log["complete"] > 1000
@@ -215,7 +215,7 @@ def test_a_limit_on_the_file_ends_the_log_first() -> None:
     code += "for i in range(500_000): x[r.randrange(50_000)] = [i]\n"
     code += "kept = [bytearray(1000) for _ in range(1000)]"
     reader = run("--max-size", "800K", "-c", code)
-    assert os.path.getsize("x.pmt") <= 800 * 1024
+    assert Path("x.pmt").stat().st_size <= 800 * 1024
     info = reader.info()
     assert info["stopped"] is None
     log = reader.event_log()
@@ -224,6 +224,34 @@ def test_a_limit_on_the_file_ends_the_log_first() -> None:
     assert info["dropped"]["events not in the log"] == log["events"] - log["logged"]
     assert log["events"] == reader.totals()["allocations"] + reader.totals()["frees"]
     assert max(view(reader, "leaks").values())[0] >= 1_000_000
+
+
+def test_compaction_keeps_the_log() -> None:
+    code = (
+        "from pymemtrace import _core\n"
+        "_core.start('z.pmt', argv=['z'], events=True, interval_s=0.01, max_size_bytes=600_000)\n"
+        "kept, i = [], 0\n"
+        "while _core.status()['cuts'] < 1500:\n"
+        "    i += 1\n"
+        "    for f in [lambda: [i], lambda: (i, 1), lambda: bytearray(i % 2000)] * 10:\n"
+        "        kept.append(f())\n"
+        "    del kept[:-200]\n"
+        "    exec('kept.append([i])\\n' * (i % 50 + 1))\n"
+        "    _core.flush()\n"
+        "_core.stop()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    reader = _core.Reader("z.pmt")
+    assert len(reader.timeline()) < 1400  # cuts were merged
+    assert Path("z.pmt").stat().st_size <= 600_000
+    log = reader.event_log()
+    assert log is not None
+    assert log["logged"] > 5000
+    if log["complete"] == log["events"]:
+        assert_agrees(reader)
+    else:
+        assert log["complete"] == log["logged"]
+        assert reader.replay()["unmatched"] == 0
 
 
 def test_a_capture_without_a_log() -> None:
@@ -250,7 +278,8 @@ def test_stats_names_the_log() -> None:
     assert done.returncode == 0
     lines = [line for line in done.stdout.splitlines() if "event log" in line]
     count = _core.Reader("x.pmt").replay()["events"]
-    assert len(lines) == 1 and f"{count:,} events" in lines[0]
+    assert len(lines) == 1
+    assert f"{count:,} events" in lines[0]
 
 
 def test_the_file_changes_behind_the_reader(tmp_path: Path) -> None:
@@ -270,7 +299,8 @@ def test_the_file_changes_behind_the_reader(tmp_path: Path) -> None:
 
 
 def test_a_process_that_is_interrupted_leaves_a_log() -> None:
-    code = "import os, signal\nx = [bytearray(500) for _ in range(500)]\nos.kill(os.getpid(), signal.SIGINT)"
+    code = "import os, signal\nx = [bytearray(500) for _ in range(500)]\n"
+    code += "os.kill(os.getpid(), signal.SIGINT)"
     done = subprocess.run([*RUN, "-c", code], capture_output=True, timeout=60)
     assert done.returncode == -signal.SIGINT
     assert_agrees(_core.Reader("x.pmt"))

@@ -5,8 +5,9 @@ import random
 import sys
 import threading
 import zlib
+from pathlib import Path
 
-sys.path.insert(0, os.path.dirname(__file__))
+sys.path.insert(0, str(Path(__file__).parent))
 import random_stacks
 
 
