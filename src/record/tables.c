@@ -150,10 +150,12 @@ hashes_map(void)
     pmt__t.dead_hash = pmt__pages_map(FIRST_HASH * sizeof(uint32_t));
     pmt__t.string_hash = pmt__pages_map(FIRST_HASH * 2 * sizeof(uint64_t));
     pmt__t.leaves = pmt__pages_map(sizeof(pmt__leaf) << PMT_LEAF_BITS);
+    pmt__t.children = pmt__pages_map(sizeof(pmt__child) << PMT_CHILD_BITS);
     pmt__t.table_bytes = FIRST_HASH * (3 * sizeof(uint32_t) + 2 * sizeof(uint64_t))
-                         + (sizeof(pmt__leaf) << PMT_LEAF_BITS);
+                         + (sizeof(pmt__leaf) << PMT_LEAF_BITS)
+                         + (sizeof(pmt__child) << PMT_CHILD_BITS);
     return pmt__t.node_hash == NULL || pmt__t.code_hash == NULL || pmt__t.dead_hash == NULL
-                   || pmt__t.string_hash == NULL || pmt__t.leaves == NULL
+                   || pmt__t.string_hash == NULL || pmt__t.leaves == NULL || pmt__t.children == NULL
                ? PMT_ERR_NOMEM
                : 0;
 }
@@ -221,6 +223,7 @@ pmt__tables_dispose(void)
     pmt__pages_unmap(pmt__t.string_hash,
                      ((size_t)pmt__t.string_hash_mask + 1) * 2 * sizeof(uint64_t));
     pmt__pages_unmap(pmt__t.leaves, sizeof(pmt__leaf) << PMT_LEAF_BITS);
+    pmt__pages_unmap(pmt__t.children, sizeof(pmt__child) << PMT_CHILD_BITS);
     pmt__buffer_dispose(&pmt__t.new_strings);
     pmt__buffer_dispose(&pmt__t.new_codes);
     pmt__shadow_discard();

@@ -160,10 +160,18 @@ typedef struct pmt__leaf {
     uint32_t key;
     uint32_t cohort;
     uint32_t unused_;
-    uint64_t unused2_;
 } pmt__leaf;
 
-#define PMT_LEAF_BITS 12
+#define PMT_LEAF_BITS 13
+/* (parent node, instruction) → child, for nodes whose children alternate. */
+typedef struct pmt__child {
+    uint64_t instr;
+    uint32_t parent;
+    uint32_t node;
+} pmt__child;
+
+#define PMT_CHILD_BITS 13
+
 #define PMT_KEY_DOMAIN_SHIFT 10
 #define PMT_KEY_THREAD_SHIFT 13
 #define PMT_KEY_EPOCH_SHIFT 24
@@ -227,6 +235,7 @@ typedef struct pmt__tables {
     pmt__cohort *cohorts;
     /* read at every event */
     pmt__leaf *leaves;
+    pmt__child *children;
     pmt__node *nodes;
     uint32_t epoch_key; /* tag of the epoch << PMT_KEY_EPOCH_SHIFT */
     uint32_t temporaries_n;
@@ -291,6 +300,8 @@ uint64_t pmt__tables_bytes(void);
 
 /* --- slow ways (tree.c, cohort.c, threads.c): call them with the tables held ---------------------------------------------- */
 
+/* Forgets everything that was remembered by the address of an instruction. */
+void pmt__caches_clear_nopy(void);
 /* The node below parent for an instruction of a code object: found, revived or made. */
 uint32_t pmt__node_slow_nopy(uint32_t parent, uint64_t instr, const void *code, int generator);
 /* The code object at this address dies now. */

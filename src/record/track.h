@@ -472,7 +472,7 @@ pmt__leaf_miss(pmt__leaf *leaf, uint32_t parent, uint64_t instr, uint32_t key, u
     }
     uint32_t id = pmt__cohort_get_nopy(node, size, domain, thread != NULL ? thread->id : 0);
     if (top != NULL && thread != NULL && id != 0 && pmt__t.cold[id].epoch == pmt__t.epoch) {
-        *leaf = (pmt__leaf){instr, parent, key, id, 0, 0};
+        *leaf = (pmt__leaf){instr, parent, key, id, 0};
     }
     return id;
 }

@@ -372,8 +372,15 @@ pmt__code_died_nopy(const void *object)
     code->next_dead = *head;
     *head = id;
     /* Its addresses may be used again: nothing that remembers an address may match them. */
-    memset(pmt__t.leaves, 0, sizeof(pmt__leaf) << PMT_LEAF_BITS);
+    pmt__caches_clear_nopy();
     pmt__threads_drop_caches_nopy();
+}
+
+void
+pmt__caches_clear_nopy(void)
+{
+    memset(pmt__t.leaves, 0, sizeof(pmt__leaf) << PMT_LEAF_BITS);
+    memset(pmt__t.children, 0, sizeof(pmt__child) << PMT_CHILD_BITS);
 }
 
 /* --- nodes --------------------------------------------------------------------------------------------------------------- */
@@ -399,12 +406,9 @@ node_append(uint32_t parent, uint64_t instr, uint32_t code, int in_list)
     return id;
 }
 
-PMT_NOINLINE uint32_t
-pmt__node_slow_nopy(uint32_t parent, uint64_t instr, const void *object, int generator)
+static uint32_t
+node_find_or_make(uint32_t parent, uint64_t instr, const void *object, int generator)
 {
-    if (parent == PMT_NODE_FOLDED) {
-        return PMT_NODE_FOLDED;
-    }
     pmt__node *above = &pmt__t.nodes[parent];
     int children = 0;
     for (uint32_t id = above->first; id != 0; id = pmt__t.nodes[id].next, children++) {
@@ -454,4 +458,22 @@ pmt__node_slow_nopy(uint32_t parent, uint64_t instr, const void *object, int gen
         pmt__t.node_limit = pmt__t.node_count; /* no memory: fold from here on */
     }
     return id;
+}
+
+PMT_NOINLINE uint32_t
+pmt__node_slow_nopy(uint32_t parent, uint64_t instr, const void *object, int generator)
+{
+    if (parent == PMT_NODE_FOLDED) {
+        return PMT_NODE_FOLDED;
+    }
+    uint64_t hash = (instr ^ (uint64_t)parent << 24) * PMT_MIX;
+    pmt__child *child = &pmt__t.children[hash >> (64 - PMT_CHILD_BITS)];
+    if (PMT_LIKELY(child->instr == instr && child->parent == parent)) {
+        return pmt__t.nodes[parent].mru = child->node;
+    }
+    uint32_t node = node_find_or_make(parent, instr, object, generator);
+    if (node != parent && node != PMT_NODE_FOLDED) {
+        *child = (pmt__child){instr, parent, node};
+    }
+    return node;
 }
