@@ -137,6 +137,7 @@ static const struct {
     {11, "folded threads", 0},
     {12, "events not in the log", 1},
     {13, "events", 0},
+    {14, "hooks taken off", 1},
 };
 
 static int

@@ -255,6 +255,7 @@ core_stop(PyObject *module, PyObject *unused)
     (void)unused;
     if (pmt__record_active()) {
         threads_name();
+        pmt__cpython_check_hooks();
         pmt__cpython_uninstall();
         pmt__record_stop(PMT_END_BY_PROGRAM);
     }
@@ -271,6 +272,7 @@ core_flush(PyObject *module, PyObject *unused)
         return raise_for(module, &err);
     }
     threads_name();
+    pmt__cpython_check_hooks();
     pmt__record_flush(0);
     Py_RETURN_NONE;
 }
@@ -281,6 +283,7 @@ main_returned_py(void *context)
     (void)context;
     if (pmt__record_active()) {
         threads_name();
+        pmt__cpython_check_hooks();
         pmt__record_flush(PMT_CUT_MAIN_RETURNED);
     }
 }

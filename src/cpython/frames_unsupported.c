@@ -32,6 +32,11 @@ pmt__cpython_install(pmt_error *err)
 }
 
 void
+pmt__cpython_check_hooks(void)
+{
+}
+
+void
 pmt__cpython_uninstall(void)
 {
 }

@@ -5,6 +5,7 @@
    address. */
 #include "cpython/recorder.h"
 
+#include <dlfcn.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,17 +21,22 @@
 #endif
 
 static PyMemAllocatorEx original[3]; /* by PyMemAllocatorDomain: raw, mem, obj */
+static PyMemAllocatorEx over[3];     /* tracemalloc's hooks, where ours are above and below them */
 static PyObjectArenaAllocator original_arena;
 static PyInterpreterState *main_interpreter;
 static size_t nests_above =
     512; /* requests of 0 and of more than this come from obj and mem through raw as well */
 static int
     in_pymalloc; /* Protected by the GIL: inside obj's or mem's allocator for a small request */
-static int raw_hooked; /* for ever, once it is */
+static int hooked_once;
 static uint64_t checked, different;
 
 /* > 0: this thread is inside the allocator of an outer domain, whose hook counts the block. */
 static __thread int nested __attribute__((tls_model("initial-exec")));
+
+/* This thread asks whether our hooks are still called (see hooks_missing): domains that were. */
+static __thread int probing __attribute__((tls_model("initial-exec")));
+static __thread unsigned probed __attribute__((tls_model("initial-exec")));
 
 /* --- the thread of an event ---------------------------------------------------------------------------------------------------- */
 
@@ -175,8 +181,8 @@ event_free_slow_nopy(void *block, uint32_t *entry)
 {
     if (*entry == 0) {
         PyThreadState *state = PMT_CURRENT_STATE();
-        if (state == NULL
-            || state->interp == main_interpreter) { /* what others allocate is not known */
+        /* what others allocate is not known */
+        if ((state == NULL || state->interp == main_interpreter) && !probing) {
             pmt__t.counters[PMT_COUNTER_UNKNOWN_FREES]++;
         }
         return;
@@ -300,6 +306,10 @@ static PMT_NOINLINE void *
 hook_malloc_nested(int python_domain, uint32_t domain, size_t size)
 {
     const PyMemAllocatorEx *to = &original[python_domain];
+    if (PMT_UNLIKELY(probing)) {
+        probed |= 1u << python_domain;
+        return to->malloc(to->ctx, size);
+    }
     nested++;
     void *block = to->malloc(to->ctx, size);
     nested--;
@@ -339,9 +349,8 @@ hook_calloc(int python_domain, uint32_t domain, size_t count, size_t size)
 }
 
 static PMT_NOINLINE void *
-hook_realloc(int python_domain, uint32_t domain, void *old, size_t size)
+hook_realloc(const PyMemAllocatorEx *to, uint32_t domain, void *old, size_t size)
 {
-    const PyMemAllocatorEx *to = &original[python_domain];
     taken t = {NULL, 0, 0};
     if (old != NULL) {
         t = event_take_nopy(old);
@@ -368,29 +377,95 @@ hook_free(int python_domain, void *block)
     to->free(to->ctx, block);
 }
 
-#define HOOKS(name, python_domain, domain)                           \
-    static void *name##_malloc(void *ctx, size_t size)               \
-    {                                                                \
-        (void)ctx;                                                   \
-        return hook_malloc(python_domain, domain, size);             \
-    }                                                                \
-    static void *name##_calloc(void *ctx, size_t count, size_t size) \
-    {                                                                \
-        (void)ctx;                                                   \
-        return hook_calloc(python_domain, domain, count, size);      \
-    }                                                                \
-    static void *name##_realloc(void *ctx, void *old, size_t size)   \
-    {                                                                \
-        (void)ctx;                                                   \
-        return hook_realloc(python_domain, domain, old, size);       \
-    }                                                                \
-    static void name##_free(void *ctx, void *block)                  \
-    {                                                                \
-        (void)ctx;                                                   \
-        hook_free(python_domain, block);                             \
+#define HOOKS(name, python_domain, domain)                                \
+    static void *name##_malloc(void *ctx, size_t size)                    \
+    {                                                                     \
+        (void)ctx;                                                        \
+        return hook_malloc(python_domain, domain, size);                  \
+    }                                                                     \
+    static void *name##_calloc(void *ctx, size_t count, size_t size)      \
+    {                                                                     \
+        (void)ctx;                                                        \
+        return hook_calloc(python_domain, domain, count, size);           \
+    }                                                                     \
+    static void *name##_realloc(void *ctx, void *old, size_t size)        \
+    {                                                                     \
+        (void)ctx;                                                        \
+        return hook_realloc(&original[python_domain], domain, old, size); \
+    }                                                                     \
+    static void name##_free(void *ctx, void *block)                       \
+    {                                                                     \
+        (void)ctx;                                                        \
+        hook_free(python_domain, block);                                  \
     }
 HOOKS(obj, PYMEM_DOMAIN_OBJ, PMT_DOMAIN_OBJ)
 HOOKS(mem, PYMEM_DOMAIN_MEM, PMT_DOMAIN_MEM)
+
+/* The same where tracemalloc is between two of ours (see "where the hooks go"): the outer one counts, what passes it on the
+   way is nested. When tracemalloc stops, the inner one is left, and counts. */
+PMT_INLINE bool
+guarded_passes(int python_domain)
+{
+    if (PMT_UNLIKELY(probing)) {
+        probed |= 1u << python_domain;
+        return true;
+    }
+    return nested != 0;
+}
+
+#define GUARDED_HOOKS(name, table, python_domain, domain)                           \
+    static void *name##_malloc(void *ctx, size_t size)                              \
+    {                                                                               \
+        (void)ctx;                                                                  \
+        const PyMemAllocatorEx *to = &table[python_domain];                         \
+        if (guarded_passes(python_domain)) {                                        \
+            return to->malloc(to->ctx, size);                                       \
+        }                                                                           \
+        nested++;                                                                   \
+        void *block = to->malloc(to->ctx, size);                                    \
+        nested--;                                                                   \
+        if (block != NULL) {                                                        \
+            event_alloc_nopy(block, size, domain);                                  \
+        }                                                                           \
+        return block;                                                               \
+    }                                                                               \
+    static void *name##_calloc(void *ctx, size_t count, size_t size)                \
+    {                                                                               \
+        (void)ctx;                                                                  \
+        const PyMemAllocatorEx *to = &table[python_domain];                         \
+        if (guarded_passes(python_domain)) {                                        \
+            return to->calloc(to->ctx, count, size);                                \
+        }                                                                           \
+        nested++;                                                                   \
+        void *block = to->calloc(to->ctx, count, size);                             \
+        nested--;                                                                   \
+        if (block != NULL) {                                                        \
+            event_alloc_nopy(block, count *size, domain);                           \
+        }                                                                           \
+        return block;                                                               \
+    }                                                                               \
+    static void *name##_realloc(void *ctx, void *old, size_t size)                  \
+    {                                                                               \
+        (void)ctx;                                                                  \
+        const PyMemAllocatorEx *to = &table[python_domain];                         \
+        return guarded_passes(python_domain) ? to->realloc(to->ctx, old, size)      \
+                                             : hook_realloc(to, domain, old, size); \
+    }                                                                               \
+    static void name##_free(void *ctx, void *block)                                 \
+    {                                                                               \
+        (void)ctx;                                                                  \
+        const PyMemAllocatorEx *to = &table[python_domain];                         \
+        if (block != NULL && !guarded_passes(python_domain)) {                      \
+            event_free_nopy(block);                                                 \
+        }                                                                           \
+        nested++;                                                                   \
+        to->free(to->ctx, block);                                                   \
+        nested--;                                                                   \
+    }
+GUARDED_HOOKS(inner_obj, original, PYMEM_DOMAIN_OBJ, PMT_DOMAIN_OBJ)
+GUARDED_HOOKS(inner_mem, original, PYMEM_DOMAIN_MEM, PMT_DOMAIN_MEM)
+GUARDED_HOOKS(outer_obj, over, PYMEM_DOMAIN_OBJ, PMT_DOMAIN_OBJ)
+GUARDED_HOOKS(outer_mem, over, PYMEM_DOMAIN_MEM, PMT_DOMAIN_MEM)
 
 /* --- the hooks of raw: with or without the GIL ---------------------------------------------------------------------------------- */
 
@@ -490,40 +565,42 @@ raw_event_free_nopy(void *block)
     }
 }
 
-static void *
-raw_malloc(void *ctx, size_t size)
+PMT_INLINE void *
+hook_raw_malloc(const PyMemAllocatorEx *to, size_t size)
 {
-    (void)ctx;
-    const PyMemAllocatorEx *to = &original[PYMEM_DOMAIN_RAW];
+    if (PMT_UNLIKELY(probing)) {
+        probed |= 1u << PYMEM_DOMAIN_RAW;
+        return to->malloc(to->ctx, size);
+    }
+    nested++;
     void *block = to->malloc(to->ctx, size);
+    nested--;
     if (PMT_LIKELY(block != NULL) && !raw_passes(NULL)) {
         raw_event_alloc_nopy(block, size);
     }
     return block;
 }
 
-static void *
-raw_calloc(void *ctx, size_t count, size_t size)
+PMT_INLINE void *
+hook_raw_calloc(const PyMemAllocatorEx *to, size_t count, size_t size)
 {
-    (void)ctx;
-    const PyMemAllocatorEx *to = &original[PYMEM_DOMAIN_RAW];
+    nested++;
     void *block = to->calloc(to->ctx, count, size);
+    nested--;
     if (PMT_LIKELY(block != NULL) && !raw_passes(NULL)) {
         raw_event_alloc_nopy(block, count * size);
     }
     return block;
 }
 
-static void *
-raw_realloc(void *ctx, void *old, size_t size)
+PMT_INLINE void *
+hook_raw_realloc(const PyMemAllocatorEx *to, void *old, size_t size)
 {
-    (void)ctx;
-    const PyMemAllocatorEx *to = &original[PYMEM_DOMAIN_RAW];
     if (raw_passes(old)) {
         return to->realloc(to->ctx, old, size);
     }
     if (PMT_HAVE_GIL() && !foreign_nopy(PMT_CURRENT_STATE())) {
-        return hook_realloc(PYMEM_DOMAIN_RAW, PMT_DOMAIN_RAW, old, size);
+        return hook_realloc(to, PMT_DOMAIN_RAW, old, size);
     }
     /* Without the GIL: the old block is given up first. If the allocator refuses, it is noted again as new. */
     uint64_t old_size = 0;
@@ -536,7 +613,9 @@ raw_realloc(void *ctx, void *old, size_t size)
             raw_event_free_nopy(old);
         }
     }
+    nested++;
     void *block = to->realloc(to->ctx, old, size);
+    nested--;
     if (block != NULL) {
         raw_event_alloc_nopy(block, size);
     } else if (known) {
@@ -545,16 +624,40 @@ raw_realloc(void *ctx, void *old, size_t size)
     return block;
 }
 
-static void
-raw_free(void *ctx, void *block)
+PMT_INLINE void
+hook_raw_free(const PyMemAllocatorEx *to, void *block)
 {
-    (void)ctx;
-    const PyMemAllocatorEx *to = &original[PYMEM_DOMAIN_RAW];
     if (PMT_LIKELY(block != NULL) && !raw_off()) { /* nested or not: who has an entry is known */
         raw_event_free_nopy(block);
     }
+    nested++;
     to->free(to->ctx, block);
+    nested--;
 }
+
+#define RAW_HOOKS(name, table)                                         \
+    static void *name##_malloc(void *ctx, size_t size)                 \
+    {                                                                  \
+        (void)ctx;                                                     \
+        return hook_raw_malloc(&table[PYMEM_DOMAIN_RAW], size);        \
+    }                                                                  \
+    static void *name##_calloc(void *ctx, size_t count, size_t size)   \
+    {                                                                  \
+        (void)ctx;                                                     \
+        return hook_raw_calloc(&table[PYMEM_DOMAIN_RAW], count, size); \
+    }                                                                  \
+    static void *name##_realloc(void *ctx, void *old, size_t size)     \
+    {                                                                  \
+        (void)ctx;                                                     \
+        return hook_raw_realloc(&table[PYMEM_DOMAIN_RAW], old, size);  \
+    }                                                                  \
+    static void name##_free(void *ctx, void *block)                    \
+    {                                                                  \
+        (void)ctx;                                                     \
+        hook_raw_free(&table[PYMEM_DOMAIN_RAW], block);                \
+    }
+RAW_HOOKS(raw, original)
+RAW_HOOKS(outer_raw, over)
 
 /* --- memory of frames --------------------------------------------------------------------------------------------------------------- */
 
@@ -798,22 +901,153 @@ pmt__cpython_allocator_name(void)
     return _PyMem_GetCurrentAllocatorName() != NULL ? _PyMem_GetCurrentAllocatorName() : "unknown";
 }
 
+/* --- where the hooks go ------------------------------------------------------------------------
+
+   On top of the allocators that are there. With one addition: when tracemalloc stops, it puts back what it found when it
+   started, and hooks that were put on top of it meanwhile vanish. What it found stands in a struct that its hooks have as
+   context: a second set of ours goes in there, below it, and is quiet until then.
+
+   Hooks keep the context of what they replace, which they do not need: a thread without the GIL may be between reading a
+   function and its context. */
+
+static bool
+in_interpreter(const void *address)
+{
+    Dl_info here, interpreter;
+    return dladdr(address, &here) != 0
+           && dladdr((const void *)(uintptr_t)&PyMem_RawMalloc, &interpreter) != 0
+           && here.dli_fbase == interpreter.dli_fbase;
+}
+
+/* What tracemalloc's hook calls, or NULL if that is not the hook. Of the interpreter's own hooks, two have a context: this one and the
+   debug hooks, whose context starts with a letter. */
+static PyMemAllocatorEx *
+below_tracemalloc(const PyMemAllocatorEx *hook)
+{
+    PyMemAllocatorEx *inner = hook->ctx;
+    if (inner == NULL || ((uintptr_t)inner & (sizeof(void *) - 1)) != 0 || !in_interpreter(inner)
+        || !in_interpreter((const void *)(uintptr_t)hook->malloc)) {
+        return NULL;
+    }
+    bool letter = inner->ctx != NULL && (uintptr_t)inner->ctx < 4096;
+    bool whole = inner->malloc != NULL && inner->calloc != NULL && inner->realloc != NULL
+                 && inner->free != NULL;
+    return letter || !whole ? NULL : inner;
+}
+
+enum {
+    PLAIN, /* on top */
+    INNER, /* below tracemalloc */
+    OUTER, /* above tracemalloc */
+    KINDS
+};
+
+#define FUNCTIONS(name) {NULL, name##_malloc, name##_calloc, name##_realloc, name##_free}
+static const PyMemAllocatorEx hooks[KINDS][3] = {
+    [PLAIN] = {[PYMEM_DOMAIN_RAW] = FUNCTIONS(raw),
+               [PYMEM_DOMAIN_MEM] = FUNCTIONS(mem),
+               [PYMEM_DOMAIN_OBJ] = FUNCTIONS(obj)},
+    [INNER] = {[PYMEM_DOMAIN_RAW] = FUNCTIONS(raw),
+               [PYMEM_DOMAIN_MEM] = FUNCTIONS(inner_mem),
+               [PYMEM_DOMAIN_OBJ] = FUNCTIONS(inner_obj)},
+    [OUTER] = {[PYMEM_DOMAIN_RAW] = FUNCTIONS(outer_raw),
+               [PYMEM_DOMAIN_MEM] = FUNCTIONS(outer_mem),
+               [PYMEM_DOMAIN_OBJ] = FUNCTIONS(outer_obj)},
+};
+
+static void
+functions_set(PyMemAllocatorEx *place, const PyMemAllocatorEx *functions)
+{
+    __atomic_store_n(&place->free, functions->free, __ATOMIC_RELEASE);
+    __atomic_store_n(&place->realloc, functions->realloc, __ATOMIC_RELEASE);
+    __atomic_store_n(&place->calloc, functions->calloc, __ATOMIC_RELEASE);
+    __atomic_store_n(&place->malloc, functions->malloc, __ATOMIC_RELEASE);
+}
+
+static void
+hook(PyMemAllocatorDomain domain)
+{
+    PyMemAllocatorEx top;
+    PyMem_GetAllocator(domain, &top);
+    PyMemAllocatorEx *below = below_tracemalloc(&top);
+    int kind = below == NULL ? PLAIN : OUTER;
+    if (below == NULL) {
+        original[domain] = top;
+    } else {
+        over[domain] = top;
+        original[domain] = *below;
+        functions_set(below, &hooks[INNER][domain]);
+    }
+    PyMemAllocatorEx ours = hooks[kind][domain];
+    ours.ctx = top.ctx;
+    PyMem_SetAllocator(domain, &ours);
+}
+
+static bool
+is_ours(PyMemAllocatorDomain domain, const PyMemAllocatorEx *allocator)
+{
+    return allocator->malloc == hooks[PLAIN][domain].malloc
+           || allocator->malloc == hooks[INNER][domain].malloc;
+}
+
+/* What somebody else has wrapped stays and passes everything on. */
+static void
+unhook(PyMemAllocatorDomain domain)
+{
+    PyMemAllocatorEx top;
+    PyMem_GetAllocator(domain, &top);
+    if (top.malloc == hooks[OUTER][domain].malloc) {
+        top = over[domain];
+        PyMem_SetAllocator(domain, &top);
+    }
+    PyMemAllocatorEx *below = below_tracemalloc(&top);
+    if (below != NULL && is_ours(domain, below)) {
+        functions_set(below, &original[domain]);
+    } else if (is_ours(domain, &top)) {
+        PyMem_SetAllocator(domain, &original[domain]);
+    }
+}
+
+/* Do requests still come to our hook, whoever may stand above it? */
+static bool
+hook_missing(PyMemAllocatorDomain domain)
+{
+    enum {
+        SIZE = 1 << 16 /* the way of large requests looks whether somebody asks */
+    };
+    probing = 1;
+    probed = 0;
+    switch (domain) {
+    case PYMEM_DOMAIN_RAW:
+        PyMem_RawFree(PyMem_RawMalloc(SIZE));
+        break;
+    case PYMEM_DOMAIN_MEM:
+        PyMem_Free(PyMem_Malloc(SIZE));
+        break;
+    default:
+        PyObject_Free(PyObject_Malloc(SIZE));
+        break;
+    }
+    probing = 0;
+    return !(probed & 1u << domain);
+}
+
 static volatile size_t probe_seen;
+static PyMemAllocatorEx probe_below;
 
 static void *
 probe_malloc(void *ctx, size_t size)
 {
-    (void)ctx;
     probe_seen++;
-    return original[PYMEM_DOMAIN_RAW].malloc(original[PYMEM_DOMAIN_RAW].ctx, size);
+    return probe_below.malloc(ctx, size);
 }
 
 /* From which size on does obj come through raw? 512 in release builds; less with debug hooks, which add to the request. */
 static void
 probe_nesting(void)
 {
-    PyMemAllocatorEx raw = original[PYMEM_DOMAIN_RAW];
-    PyMemAllocatorEx probe = raw;
+    PyMem_GetAllocator(PYMEM_DOMAIN_RAW, &probe_below);
+    PyMemAllocatorEx probe = probe_below;
     probe.malloc = probe_malloc;
     PyMem_SetAllocator(PYMEM_DOMAIN_RAW, &probe);
     nests_above = 0;
@@ -825,27 +1059,17 @@ probe_nesting(void)
             break;
         }
     }
-    PyMem_SetAllocator(PYMEM_DOMAIN_RAW, &raw);
-}
-
-static bool
-ours_on_top(PyMemAllocatorDomain domain, void *(*our_malloc)(void *, size_t))
-{
-    PyMemAllocatorEx now;
-    PyMem_GetAllocator(domain, &now);
-    return now.malloc == our_malloc;
+    PyMem_SetAllocator(PYMEM_DOMAIN_RAW, &probe_below);
 }
 
 static void
-hook_domain(PyMemAllocatorDomain domain, PyMemAllocatorEx ours)
+arena_hook(void)
 {
-    if (!ours_on_top(domain, ours.malloc)) {
-        PyMem_GetAllocator(domain, &original[domain]);
-        PyMem_SetAllocator(domain, &ours);
-    }
+    PyObject_GetArenaAllocator(&original_arena);
+    PyObjectArenaAllocator arena = original_arena;
+    arena.free = arena_free;
+    PyObject_SetArenaAllocator(&arena);
 }
-
-static bool buried[3]; /* somebody wrapped our hooks: they stay, and are not put on a second time */
 
 int
 pmt__cpython_install(pmt_error *err)
@@ -856,42 +1080,37 @@ pmt__cpython_install(pmt_error *err)
     }
     main_interpreter = PyInterpreterState_Main();
     pmt__t.marking = PMT_FRAMES_MARKING();
-    if (!raw_hooked) {
-        PyMem_GetAllocator(PYMEM_DOMAIN_RAW, &original[PYMEM_DOMAIN_RAW]);
+    if (!hooked_once) {
         probe_nesting();
-        PyMemAllocatorEx raw = {NULL, raw_malloc, raw_calloc, raw_realloc, raw_free};
-        PyMem_SetAllocator(PYMEM_DOMAIN_RAW, &raw);
-        raw_hooked = 1;
-        PyObject_GetArenaAllocator(&original_arena);
-        PyObjectArenaAllocator arena = original_arena;
-        arena.ctx = original_arena.ctx;
-        arena.free = arena_free;
-        PyObject_SetArenaAllocator(&arena);
+        arena_hook();
+        hooked_once = 1;
     }
-    if (!buried[PYMEM_DOMAIN_MEM]) {
-        hook_domain(PYMEM_DOMAIN_MEM,
-                    (PyMemAllocatorEx){NULL, mem_malloc, mem_calloc, mem_realloc, mem_free});
-    }
-    if (!buried[PYMEM_DOMAIN_OBJ]) {
-        hook_domain(PYMEM_DOMAIN_OBJ,
-                    (PyMemAllocatorEx){NULL, obj_malloc, obj_calloc, obj_realloc, obj_free});
+    for (int domain = 0; domain < 3; domain++) {
+        if (hook_missing((PyMemAllocatorDomain)domain)) {
+            hook((PyMemAllocatorDomain)domain);
+        }
     }
     tracer_install();
     return 0;
 }
 
 void
+pmt__cpython_check_hooks(void)
+{
+    for (int domain = 0; domain < 3; domain++) {
+        if (hook_missing((PyMemAllocatorDomain)domain)) {
+            hook((PyMemAllocatorDomain)domain);
+            __atomic_fetch_add(&pmt__t.counters[PMT_COUNTER_HOOKS_LOST], 1, __ATOMIC_RELAXED);
+        }
+    }
+}
+
+void
 pmt__cpython_uninstall(void)
 {
     tracer_uninstall();
-    buried[PYMEM_DOMAIN_OBJ] = !ours_on_top(PYMEM_DOMAIN_OBJ, obj_malloc);
-    buried[PYMEM_DOMAIN_MEM] = !ours_on_top(PYMEM_DOMAIN_MEM, mem_malloc);
-    if (!buried[PYMEM_DOMAIN_OBJ]) {
-        PyMem_SetAllocator(PYMEM_DOMAIN_OBJ, &original[PYMEM_DOMAIN_OBJ]);
-    }
-    if (!buried[PYMEM_DOMAIN_MEM]) {
-        PyMem_SetAllocator(PYMEM_DOMAIN_MEM, &original[PYMEM_DOMAIN_MEM]);
-    }
+    unhook(PYMEM_DOMAIN_OBJ);
+    unhook(PYMEM_DOMAIN_MEM);
 }
 
 void

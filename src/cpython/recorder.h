@@ -21,6 +21,10 @@ const pmt__frame_source *pmt__cpython_source(void);
    uninstall. The gate must be closed (pmt__record_enable opens it). */
 int pmt__cpython_install(pmt_error *err);
 
+/* Are requests still coming to the hooks? The program, or another profiler, may have put allocators back that it found before us.
+   Then they are put on again, and the capture counts it: what happened meanwhile is lost. */
+void pmt__cpython_check_hooks(void);
+
 /* Takes them off where they still are on top; hooks that others have wrapped stay and pass everything through. The hooks of raw
    stay for ever: threads without the GIL can be between reading a function and its context. */
 void pmt__cpython_uninstall(void);

@@ -96,7 +96,8 @@ enum {
     PMT_COUNTER_FOLDED_THREADS = 11,
     PMT_COUNTER_LOG_DROPPED = 12,
     PMT_COUNTER_EVENTS = 13,
-    PMT_COUNTER_LIMIT = 14 /* one behind the last */
+    PMT_COUNTER_HOOKS_LOST = 14,
+    PMT_COUNTER_LIMIT = 15 /* one behind the last */
 };
 
 enum { /* of the event log */

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -62,6 +63,16 @@ pmt__pages_unmap(void *pages, size_t size_bytes)
         munmap(pages, round_to_pages(size_bytes));
         errno = saved;
     }
+}
+
+void *
+pmt__pages_resize(void *pages, size_t size_bytes, size_t new_size_bytes)
+{
+    int saved = errno;
+    void *now =
+        mremap(pages, round_to_pages(size_bytes), round_to_pages(new_size_bytes), MREMAP_MAYMOVE);
+    errno = saved;
+    return now == MAP_FAILED ? NULL : now;
 }
 
 void
@@ -128,7 +139,7 @@ pmt__thread_native_id(void)
 }
 
 int
-pmt__thread_start(uintptr_t *thread, void *(*entry)(void *), void *arg, const char *name)
+pmt__thread_start(uintptr_t *thread, void *(*entry)(void *), void *arg)
 {
     sigset_t all, before;
     sigfillset(&all);
@@ -141,10 +152,15 @@ pmt__thread_start(uintptr_t *thread, void *(*entry)(void *), void *arg, const ch
     pthread_attr_destroy(&attributes);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (rc == 0) {
-        pthread_setname_np(id, name);
         *thread = (uintptr_t)id;
     }
     return rc;
+}
+
+void
+pmt__thread_set_name(const char *name)
+{
+    prctl(PR_SET_NAME, name); /* pthread_setname_np would open a file for another thread */
 }
 
 void
@@ -455,14 +471,6 @@ pmt__process_rss_close(void)
         pmt__file_close(statm.fd);
     }
     statm.fd = 0;
-}
-
-uint64_t
-pmt__process_address_limit_bytes(void)
-{
-    struct rlimit limit;
-    return getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY ? 0
-                                                                                : limit.rlim_cur;
 }
 
 uint64_t

@@ -15,6 +15,8 @@ void *pmt__pages_map(size_t size_bytes);
 /* The same, kept out of core dumps and of transparent huge pages: for large sparse tables. */
 void *pmt__pages_map_sparse(size_t size_bytes);
 void pmt__pages_unmap(void *pages, size_t size_bytes);
+/* Makes a mapping larger (the new part reads as zeros) or smaller; it may move. NULL: no memory, it is as it was. */
+void *pmt__pages_resize(void *pages, size_t size_bytes, size_t new_size_bytes);
 /* Gives the memory back and keeps the range mapped: it reads as zeros again. */
 void pmt__pages_discard(void *pages, size_t size_bytes);
 /* How much of the range is resident now. */
@@ -30,7 +32,8 @@ uint64_t pmt__clock_unix_ns(void); /* wall clock */
 uint64_t pmt__thread_native_id(void);
 
 /* Starts a thread that blocks all signals. Returns 0 or an errno. */
-int pmt__thread_start(uintptr_t *thread, void *(*entry)(void *), void *arg, const char *name);
+int pmt__thread_start(uintptr_t *thread, void *(*entry)(void *), void *arg);
+void pmt__thread_set_name(const char *name); /* of the calling thread; at most 15 bytes count */
 /* Returns when the thread has ended and, if its native id is given (not 0), no longer counts among the
    threads of the process. */
 void pmt__thread_join(uintptr_t thread, uint64_t native_id);
@@ -72,8 +75,6 @@ void pmt__file_close(int fd);
 uint64_t pmt__process_rss_bytes(void);
 /* Closes that file. */
 void pmt__process_rss_close(void);
-/* The limit on this process's address space; 0 = none. */
-uint64_t pmt__process_address_limit_bytes(void);
 uint64_t pmt__process_start_ticks(void);
 uint64_t pmt__process_id(void); /* = the native id of the first thread */
 typedef struct pmt__host_facts {

@@ -512,6 +512,7 @@ writer_main(void *unused)
 {
     (void)unused;
     __atomic_store_n(&w.thread_native_id, pmt__thread_native_id(), __ATOMIC_RELEASE);
+    pmt__thread_set_name("pymemtrace");
     next_cut_ns = pmt__clock_mono_ns() + w.interval_ns;
     while (!__atomic_load_n(&stop, __ATOMIC_ACQUIRE)) {
         uint64_t now_ns = pmt__clock_mono_ns();
@@ -533,7 +534,7 @@ thread_start(void)
 {
     __atomic_store_n(&stop, 0, __ATOMIC_RELEASE);
     __atomic_store_n(&w.thread_native_id, 0, __ATOMIC_RELEASE);
-    int rc = pmt__thread_start(&w.thread, writer_main, NULL, "pymemtrace");
+    int rc = pmt__thread_start(&w.thread, writer_main, NULL);
     w.thread_runs = rc == 0;
     return rc;
 }

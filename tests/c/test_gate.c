@@ -130,9 +130,9 @@ events_from_all_sides_while_cuts_are_taken(void **state)
     pmt__record_enable();
 
     uintptr_t threads[1 + RAW_THREADS];
-    assert_int_equal(pmt__thread_start(&threads[0], program, NULL, "program"), 0);
+    assert_int_equal(pmt__thread_start(&threads[0], program, NULL), 0);
     for (intptr_t i = 0; i < RAW_THREADS; i++) {
-        assert_int_equal(pmt__thread_start(&threads[1 + i], raw_program, (void *)i, "raw"), 0);
+        assert_int_equal(pmt__thread_start(&threads[1 + i], raw_program, (void *)i), 0);
     }
     for (int i = 0; i < 50; i++) {
         assert_int_equal(pmt__record_flush(0), 0);

@@ -163,7 +163,7 @@ def test_two_runs_to_one_file(tmp_path: Path) -> None:
 
 
 def test_two_forced_runs_to_one_file(tmp_path: Path) -> None:
-    """The second takes the name; the first, which closes its descriptors, finds another file there."""
+    """The second takes the name; the first closes its descriptors and finds another file there."""
     path = tmp_path / "x.pmt"
     with start_killed(path) as first:
         while not path.exists() or path.stat().st_size < 4200:

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 
 kept = []
 core = sys.modules.get("pymemtrace._core")
@@ -33,7 +34,8 @@ def end(how):
 
         ctypes.string_at(0)
     os.kill(os.getpid(), getattr(signal, how))
-    signal.pause()
+    while True:
+        time.sleep(0.01)
 
 
 allocate()
