@@ -93,11 +93,11 @@ site_find(uint32_t node, uint32_t size, uint32_t thread_and_domain)
 uint32_t
 pmt__cohort_get_nopy(uint32_t node, uint32_t size, uint32_t domain, uint32_t thread)
 {
+    pmt__tables_room_nopy();
     uint32_t thread_and_domain = thread | domain << PMT_THREAD_BITS;
     uint32_t site = site_find(node, size, thread_and_domain);
     if (site == 0
-        && (pmt__t.site_count + 4 * (PMT_SIZE_LARGE + 1) < pmt__t.site_limit
-            || node == PMT_NODE_FOLDED)) {
+        && (pmt__t.site_count + PMT_FOLD_RESERVE < pmt__t.site_limit || node == PMT_NODE_FOLDED)) {
         site = site_new(node, size, thread_and_domain);
     }
     if (site == 0) {
@@ -117,7 +117,7 @@ pmt__cohort_get_nopy(uint32_t node, uint32_t size, uint32_t domain, uint32_t thr
     /* The newest cohort of a site is never recycled while the table is nearly full (see cut.c): then it goes on and the
        epochs fold. */
     uint32_t fresh = 0;
-    if (!has_one || pmt__t.cohort_count + 4 * (PMT_SIZE_LARGE + 1) < pmt__t.cohort_limit
+    if (!has_one || pmt__t.cohort_count + PMT_FOLD_RESERVE < pmt__t.cohort_limit
         || pmt__t.cohort_free != 0) {
         fresh = cohort_new(site, size);
     }

@@ -1,5 +1,6 @@
 #include "record/tables.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 #include "platform/platform.h"
@@ -79,48 +80,89 @@ shadow_create(void)
 
 #define FIRST_HASH 4096u
 
-/* Everything whose size follows from the limit. One table, so that creation and disposal agree. */
-#define REGIONS(X)                                  \
-    X(nodes, sizeof(pmt__node), node_limit)         \
-    X(node_next, sizeof(uint32_t), node_limit)      \
-    X(sites, sizeof(pmt__site), site_limit)         \
-    X(cohorts, sizeof(pmt__cohort), cohort_limit)   \
-    X(cold, sizeof(pmt__cohort_cold), cohort_limit) \
-    X(dirty, sizeof(uint32_t), cohort_limit)        \
-    X(large, sizeof(pmt__large), large_limit)       \
-    X(codes, sizeof(pmt__code), code_limit)
+/* What grows with the program, up to the limits. Not reserved at full size: that would be gone from the address space of a
+   program whose address space is limited. */
+#define NODE_REGIONS(X)                    \
+    X(nodes, sizeof(pmt__node), node_room) \
+    X(node_next, sizeof(uint32_t), node_room)
+#define SITE_REGIONS(X) X(sites, sizeof(pmt__site), site_room)
+#define COHORT_REGIONS(X)                          \
+    X(cohorts, sizeof(pmt__cohort), cohort_room)   \
+    X(cold, sizeof(pmt__cohort_cold), cohort_room) \
+    X(dirty, sizeof(uint32_t), cohort_room)        \
+    X(peaks[0].notes, sizeof(pmt__peak_note), cohort_room)
+#define LARGE_REGIONS(X) X(large, sizeof(pmt__large), large_room)
+#define CODE_REGIONS(X) X(codes, sizeof(pmt__code), code_room)
+#define REGIONS(X) \
+    NODE_REGIONS(X) SITE_REGIONS(X) COHORT_REGIONS(X) LARGE_REGIONS(X) CODE_REGIONS(X)
+_Static_assert(PMT_PEAKS == 1, "one region of notes per peak");
 
+#define FIRST_ROOM 16384u
+
+/* clang-format off: macros that make statements */
 static int
 regions_map(void)
 {
     int rc = 0;
-#define MAP(name, item, limit)                                          \
-    pmt__t.name = pmt__pages_map_sparse((item) * (size_t)pmt__t.limit); \
+    pmt__t.node_room = pmt__t.site_room = pmt__t.cohort_room = pmt__t.large_room =
+        pmt__t.code_room = FIRST_ROOM;
+#define MAP(name, item, room)                                          \
+    pmt__t.name = pmt__pages_map_sparse((item) * (size_t)pmt__t.room); \
     rc |= pmt__t.name == NULL;
     REGIONS(MAP)
 #undef MAP
-    for (int i = 0; i < PMT_PEAKS; i++) {
-        pmt__t.peaks[i].notes =
-            pmt__pages_map_sparse(sizeof(pmt__peak_note) * (size_t)pmt__t.cohort_limit);
-        rc |= pmt__t.peaks[i].notes == NULL;
-    }
     return rc ? PMT_ERR_NOMEM : 0;
 }
 
 static void
-regions_unmap(void)
-{
-#define UNMAP(name, item, limit)                                  \
-    pmt__pages_unmap(pmt__t.name, (item) * (size_t)pmt__t.limit); \
+regions_unmap(void){
+#define UNMAP(name, item, room)                                  \
+    pmt__pages_unmap(pmt__t.name, (item) * (size_t)pmt__t.room); \
     pmt__t.name = NULL;
     REGIONS(UNMAP)
 #undef UNMAP
-    for (int i = 0; i < PMT_PEAKS; i++) {
-        pmt__pages_unmap(pmt__t.peaks[i].notes,
-                         sizeof(pmt__peak_note) * (size_t)pmt__t.cohort_limit);
-        pmt__t.peaks[i].notes = NULL;
-    }
 }
+
+/* Doubles the regions of one kind, all or none. Where there is no memory the limit is reached: fold from here on. */
+#define RESIZE(name, item, room)                                                                  \
+    if (ok) {                                                                                     \
+        void *pages = pmt__pages_resize(pmt__t.name, (item) * (size_t)from, (item) * (size_t)to); \
+        if (pages != NULL) {                                                                      \
+            pmt__t.name = pages;                                                                  \
+        }                                                                                         \
+        ok = pages != NULL;                                                                       \
+        done += ok;                                                                               \
+    }
+#define UNDO(name, item, room)                                                                    \
+    if (done > 0) {                                                                               \
+        done--;                                                                                   \
+        pmt__t.name = pmt__pages_resize(pmt__t.name, (item) * (size_t)to, (item) * (size_t)from); \
+    }
+#define GROW(kind, regions, reserve)                                                   \
+    if (pmt__t.kind##_count + (reserve) >= pmt__t.kind##_room                          \
+        && pmt__t.kind##_room < pmt__t.kind##_limit) {                                 \
+        uint32_t from = pmt__t.kind##_room, done = 0;                                  \
+        uint32_t to = pmt__t.kind##_limit / 2 < from ? pmt__t.kind##_limit : from * 2; \
+        bool ok = true;                                                                \
+        regions(RESIZE) if (ok)                                                        \
+        {                                                                              \
+            pmt__t.kind##_room = to;                                                   \
+        }                                                                              \
+        else                                                                           \
+        {                                                                              \
+            regions(UNDO) pmt__t.kind##_limit = from;                                  \
+        }                                                                              \
+    }
+
+PMT_NOINLINE void pmt__tables_grow_nopy(void)
+{
+    GROW(node, NODE_REGIONS, 1)
+    GROW(site, SITE_REGIONS, PMT_FOLD_RESERVE)
+    GROW(cohort, COHORT_REGIONS, PMT_FOLD_RESERVE)
+    GROW(large, LARGE_REGIONS, 1)
+    GROW(code, CODE_REGIONS, 1)
+}
+/* clang-format on */
 
 static void
 limits_set(uint64_t max_memory_bytes)

@@ -13,8 +13,8 @@
    the GIL (`busy` is set), or the writer while it takes a cut (see exclusion in gate.h). The shadow entries of blocks in
    the RAW domain are exchanged atomically, because RAW runs without the GIL.
 
-   All arrays are reserved at their full capacity and committed by first touch, so ids are indices for ever and nothing
-   moves under a reader. */
+   Ids are indices for ever. The arrays grow, and may move, only in pmt__tables_room_nopy, which the slow ways call when they
+   begin: nobody keeps a pointer into them across a slow way. */
 #ifndef PMT_RECORD_TABLES_H
 #define PMT_RECORD_TABLES_H
 
@@ -254,6 +254,7 @@ typedef struct pmt__tables {
     uint32_t dirty_count;
     uint32_t node_count, site_count, cohort_count, large_count, code_count, string_count;
     uint32_t node_limit, site_limit, cohort_limit, large_limit, code_limit;
+    uint32_t node_room, site_room, cohort_room, large_room, code_room; /* what is mapped now */
     uint32_t cohort_free, large_free; /* lists of unused ids, linked by live / live_bytes */
     uint32_t node_flushed, site_flushed, code_flushed, string_flushed; /* what the capture has */
 
@@ -297,6 +298,24 @@ extern pmt__thread *pmt__threads_spare;
 
 /* Resident bytes of all tables: an estimate from what has been used. */
 uint64_t pmt__tables_bytes(void);
+
+/* Sites and cohorts that are kept free for folding: every size and domain. */
+#define PMT_FOLD_RESERVE (4 * (PMT_SIZE_LARGE + 1))
+
+void pmt__tables_grow_nopy(void);
+
+/* Room for one more of everything, where there is any. With the tables held. */
+PMT_INLINE void
+pmt__tables_room_nopy(void)
+{
+    if (PMT_UNLIKELY(pmt__t.node_count + 1 >= pmt__t.node_room
+                     || pmt__t.site_count + PMT_FOLD_RESERVE >= pmt__t.site_room
+                     || pmt__t.cohort_count + PMT_FOLD_RESERVE >= pmt__t.cohort_room
+                     || pmt__t.large_count + 1 >= pmt__t.large_room
+                     || pmt__t.code_count + 1 >= pmt__t.code_room)) {
+        pmt__tables_grow_nopy();
+    }
+}
 
 /* --- slow ways (tree.c, cohort.c, threads.c): call them with the tables held ---------------------------------------------- */
 

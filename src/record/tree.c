@@ -409,6 +409,7 @@ node_append(uint32_t parent, uint64_t instr, uint32_t code, int in_list)
 static uint32_t
 node_find_or_make(uint32_t parent, uint64_t instr, const void *object, int generator)
 {
+    pmt__tables_room_nopy();
     pmt__node *above = &pmt__t.nodes[parent];
     int children = 0;
     for (uint32_t id = above->first; id != 0; id = pmt__t.nodes[id].next, children++) {

@@ -13,7 +13,7 @@ from hostile import MB, assert_same, assert_sums, assert_whole, plain, record, r
 
 def assert_held(reader: object) -> None:
     row = row_at(reader, "leaks", "limits.py", "KEPT")  # type: ignore[arg-type]
-    assert 300 * MB <= row["bytes"] <= 300 * MB + 300 * 60 + 4096
+    assert 200 * MB <= row["bytes"] <= 200 * MB + 200 * 60 + 4096
 
 
 @pytest.mark.parametrize("limit", [512 * MB, 2048 * MB])
@@ -53,14 +53,12 @@ def test_few_descriptors(tmp_path: Path) -> None:
     done = assert_same("limits.py", before=before)
     assert done.status == 0
     assert_whole(done.reader)
-    assert_same("limits.py", "RLIMIT_NOFILE", 64)
+    assert_whole(assert_same("limits.py", "RLIMIT_NOFILE", 64, run=["-f"]).reader)
 
 
-@pytest.mark.parametrize("hard", [False, True])
-def test_no_more_threads_or_processes(hard: bool) -> None:
+def test_small_thread_stacks() -> None:
     def before() -> None:
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_STACK, (8 * MB, 8 * MB if hard else -1))
+        resource.setrlimit(resource.RLIMIT_STACK, (512 << 10, resource.RLIM_INFINITY))
 
     assert_whole(assert_same("limits.py", before=before).reader)
 
@@ -76,6 +74,11 @@ def test_little_memory_for_the_recorder() -> None:
     assert tight.reader.info()["folded"] > 0
     assert tight.reader.info()["dropped"] == {}
     had, has = free.reader.totals(), tight.reader.totals()
-    for key in ("heap_bytes_peak", "heap_bytes_end", "allocated_bytes", "allocations", "frees"):
+    keys = ["heap_bytes_peak", "heap_bytes_end"]
+    if sys.version_info < (3, 13):
+        # From 3.13 on, an object from a free list counts as an allocation when it is another
+        # line's; where lines fold, that is not seen.
+        keys += ["allocated_bytes", "allocations", "frees"]
+    for key in keys:
         # the two command lines differ by a few objects
         assert abs(had[key] - has[key]) <= 5_000, key

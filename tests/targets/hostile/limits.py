@@ -9,12 +9,12 @@ if len(sys.argv) > 2:
     resource.setrlimit(name, (limit, resource.getrlimit(name)[1]))
 
 kept = []
-for n in range(300):
+for n in range(200):
     kept.append(bytearray(1 << 20))  # KEPT
 try:
     while "fill" in sys.argv:
         kept.append(bytearray(1 << 20))
 except MemoryError:
     print("full", len(kept))
-    kept = kept[:300]
+    kept = kept[:200]
 print(len(kept))
