@@ -68,7 +68,8 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "restorer", NULL, 0, methods, NULL, NULL, NULL, NULL};
+static struct PyModuleDef module = {
+    PyModuleDef_HEAD_INIT, "restorer", NULL, 0, methods, NULL, NULL, NULL, NULL};
 
 PyMODINIT_FUNC
 PyInit_restorer(void)
