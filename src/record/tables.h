@@ -57,10 +57,11 @@ typedef struct pmt__code {
     const void *object; /* NULL when it died */
     uint64_t start;     /* address of its first instruction */
     uint64_t fingerprint;
-    uint32_t size;      /* of its bytecode, bytes */
-    uint32_t traceable; /* offset of the first instruction of a complete frame */
-    uint32_t nodes;     /* list through node_of_code_next */
-    uint32_t next_dead; /* next dead code with the same slot in the fingerprint table */
+    uint32_t size;              /* of its bytecode, bytes */
+    uint32_t traceable;         /* offset of the first instruction of a complete frame */
+    uint32_t nodes;             /* list through node_of_code_next */
+    uint32_t next_dead;         /* next dead code with the same slot in the fingerprint table */
+    uint32_t seen_before_begin; /* a frame of it was seen before its first traceable instruction */
 } pmt__code;
 
 typedef struct pmt__text {
@@ -323,6 +324,8 @@ pmt__tables_room_nopy(void)
 void pmt__caches_clear_nopy(void);
 /* The node below parent for an instruction of a code object: found, revived or made. */
 uint32_t pmt__node_slow_nopy(uint32_t parent, uint64_t instr, const void *code, int generator);
+/* The same without the caches that go by address (parent is not PMT_NODE_FOLDED). */
+uint32_t pmt__node_plain_nopy(uint32_t parent, uint64_t instr, const void *code, int generator);
 /* The code object at this address dies now. */
 void pmt__code_died_nopy(const void *object);
 int pmt__code_known(const void *object);
@@ -342,5 +345,18 @@ int pmt__thread_grow_nopy(pmt__thread *thread, int32_t capacity); /* 0, or -1: n
 void pmt__threads_drop_caches_nopy(void);
 
 #define PMT_MIX 0x9E3779B97F4A7C15ull /* 2^64 / golden ratio: Knuth's multiplicative hashing */
+
+PMT_INLINE size_t
+pmt__leaf_index(uint64_t instr, uint32_t parent, uint32_t size)
+{
+    return (size_t)(((instr ^ (uint64_t)parent << 20 ^ (uint64_t)size << 36) * PMT_MIX)
+                    >> (64 - PMT_LEAF_BITS));
+}
+
+PMT_INLINE size_t
+pmt__child_index(uint64_t instr, uint32_t parent)
+{
+    return (size_t)(((instr ^ (uint64_t)parent << 24) * PMT_MIX) >> (64 - PMT_CHILD_BITS));
+}
 
 #endif

@@ -345,9 +345,12 @@ pmt__stack_naive(PMT_FRAME *top)
         frames[count++] = f;
     }
     uint32_t node = PMT_NODE_ROOT;
-    while (count > 0) {
+    while (count > 0 && node != PMT_NODE_FOLDED) {
         PMT_FRAME *f = frames[--count];
-        node = pmt__node_of(node, f, PMT_FRAME_INSTR(f));
+        if (!PMT_FRAME_IS_ENTRY(f)) {
+            node = pmt__node_plain_nopy(node, PMT_FRAME_INSTR(f), PMT_FRAME_CODE(f),
+                                        PMT_FRAME_IN_HEAP(f));
+        }
     }
     return node;
 }
@@ -475,13 +478,6 @@ pmt__leaf_miss(pmt__leaf *leaf, uint32_t parent, uint64_t instr, uint32_t key, u
         *leaf = (pmt__leaf){instr, parent, key, id, 0};
     }
     return id;
-}
-
-PMT_INLINE size_t
-pmt__leaf_index(uint64_t instr, uint32_t parent, uint32_t size)
-{
-    return (size_t)(((instr ^ (uint64_t)parent << 20 ^ (uint64_t)size << 36) * PMT_MIX)
-                    >> (64 - PMT_LEAF_BITS));
 }
 
 /* The cohort for an allocation now; thread may be NULL (no Python thread state), top may be NULL (no frame). */

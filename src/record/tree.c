@@ -330,6 +330,7 @@ code_get(const void *object)
         }
         id = pmt__t.code_count++;
         pmt__t.codes[id].nodes = 0;
+        pmt__t.codes[id].seen_before_begin = 0;
         code_define(&facts);
     }
     pmt__code *code = &pmt__t.codes[id];
@@ -353,9 +354,44 @@ pmt__code_known(const void *object)
     return code_hash_find(object) != UINT32_MAX;
 }
 
+/* Forgets what is remembered by the addresses of one node: the child cache, and the leaf cache for every size that was seen. */
+static void
+node_forget(uint32_t id)
+{
+    const pmt__node *node = &pmt__t.nodes[id];
+    pmt__child *child = &pmt__t.children[pmt__child_index(node->instr, node->parent)];
+    if (child->instr == node->instr) {
+        child->instr = 0;
+    }
+    for (uint32_t site = node->site; site != 0; site = pmt__t.sites[site].next) {
+        pmt__leaf *leaf =
+            &pmt__t.leaves[pmt__leaf_index(node->instr, node->parent, pmt__t.sites[site].size)];
+        if (leaf->instr == node->instr) {
+            leaf->instr = 0;
+        }
+    }
+}
+
+/* Cached stacks are cut off below the first frame that ran this code: it runs no longer. */
+static void
+stacks_forget(uint64_t start, uint32_t size)
+{
+    for (pmt__thread *t = pmt__t.threads; t != NULL; t = t->next) {
+        for (int32_t at = 0; at < t->depth; at++) {
+            if (t->link[at].instr - start < (uint64_t)size + 2) {
+                t->depth = at;
+                t->top = NULL;
+            }
+        }
+    }
+}
+
 void
 pmt__code_died_nopy(const void *object)
 {
+    enum {
+        ONE_BY_ONE = 64
+    }; /* nodes; for more it is cheaper to clear the caches whole */
     uint32_t at = code_hash_find(object);
     if (at == UINT32_MAX) {
         return;
@@ -364,16 +400,23 @@ pmt__code_died_nopy(const void *object)
     code_hash_remove(at);
     pmt__code *code = &pmt__t.codes[id];
     code->object = NULL;
+    uint32_t count = 0;
     for (uint32_t node = code->nodes; node != 0; node = pmt__t.node_next[node]) {
+        if (++count <= ONE_BY_ONE) {
+            node_forget(node);
+        }
         pmt__t.nodes[node].instr =
             PMT_INSTR_DEAD | (uint32_t)(pmt__t.nodes[node].instr - code->start);
     }
+    if (count > ONE_BY_ONE || code->seen_before_begin) {
+        pmt__caches_clear_nopy();
+    }
+    stacks_forget(code->start - 2,
+                  code->size); /* 3.11 and 3.12 begin one unit before the first instruction */
+    code->seen_before_begin = 0;
     uint32_t *head = &pmt__t.dead_hash[code->fingerprint & pmt__t.dead_hash_mask];
     code->next_dead = *head;
     *head = id;
-    /* Its addresses may be used again: nothing that remembers an address may match them. */
-    pmt__caches_clear_nopy();
-    pmt__threads_drop_caches_nopy();
 }
 
 void
@@ -406,8 +449,8 @@ node_append(uint32_t parent, uint64_t instr, uint32_t code, int in_list)
     return id;
 }
 
-static uint32_t
-node_find_or_make(uint32_t parent, uint64_t instr, const void *object, int generator)
+uint32_t
+pmt__node_plain_nopy(uint32_t parent, uint64_t instr, const void *object, int generator)
 {
     pmt__tables_room_nopy();
     pmt__node *above = &pmt__t.nodes[parent];
@@ -426,6 +469,8 @@ node_find_or_make(uint32_t parent, uint64_t instr, const void *object, int gener
        generator) is its caller's, as in tracemalloc and in tracebacks. */
     uint64_t start = pmt__t.codes[code].start;
     if (instr < start + pmt__t.codes[code].traceable && !generator) {
+        pmt__t.codes[code].seen_before_begin =
+            1; /* the leaf cache knows the address, no node does */
         return parent;
     }
     uint64_t offset64 = instr - start;
@@ -444,6 +489,7 @@ node_find_or_make(uint32_t parent, uint64_t instr, const void *object, int gener
         }
     }
     if (pmt__t.node_count >= pmt__t.node_limit) {
+        pmt__t.codes[code].seen_before_begin = 1; /* as there */
         pmt__t.counters[PMT_COUNTER_FOLDED_STACKS]++;
         return PMT_NODE_FOLDED;
     }
@@ -467,12 +513,11 @@ pmt__node_slow_nopy(uint32_t parent, uint64_t instr, const void *object, int gen
     if (parent == PMT_NODE_FOLDED) {
         return PMT_NODE_FOLDED;
     }
-    uint64_t hash = (instr ^ (uint64_t)parent << 24) * PMT_MIX;
-    pmt__child *child = &pmt__t.children[hash >> (64 - PMT_CHILD_BITS)];
+    pmt__child *child = &pmt__t.children[pmt__child_index(instr, parent)];
     if (PMT_LIKELY(child->instr == instr && child->parent == parent)) {
         return pmt__t.nodes[parent].mru = child->node;
     }
-    uint32_t node = node_find_or_make(parent, instr, object, generator);
+    uint32_t node = pmt__node_plain_nopy(parent, instr, object, generator);
     if (node != parent && node != PMT_NODE_FOLDED) {
         *child = (pmt__child){instr, parent, node};
     }
