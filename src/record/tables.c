@@ -99,7 +99,8 @@ _Static_assert(PMT_PEAKS == 1, "one region of notes per peak");
 
 #define FIRST_ROOM 16384u
 
-/* clang-format off: macros that make statements */
+/* macros that make statements */
+/* clang-format off */
 static int
 regions_map(void)
 {
@@ -115,7 +116,8 @@ regions_map(void)
 }
 
 static void
-regions_unmap(void){
+regions_unmap(void)
+{
 #define UNMAP(name, item, room)                                  \
     pmt__pages_unmap(pmt__t.name, (item) * (size_t)pmt__t.room); \
     pmt__t.name = NULL;
@@ -138,23 +140,23 @@ regions_unmap(void){
         done--;                                                                                   \
         pmt__t.name = pmt__pages_resize(pmt__t.name, (item) * (size_t)to, (item) * (size_t)from); \
     }
-#define GROW(kind, regions, reserve)                                                   \
-    if (pmt__t.kind##_count + (reserve) >= pmt__t.kind##_room                          \
-        && pmt__t.kind##_room < pmt__t.kind##_limit) {                                 \
-        uint32_t from = pmt__t.kind##_room, done = 0;                                  \
-        uint32_t to = pmt__t.kind##_limit / 2 < from ? pmt__t.kind##_limit : from * 2; \
-        bool ok = true;                                                                \
-        regions(RESIZE) if (ok)                                                        \
-        {                                                                              \
-            pmt__t.kind##_room = to;                                                   \
-        }                                                                              \
-        else                                                                           \
-        {                                                                              \
-            regions(UNDO) pmt__t.kind##_limit = from;                                  \
-        }                                                                              \
+#define GROW(kind, regions, reserve)                                                              \
+    if (pmt__t.kind##_count + (reserve) >= pmt__t.kind##_room                                     \
+        && pmt__t.kind##_room < pmt__t.kind##_limit) {                                            \
+        uint32_t from = pmt__t.kind##_room, done = 0;                                             \
+        uint32_t to = pmt__t.kind##_limit / 2 < from ? pmt__t.kind##_limit : from * 2;            \
+        bool ok = true;                                                                           \
+        regions(RESIZE)                                                                           \
+        if (ok) {                                                                                 \
+            pmt__t.kind##_room = to;                                                              \
+        } else {                                                                                  \
+            regions(UNDO)                                                                         \
+            pmt__t.kind##_limit = from;                                                           \
+        }                                                                                         \
     }
 
-PMT_NOINLINE void pmt__tables_grow_nopy(void)
+PMT_NOINLINE void
+pmt__tables_grow_nopy(void)
 {
     GROW(node, NODE_REGIONS, 1)
     GROW(site, SITE_REGIONS, PMT_FOLD_RESERVE)

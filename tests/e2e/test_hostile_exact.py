@@ -12,7 +12,7 @@ from hostile import MB, TARGETS, assert_whole, environment, plain, row_at
 
 from pymemtrace import _core
 
-HEADER = 64  # of a bytearray object, at most
+HEADER = 128  # of a bytearray and, from 3.15 on, of the bytes in it, at most
 SLACK = 2048  # of the list that holds them
 
 

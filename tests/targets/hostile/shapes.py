@@ -38,6 +38,7 @@ def recursion(depth):
     print(len(kept[0]))
 
 
+
 def recursion_10000():
     recursion(10_000)
 
