@@ -22,7 +22,7 @@ def test_shape(shape: str) -> None:
     assert_whole(done.reader)
 
 
-# On 3.12 and 3.13, where frames cannot be marked as seen, an event costs in proportion to the depth.
+# On 3.12 and 3.13, where frames cannot be marked as seen, an event costs more the deeper it is.
 DEPTHS = [10_000] if sys.version_info[:2] in ((3, 12), (3, 13)) else [10_000, 100_000]
 
 
