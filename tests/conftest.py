@@ -1,5 +1,6 @@
 """What holds for every test: it runs against the installed package, in a folder of its own."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 def pytest_configure() -> None:
+    # A shell that starts us in the background ignores SIGINT for us and so for every program that
+    # we start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if Path(pymemtrace.__file__).resolve().is_relative_to(CHECKOUT / "pymemtrace"):
         raise pytest.UsageError(
             "the tests need the installed package, not the sources: use `make test-py`"

@@ -26,13 +26,13 @@ static PyObjectArenaAllocator original_arena;
 static PyInterpreterState *main_interpreter;
 static size_t nests_above =
     512; /* requests of 0 and of more than this come from obj and mem through raw as well */
-static int
-    in_pymalloc; /* Protected by the GIL: inside obj's or mem's allocator for a small request */
 static int hooked_once;
 static uint64_t checked, different;
 
 /* > 0: this thread is inside the allocator of an outer domain, whose hook counts the block. */
 static __thread int nested __attribute__((tls_model("initial-exec")));
+/* This thread is inside obj's or mem's allocator for a small request. */
+static __thread int in_pymalloc __attribute__((tls_model("initial-exec")));
 
 /* This thread asks whether our hooks are still called (see hooks_missing): domains that were. */
 static __thread int probing __attribute__((tls_model("initial-exec")));
@@ -483,7 +483,7 @@ raw_passes(const void *old)
     if (raw_off()) {
         return true;
     }
-    if (PMT_LIKELY(nested == 0) && PMT_LIKELY(!in_pymalloc || !PMT_HAVE_GIL())) {
+    if (PMT_LIKELY((nested | in_pymalloc) == 0)) {
         return false;
     }
     const uint32_t *entry = old == NULL ? NULL : pmt__shadow_find(old);
