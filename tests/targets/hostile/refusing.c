@@ -16,7 +16,8 @@ answers(PyObject *self, PyObject *unused)
 }
 
 static PyMethodDef methods[] = {{"answers", answers, METH_NOARGS, NULL}, {NULL, NULL, 0, NULL}};
-static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "refusing", NULL, 0, methods, NULL, NULL, NULL, NULL};
+static struct PyModuleDef module = {
+    PyModuleDef_HEAD_INIT, "refusing", NULL, 0, methods, NULL, NULL, NULL, NULL};
 
 PyMODINIT_FUNC
 PyInit_refusing(void)
