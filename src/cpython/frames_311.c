@@ -13,6 +13,7 @@
 
 #include "internal/pycore_frame.h"
 #include "internal/pycore_interp.h"
+#include "internal/pycore_pymem.h"
 #include "internal/pycore_pystate.h"
 #include "internal/pycore_runtime.h"
 
@@ -64,5 +65,6 @@ mark(_PyInterpreterFrame *frame)
 #define PMT_CURRENT_FRAME(state) ((state)->cframe->current_frame)
 #define PMT_GC_COLLECTIONS(interpreter, generation) \
     ((interpreter)->gc.generation_stats[generation].collections)
+#define PMT_TRACEMALLOC_TRACES() (_Py_tracemalloc_config.tracing != 0)
 
 #include "cpython/hooks_impl.h"

@@ -30,5 +30,6 @@
 #define PMT_CURRENT_FRAME(state) ((state)->current_frame)
 #define PMT_GC_COLLECTIONS(interpreter, generation) \
     ((interpreter)->gc.generation_stats[generation].collections)
+#define PMT_TRACEMALLOC_TRACES() (_PyRuntime.tracemalloc.config.tracing != 0)
 
 #include "cpython/hooks_impl.h"

@@ -58,5 +58,6 @@ gc_collections(const PyInterpreterState *interpreter, int generation)
     return count < 0 ? 0 : (uint64_t)count;
 }
 #define PMT_GC_COLLECTIONS(interpreter, generation) gc_collections(interpreter, generation)
+#define PMT_TRACEMALLOC_TRACES() (_PyRuntime.tracemalloc.config.tracing != 0)
 
 #include "cpython/hooks_impl.h"

@@ -659,6 +659,37 @@ hook_raw_free(const PyMemAllocatorEx *to, void *block)
 RAW_HOOKS(raw, original)
 RAW_HOOKS(outer_raw, over)
 
+/* Below tracemalloc: while it traces, what comes here without our outer hook is its own bookkeeping. */
+static void *
+inner_raw_malloc(void *ctx, size_t size)
+{
+    int quiet = PMT_TRACEMALLOC_TRACES();
+    nested += quiet;
+    void *block = raw_malloc(ctx, size);
+    nested -= quiet;
+    return block;
+}
+
+static void *
+inner_raw_calloc(void *ctx, size_t count, size_t size)
+{
+    int quiet = PMT_TRACEMALLOC_TRACES();
+    nested += quiet;
+    void *block = raw_calloc(ctx, count, size);
+    nested -= quiet;
+    return block;
+}
+
+static void *
+inner_raw_realloc(void *ctx, void *old, size_t size)
+{
+    int quiet = PMT_TRACEMALLOC_TRACES();
+    nested += quiet;
+    void *block = raw_realloc(ctx, old, size);
+    nested -= quiet;
+    return block;
+}
+
 /* --- memory of frames --------------------------------------------------------------------------------------------------------------- */
 
 /* Data stack chunks come from here; cached frames in one must not be looked at once it is gone. */
@@ -947,7 +978,8 @@ static const PyMemAllocatorEx hooks[KINDS][3] = {
     [PLAIN] = {[PYMEM_DOMAIN_RAW] = FUNCTIONS(raw),
                [PYMEM_DOMAIN_MEM] = FUNCTIONS(mem),
                [PYMEM_DOMAIN_OBJ] = FUNCTIONS(obj)},
-    [INNER] = {[PYMEM_DOMAIN_RAW] = FUNCTIONS(raw),
+    [INNER] = {[PYMEM_DOMAIN_RAW] = {NULL, inner_raw_malloc, inner_raw_calloc, inner_raw_realloc,
+                                     raw_free},
                [PYMEM_DOMAIN_MEM] = FUNCTIONS(inner_mem),
                [PYMEM_DOMAIN_OBJ] = FUNCTIONS(inner_obj)},
     [OUTER] = {[PYMEM_DOMAIN_RAW] = FUNCTIONS(outer_raw),
