@@ -210,7 +210,9 @@ def start(core: "Any", options: "dict[str, str]", command: "list[str]") -> None:
             EXIT_USAGE,
             "the capture exists already",
             path,
-            "choose another file with -o, or overwrite it with -f",
+            "it is no regular file: choose another with -o"
+            if numbers.get("force")
+            else "choose another file with -o, or overwrite it with -f",
         )
     except core.UnsupportedError as error:
         fail(EXIT_IMPOSSIBLE, "cannot record here", error, "see `pymemtrace doctor`")

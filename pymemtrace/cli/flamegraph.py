@@ -4,6 +4,7 @@ import argparse
 import base64
 import html
 import os
+import sys
 import zlib
 from pathlib import Path
 
@@ -23,7 +24,12 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = subparsers.add_parser("flamegraph", help=HELP, description=HELP)
     _options.add_captures(parser)
     add = parser.add_argument
-    add("-o", "--output", metavar="FILE", help="the page (default: the capture's name with .html)")
+    add(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="the page (default: the capture's name with .html; -: standard output)",
+    )
     add("-f", "--force", action="store_true", help="overwrite FILE")
     add("--open", action="store_true", help="open the page in a browser")
     _options.add_views(parser)
@@ -42,12 +48,16 @@ def run(args: argparse.Namespace) -> int:
 
     def act(opened: _captures.Opened) -> None:
         path = args.output or default_output(opened.reader.path)
-        _output.check_target(path, args.force)
+        if path != "-":
+            _output.check_target(path, args.force)
         for note in [*_captures.notes(opened.info), *query.describe()]:
             _captures.print_note(note)
         aggregate = query.aggregate(opened.reader, opened.info)
         title = f"{os.path.basename(opened.name)}: {_format.command(opened.info['command'], 80)}"
         page = fill(template, title, aggregate.flame(inverted=args.inverted, title=title))
+        if path == "-":
+            sys.stdout.buffer.write(page)
+            return
         _output.write_file(path, page, args.force)
         print(f"wrote {_format.clean(path)} ({_format.size(len(page))})")
         if args.open:

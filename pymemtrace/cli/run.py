@@ -20,6 +20,9 @@ What follows SCRIPT, MODULE, CODE or - belongs to the program. The exit status i
 Other options of python go to python: python -I -m pymemtrace run SCRIPT.
 """
 
+# Names and the stacks of a small program alone take some ten KiB; below this, nothing useful fits.
+MIN_FILE_SIZE = 256 << 10
+
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -31,6 +34,15 @@ def parse_size(text: str) -> int:
             f"{text!r} is no size: write 64M, 1.5G or a number of bytes"
         )
     return int(float(match[1]) * UNITS[match[2]])
+
+
+def parse_file_size(text: str) -> int:
+    size = parse_size(text)
+    if 0 < size < MIN_FILE_SIZE:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is too small for a capture: give {MIN_FILE_SIZE >> 10}K or more"
+        )
+    return size
 
 
 def parse_count(text: str) -> int:
@@ -114,10 +126,10 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add("--events", action="store_true", help="also keep the log of every single event")
     add(
         "--max-memory", metavar="SIZE", type=parse_size, default=0,
-        help="memory that the recorder may use (64M, 1G; default: no limit)",
+        help="memory that the tables of stacks may use (64M; at least 4M is taken; default: 1G)",
     )  # fmt: skip
     add(
-        "--max-size", metavar="SIZE", type=parse_size, default=0,
+        "--max-size", metavar="SIZE", type=parse_file_size, default=0,
         help="size that FILE may reach (default: no limit)",
     )  # fmt: skip
     add(

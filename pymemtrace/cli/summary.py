@@ -103,14 +103,25 @@ def answer(
         "process (RSS)",
         [
             (size(totals["rss_bytes_peak"]), "bold"),
-            (f" at its highest; {size(totals['recorder_bytes'])} of it belong to the recorder", ""),
+            (
+                f" at the highest flush; {size(totals['recorder_bytes'])} of it belong to the recorder",
+                "",
+            ),
         ],
     )
     lost = _captures.losses(info)
     if lost:
         yield "not recorded", [(", ".join(lost), "yellow")]
     else:
-        yield "not recorded", [("nothing: no event dropped, no stack folded", "")]
+        yield (
+            "not recorded",
+            [
+                (
+                    "no event dropped, no stack folded; memory outside Python's allocators is not seen",
+                    "",
+                )
+            ],
+        )
 
 
 def dominating(row: SiteRow, opened: _captures.Opened, title: str) -> list[Segment]:

@@ -27,6 +27,17 @@ uint64_t pmt__pages_resident(const void *pages, size_t size_bytes);
 uint64_t pmt__clock_mono_ns(void); /* steady */
 uint64_t pmt__clock_unix_ns(void); /* wall clock */
 
+/* A steady counter of unknown rate, to be set in proportion between two readings of the clock: some ten cycles. */
+static inline uint64_t
+pmt__ticks(void)
+{
+#if defined(__x86_64__)
+    return __builtin_ia32_rdtsc();
+#else
+    return pmt__clock_mono_ns();
+#endif
+}
+
 /* --- threads --------------------------------------------------------------------------------------------------------- */
 
 uint64_t pmt__thread_native_id(void);

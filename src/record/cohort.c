@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "platform/platform.h"
+
 /* --- cohorts --------------------------------------------------------------------------------------------------------------- */
 
 static uint32_t
@@ -179,6 +181,7 @@ pmt__peak_passed_slow_nopy(void)
         if (peak->growing) {
             peak->growing = 0;
             peak->bytes = pmt__t.live_bytes;
+            peak->ticks = pmt__ticks();
         }
     }
     pmt__t.growing = 0;

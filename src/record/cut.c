@@ -248,6 +248,20 @@ marks_take(pmt__cut *cut)
     mark_count = 0;
 }
 
+/* Where a reading of the counter since the last cut lies between the two cuts. */
+static uint64_t
+t_of_ticks(const pmt__cut *cut, uint64_t ticks)
+{
+    uint64_t from = cut->last_ticks != 0 ? cut->last_ticks : pmt__t.start_ticks;
+    uint64_t now = pmt__ticks();
+    uint64_t start_ns = cut->t_ns - cut->span_ns;
+    if (ticks <= from || now <= from) {
+        return start_ns;
+    }
+    double share = (double)(ticks - from) / (double)(now - from);
+    return start_ns + (uint64_t)(share * (double)cut->span_ns);
+}
+
 static void
 totals_take(pmt__cut *cut)
 {
@@ -264,8 +278,9 @@ totals_take(pmt__cut *cut)
         peak->bytes = pmt__t.live_bytes;
     }
     if (cut->peak_moved) {
-        cut->peak_t_ns = cut->t_ns;
+        cut->peak_t_ns = peak->growing ? cut->t_ns : t_of_ticks(cut, peak->ticks);
     }
+    cut->last_ticks = pmt__ticks();
     cut->peak_bytes = peak->bytes;
     cut->live_blocks = cut->allocations - cut->frees;
     if (cut->peak_moved) {

@@ -39,6 +39,7 @@ typedef struct pmt__cut {
     /* cumulative, owned by the writer */
     uint64_t live_blocks, allocations, frees, allocated_bytes;
     uint64_t last_t_ns;
+    uint64_t last_ticks;
 } pmt__cut;
 
 void pmt__cut_init(pmt__cut *cut);

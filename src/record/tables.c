@@ -254,6 +254,7 @@ pmt__tables_create(const pmt__frame_source *source, uint64_t max_memory_bytes,
     pmt__t.site_flushed = 1;
     pmt__t.code_flushed = 1;
     pmt__t.start_ns = pmt__clock_mono_ns();
+    pmt__t.start_ticks = pmt__ticks();
     return 0;
 }
 

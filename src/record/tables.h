@@ -142,7 +142,7 @@ typedef struct pmt__peak_note {
 
 typedef struct pmt__peak {
     uint64_t bytes;
-    uint64_t t_ns; /* known at the grain of cuts */
+    uint64_t ticks; /* when it ended, by pmt__ticks() */
     uint32_t run;
     uint32_t growing;      /* the current state is the maximum */
     uint32_t moved;        /* since the last cut */
@@ -281,6 +281,7 @@ typedef struct pmt__tables {
     uint64_t size_bytes[PMT_LOG2_SIZES];
     uint64_t counters[PMT_COUNTER_LIMIT];
     uint64_t start_ns;
+    uint64_t start_ticks;
     uint64_t table_bytes; /* of grown tables (hashes, threads), for own_bytes */
     const pmt__frame_source *source;
 } pmt__tables;

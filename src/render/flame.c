@@ -2,6 +2,7 @@
 #include "render/render.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "analyze/lives.h"
@@ -359,26 +360,67 @@ gc_runs(const pmt_cut *cut)
     return cut->gc[0] + cut->gc[1] + cut->gc[2];
 }
 
+enum {
+    TL_T,
+    TL_RSS,
+    TL_HEAP,
+    TL_GC
+};
+
+static void
+put_point(flame *self, int column, double t, double rss, double heap, uint32_t gc)
+{
+    switch (column) {
+    case TL_T:
+        put_f64(self, t);
+        break;
+    case TL_RSS:
+        put_f64(self, rss);
+        break;
+    case TL_HEAP:
+        put_f64(self, heap);
+        break;
+    default:
+        put_u32(self, gc);
+        break;
+    }
+}
+
+/* Does a cut tell of a highest point between it and the one before? */
+static bool
+peak_inside(const pmt_cut *cuts, size_t i)
+{
+    uint64_t before = i == 0 ? 0 : cuts[i - 1].t_ns;
+    return (cuts[i].flags & PMT_CUT_PEAK_MOVED) != 0 && cuts[i].peak_t_ns > before
+           && cuts[i].peak_t_ns < cuts[i].t_ns;
+}
+
+/* The start, every cut, and the highest points between cuts: the peak lies on the curve. */
 static void
 put_timeline(flame *self)
 {
+    static const char *const names[] = {"tl_t", "tl_rss", "tl_heap", "tl_gc"};
     size_t count = self->reader->cuts.len;
     const pmt_cut *cuts = self->reader->cuts.data;
-    begin_array(self, "tl_t", "f64", count);
+    size_t points = count == 0 ? 0 : count + 1;
     for (size_t i = 0; i < count; i++) {
-        put_f64(self, seconds(cuts[i].t_ns));
+        points += peak_inside(cuts, i);
     }
-    begin_array(self, "tl_rss", "f64", count);
-    for (size_t i = 0; i < count; i++) {
-        put_f64(self, cuts[i].rss_bytes == 0 ? (double)NAN : (double)cuts[i].rss_bytes);
-    }
-    begin_array(self, "tl_heap", "f64", count);
-    for (size_t i = 0; i < count; i++) {
-        put_f64(self, (double)cuts[i].live_bytes);
-    }
-    begin_array(self, "tl_gc", "u32", count);
-    for (size_t i = 0; i < count; i++) {
-        put_u32(self, (uint32_t)(gc_runs(&cuts[i]) - (i == 0 ? 0 : gc_runs(&cuts[i - 1]))));
+    for (int column = TL_T; column <= TL_GC; column++) {
+        begin_array(self, names[column], column == TL_GC ? "u32" : "f64", points);
+        if (count > 0) {
+            put_point(self, column, 0.0, (double)NAN, 0.0, 0);
+        }
+        for (size_t i = 0; i < count; i++) {
+            if (peak_inside(cuts, i)) {
+                put_point(self, column, seconds(cuts[i].peak_t_ns), (double)NAN,
+                          (double)cuts[i].peak_bytes, 0);
+            }
+            put_point(self, column, seconds(cuts[i].t_ns),
+                      cuts[i].rss_bytes == 0 ? (double)NAN : (double)cuts[i].rss_bytes,
+                      (double)cuts[i].live_bytes,
+                      (uint32_t)(gc_runs(&cuts[i]) - (i == 0 ? 0 : gc_runs(&cuts[i - 1]))));
+        }
     }
 }
 

@@ -51,7 +51,7 @@ def numbers(code: str, seed: int) -> list[int]:
 @pytest.mark.parametrize("seed", [1, 5])
 def test_live_bytes_are_those_of_tracemalloc(seed: int) -> None:
     theirs, ours = numbers(LIVE, seed)
-    # The two are asked one after the other: the dict and the numbers of the first answer lie between.
+    # The two are asked one after the other: the first answer's own objects lie between.
     assert abs(theirs - ours) < 600
 
 

@@ -756,9 +756,15 @@ def test_flame_data(seed: int, path: Path) -> None:
         for i in range(len(flame["life_node"]))
     }
     assert sum(flame["life_bytes"]) == sum(block.size for block in it.blocks)
-    assert flame["tl_t"] == (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
-    assert flame["tl_heap"] == tuple(it.cut_live)
-    assert flame["tl_gc"] == (1,) * 6
+    # the start, the cuts at whole seconds, and between them the highest points: the peak is one of the points
+    points = list(zip(flame["tl_t"], flame["tl_heap"], flame["tl_gc"], strict=True))
+    assert points[0] == (0.0, 0.0, 0)
+    assert [t for t, _, _ in points] == sorted(t for t, _, _ in points)
+    cuts = [point for point in points[1:] if point[0] == int(point[0])]
+    assert cuts == [(float(i + 1), live, 1) for i, live in enumerate(it.cut_live)]
+    between = [point for point in points if point[0] != int(point[0])]
+    assert (it.peak_t_ns / 1e9, it.peak_bytes, 0) in between
+    assert max(heap for _, heap, _ in points) == it.peak_bytes
 
 
 def test_flame_data_of_a_filtered_window(path: Path) -> None:
