@@ -123,7 +123,8 @@ def notes(info: dict[str, Any]) -> Iterator[str]:
         yield f"The capture is cut: {info['stopped']}. It ends {length} after the start."
     elif info["ended"] == "killed":
         yield (
-            "The program ended without closing the capture, as by SIGKILL, SIGTERM, a crash or os._exit();"
+            "The program ended without closing the capture, as by SIGKILL, SIGTERM, a crash"
+            " or os._exit();"
             f" it ends with the last flush, {length} after the start."
         )
     if info["torn"]:

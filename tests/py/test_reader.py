@@ -756,7 +756,7 @@ def test_flame_data(seed: int, path: Path) -> None:
         for i in range(len(flame["life_node"]))
     }
     assert sum(flame["life_bytes"]) == sum(block.size for block in it.blocks)
-    # the start, the cuts at whole seconds, and between them the highest points: the peak is one of the points
+    # The start, the cuts at whole seconds, and between them the highest points.
     points = list(zip(flame["tl_t"], flame["tl_heap"], flame["tl_gc"], strict=True))
     assert points[0] == (0.0, 0.0, 0)
     assert [t for t, _, _ in points] == sorted(t for t, _, _ in points)
