@@ -104,7 +104,8 @@ def answer(
         [
             (size(totals["rss_bytes_peak"]), "bold"),
             (
-                f" at the highest flush; {size(totals['recorder_bytes'])} of it belong to the recorder",
+                f" at the highest flush; {size(totals['recorder_bytes'])} of it belong"
+                " to the recorder",
                 "",
             ),
         ],
@@ -117,7 +118,8 @@ def answer(
             "not recorded",
             [
                 (
-                    "no event dropped, no stack folded; memory outside Python's allocators is not seen",
+                    "no event dropped, no stack folded;"
+                    " memory outside Python's allocators is not seen",
                     "",
                 )
             ],
