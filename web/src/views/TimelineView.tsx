@@ -160,7 +160,7 @@ function Readout({ store, hoverT, canSelect }: { store: Store; hoverT: number | 
           ? `Window: ${clock(window.first * step, step)} to ${clock((window.last + 1) * step, step)} (${duration((window.last - window.first + 1) * step)})`
           : canSelect
             ? "Drag across the chart to select a time window"
-            : "This capture has no lifetimes: no time window can be selected"}
+            : "No time window in this page (too many stacks or too short a run): pymemtrace flamegraph --from and --to select one"}
       </span>
       {window !== null && <button type="button" onClick={() => (store.window.value = null)}>Clear window</button>}
     </div>
