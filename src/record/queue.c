@@ -13,6 +13,7 @@
 
 #include "platform/platform.h"
 #include "pymemtrace/error.h"
+#include "record/count.h"
 #include "record/gate.h"
 #include "record/log.h"
 #include "record/shadow.h"
@@ -176,24 +177,7 @@ event_node(const event *e)
 static void
 cohort_add(const void *block, uint32_t id, uint64_t bytes)
 {
-    pmt__cohort *cohort = &pmt__t.cohorts[id];
-    pmt__t.live_bytes += bytes;
-    if (pmt__t.live_bytes >= pmt__t.peak_floor) {
-        pmt__peak_reached_slow_nopy();
-    }
-    if (cohort->stamp != pmt__t.stamp) {
-        pmt__cohort_seen_slow_nopy(cohort);
-    }
-    cohort->live++;
-    cohort->allocs++;
-    if (cohort->size & PMT_COHORT_SIZELESS) {
-        pmt__large *large = &pmt__t.large[cohort->size & ~PMT_COHORT_SIZELESS];
-        large->live_bytes += bytes;
-        large->alloc_bytes += bytes;
-        int bucket = 63 - __builtin_clzll(bytes | 1);
-        pmt__t.size_allocs[bucket]++;
-        pmt__t.size_bytes[bucket] += bytes;
-    }
+    pmt__count_add(id, bytes);
     if (pmt__t.log_on) {
         pmt__log_alloc_nopy(block, id, bytes);
     }
@@ -202,20 +186,7 @@ cohort_add(const void *block, uint32_t id, uint64_t bytes)
 static void
 cohort_sub(const void *block, uint32_t id, uint64_t bytes)
 {
-    pmt__cohort *cohort = &pmt__t.cohorts[id];
-    if (pmt__t.growing) {
-        pmt__peak_passed_slow_nopy();
-    }
-    if (cohort->stamp != pmt__t.stamp) {
-        pmt__cohort_seen_slow_nopy(cohort);
-    }
-    cohort->live--;
-    if (cohort->size & PMT_COHORT_SIZELESS) {
-        pmt__t.large[cohort->size & ~PMT_COHORT_SIZELESS].live_bytes -= bytes;
-    } else {
-        bytes = cohort->size;
-    }
-    pmt__t.live_bytes -= bytes;
+    pmt__count_sub(id, bytes);
     if (pmt__t.log_on) {
         pmt__log_free_nopy(block, id);
     }
