@@ -446,11 +446,11 @@ aggregate_tree(PyObject *object, PyObject *args, PyObject *kwargs)
 
 /* --- other formats --------------------------------------------------------------------------- */
 
-typedef int (*renderer)(pmt__text *out, const pmt_aggregate *aggregate, bool inverted,
+typedef int (*renderer)(pmt__text_buffer *out, const pmt_aggregate *aggregate, bool inverted,
                         pmt_error *err);
 
 static int
-render_pprof(pmt__text *out, const pmt_aggregate *aggregate, bool inverted, pmt_error *err)
+render_pprof(pmt__text_buffer *out, const pmt_aggregate *aggregate, bool inverted, pmt_error *err)
 {
     (void)inverted; /* pprof turns stacks over itself */
     return pmt__render_pprof(out, aggregate, err);
@@ -489,7 +489,7 @@ aggregate_export(PyObject *object, PyObject *args, PyObject *kwargs)
                             "kind must be pprof, speedscope, collapsed or csv, not '%.50s'", kind);
     }
     pmt_error err = PMT_ERROR_INIT;
-    pmt__text text;
+    pmt__text_buffer text;
     pmt__text_init(&text, pmt_allocator_default());
     int result;
     Py_BEGIN_ALLOW_THREADS
@@ -567,7 +567,7 @@ aggregate_flame(PyObject *object, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     pmt_error err = PMT_ERROR_INIT;
-    pmt__text text;
+    pmt__text_buffer text;
     pmt__text_init(&text, pmt_allocator_default());
     Py_ssize_t size;
     const char *json = PyUnicode_AsUTF8AndSize(head, &size); /* ASCII: json.dumps escapes */

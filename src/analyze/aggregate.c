@@ -91,7 +91,7 @@ collect(pmt_aggregate *self, const pmt__sums *sums, pmt_error *err)
     }
     int result = PMT_OK;
     for (size_t i = 1; i < reader->sites.len; i++) {
-        const pmt__site *site = &reader->sites.data[i];
+        const pmt__stored_site *site = &reader->sites.data[i];
         if ((self->stacks != NULL && !self->stacks[site->stack])
             || (self->threads != NULL && !self->threads[site->thread])) {
             continue;

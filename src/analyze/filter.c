@@ -79,7 +79,7 @@ pmt__filter_stacks(uint8_t **out, const pmt_reader *reader, const pmt_query *que
 static bool
 is_thread(const pmt_reader *reader, size_t at, const char *wanted)
 {
-    const pmt__thread *thread = &reader->threads.data[at];
+    const pmt__stored_thread *thread = &reader->threads.data[at];
     pmt_string name = pmt__reader_string(reader, thread->name);
     size_t len = strlen(wanted);
     if (len != 0 && name.len == len && memcmp(name.text, wanted, len) == 0) {

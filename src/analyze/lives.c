@@ -114,7 +114,7 @@ place(const collector *self, size_t cut, const pmt__row *row, uint16_t *birth, u
 static int
 add_row(collector *self, size_t cut, const pmt__row *row)
 {
-    const pmt__site *site = &self->reader->sites.data[row->site];
+    const pmt__stored_site *site = &self->reader->sites.data[row->site];
     const pmt_aggregate *aggregate = self->aggregate;
     if ((aggregate->stacks != NULL && !aggregate->stacks[site->stack])
         || (aggregate->threads != NULL && !aggregate->threads[site->thread])) {

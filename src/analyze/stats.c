@@ -47,7 +47,7 @@ typedef struct filter {
 } filter;
 
 static bool
-lets_through(const filter *self, const pmt__site *site)
+lets_through(const filter *self, const pmt__stored_site *site)
 {
     return (self->stacks == NULL || self->stacks[site->stack])
            && (self->threads == NULL || self->threads[site->thread]);
@@ -77,7 +77,7 @@ static void
 add_sites(pmt__stats *self, const pmt_reader *reader, const filter *only, const pmt__sums *sums)
 {
     for (size_t i = 1; i < reader->sites.len; i++) {
-        const pmt__site *site = &reader->sites.data[i];
+        const pmt__stored_site *site = &reader->sites.data[i];
         if (!lets_through(only, site)) {
             continue;
         }
@@ -173,7 +173,7 @@ pmt__epochs_init(pmt__epochs *out, const pmt_reader *reader, pmt_error *err)
         return pmt__error_set(err, PMT_ERR_NOMEM, "out of memory");
     }
     for (size_t i = 0; i < reader->marks.len; i++) {
-        const pmt__mark *mark = &reader->marks.data[i];
+        const pmt__stored_mark *mark = &reader->marks.data[i];
         out->list.data[out->list.len++] =
             (pmt__epoch){.epoch = mark->epoch, .end_ns = mark->t_ns, .mark = (uint32_t)i};
     }

@@ -76,14 +76,14 @@ pmt__vec_reserve_(const pmt_allocator *allocator, void *data_field, size_t *cap,
 }
 
 void
-pmt__text_init(pmt__text *self, const pmt_allocator *allocator)
+pmt__text_init(pmt__text_buffer *self, const pmt_allocator *allocator)
 {
     memset(self, 0, sizeof *self);
     self->allocator = allocator;
 }
 
 void
-pmt__text_dispose(pmt__text *self)
+pmt__text_dispose(pmt__text_buffer *self)
 {
     pmt__release(self->allocator, self->data);
     self->data = NULL;
@@ -91,7 +91,7 @@ pmt__text_dispose(pmt__text *self)
 }
 
 void
-pmt__text_put(pmt__text *self, const void *bytes, size_t n)
+pmt__text_put(pmt__text_buffer *self, const void *bytes, size_t n)
 {
     if (self->failed || n == 0) {
         return;
@@ -106,19 +106,19 @@ pmt__text_put(pmt__text *self, const void *bytes, size_t n)
 }
 
 void
-pmt__text_put_c(pmt__text *self, const char *text)
+pmt__text_put_c(pmt__text_buffer *self, const char *text)
 {
     pmt__text_put(self, text, strlen(text));
 }
 
 void
-pmt__text_put_char(pmt__text *self, char c)
+pmt__text_put_char(pmt__text_buffer *self, char c)
 {
     pmt__text_put(self, &c, 1);
 }
 
 void
-pmt__text_put_u64(pmt__text *self, uint64_t value)
+pmt__text_put_u64(pmt__text_buffer *self, uint64_t value)
 {
     char digits[20];
     size_t at = sizeof digits;

@@ -37,19 +37,19 @@ bool pmt__vec_reserve_(const pmt_allocator *allocator, void *data_field, size_t 
     (pmt__release((allocator), (vec)->data), (vec)->data = NULL, (vec)->len = (vec)->cap = 0)
 
 /* Bytes that are put together piece by piece. A failure sticks: check `failed` once at the end. */
-typedef struct pmt__text {
+typedef struct pmt__text_buffer {
     const pmt_allocator *allocator; /* borrowed */
     char *data;                     /* owned */
     size_t len;
     size_t cap;
     bool failed;
-} pmt__text;
+} pmt__text_buffer;
 
-void pmt__text_init(pmt__text *self, const pmt_allocator *allocator);
-void pmt__text_dispose(pmt__text *self);
-void pmt__text_put(pmt__text *self, const void *bytes, size_t n);
-void pmt__text_put_c(pmt__text *self, const char *text);
-void pmt__text_put_char(pmt__text *self, char c);
-void pmt__text_put_u64(pmt__text *self, uint64_t value); /* decimal */
+void pmt__text_init(pmt__text_buffer *self, const pmt_allocator *allocator);
+void pmt__text_dispose(pmt__text_buffer *self);
+void pmt__text_put(pmt__text_buffer *self, const void *bytes, size_t n);
+void pmt__text_put_c(pmt__text_buffer *self, const char *text);
+void pmt__text_put_char(pmt__text_buffer *self, char c);
+void pmt__text_put_u64(pmt__text_buffer *self, uint64_t value); /* decimal */
 
 #endif

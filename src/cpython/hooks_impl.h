@@ -84,7 +84,7 @@ check_stack_nopy(const void *block, PMT_FRAME *top)
     if (entry == NULL || PMT_SHADOW_ID(*entry) == 0 || top == NULL) {
         return;
     }
-    uint32_t have = pmt__t.sites[pmt__t.cohorts[PMT_SHADOW_ID(*entry)].site].node;
+    uint32_t have = pmt__t.sites[PMT_COHORT_SITE(&pmt__t.cohorts[PMT_SHADOW_ID(*entry)])].node;
     uint32_t want = pmt__stack_naive(top);
     checked++;
     different += have != (want == PMT_NODE_ROOT ? PMT_NODE_NO_STACK : want);
@@ -747,7 +747,7 @@ object_created_nopy(void *block)
     PMT_FRAME *top = PMT_CURRENT_FRAME(state);
     if (thread != NULL && top != NULL) {
         const pmt__cohort *cohort = &pmt__t.cohorts[id];
-        uint32_t domain = pmt__t.sites[cohort->site].thread >> PMT_THREAD_BITS;
+        uint32_t domain = pmt__t.sites[PMT_COHORT_SITE(cohort)].thread >> PMT_THREAD_BITS;
         uint64_t large = 0;
         uint64_t bytes = cohort->size;
         if (cohort->size & PMT_COHORT_SIZELESS) {

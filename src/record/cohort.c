@@ -49,7 +49,8 @@ cohort_new(uint32_t site, uint32_t size)
     memset(cohort, 0, sizeof *cohort);
     cohort->site = site;
     cohort->size = large != 0 ? PMT_COHORT_SIZELESS | large : size;
-    pmt__t.cold[id] = (pmt__cohort_cold){.epoch = pmt__t.epoch};
+    cohort->epoch = pmt__t.epoch;
+    pmt__t.live_at_cut[id] = 0;
     for (int i = 0; i < PMT_PEAKS; i++) {
         pmt__t.peaks[i].notes[id] = (pmt__peak_note){0, 0};
     }
@@ -112,8 +113,9 @@ pmt__cohort_get_nopy(uint32_t node, uint32_t size, uint32_t domain, uint32_t thr
         }
     }
     uint32_t id = pmt__t.sites[site].cohort;
-    int has_one = id != 0 && pmt__t.cohorts[id].site == site && pmt__t.cold[id].epoch != 0;
-    if (has_one && pmt__t.cold[id].epoch == pmt__t.epoch) {
+    const pmt__cohort *newest = &pmt__t.cohorts[id];
+    int has_one = id != 0 && PMT_COHORT_SITE(newest) == site;
+    if (has_one && newest->epoch == pmt__t.epoch) {
         return id;
     }
     /* The newest cohort of a site is never recycled while the table is nearly full (see cut.c): then it goes on and the
@@ -204,8 +206,8 @@ pmt__cohort_seen_slow_nopy(pmt__cohort *cohort)
             }
         }
     }
-    if (pmt__t.cold[id].dirty_cut != pmt__t.cut) {
-        pmt__t.cold[id].dirty_cut = pmt__t.cut;
+    if (!(cohort->site & PMT_COHORT_DIRTY)) {
+        cohort->site |= PMT_COHORT_DIRTY;
         pmt__t.dirty[pmt__t.dirty_count++] = id;
     }
     cohort->stamp = pmt__t.stamp;

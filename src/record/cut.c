@@ -84,9 +84,10 @@ row_take(pmt__cut *cut, uint32_t id)
 {
     pmt__cohort *cohort = &pmt__t.cohorts[id];
     const pmt__peak *peak = &pmt__t.peaks[0];
+    cohort->site &= ~PMT_COHORT_DIRTY;
     int moved = peak->moved || peak->growing;
     int noted = moved && !peak->growing && peak->notes[id].run == peak->run;
-    uint64_t frees = cohort->allocs + cohort->live_at_cut - cohort->live;
+    uint64_t frees = cohort->allocs + pmt__t.live_at_cut[id] - cohort->live;
     int64_t peak_blocks = noted ? (int64_t)peak->notes[id].live - (int64_t)cohort->live : 0;
     uint64_t alloc_bytes = cohort->allocs * cohort->size;
 
@@ -94,7 +95,7 @@ row_take(pmt__cut *cut, uint32_t id)
     if (start == NULL) {
         return; /* the buffer has failed, and with it this cut */
     }
-    uint8_t *at = pmt__varint_put(start + 1, pmt__t.epoch - pmt__t.cold[id].epoch);
+    uint8_t *at = pmt__varint_put(start + 1, pmt__t.epoch - cohort->epoch);
     at = pmt__varint_put(at, cohort->allocs);
     at = pmt__varint_put(at, frees);
     at = pmt__varint_put(at, cohort->temporaries);
@@ -126,7 +127,7 @@ row_take(pmt__cut *cut, uint32_t id)
     cut->blocks_at_peak += peak_blocks;
     cohort->allocs = 0;
     cohort->temporaries = 0;
-    cohort->live_at_cut = cohort->live;
+    pmt__t.live_at_cut[id] = cohort->live;
 }
 
 /* Nobody refers to a cohort without live blocks whose epoch is over: its id can stand for another one. */
@@ -134,7 +135,7 @@ static void
 cohort_recycle(uint32_t id)
 {
     pmt__cohort *cohort = &pmt__t.cohorts[id];
-    if (cohort->live != 0 || pmt__t.cold[id].epoch == pmt__t.epoch) {
+    if (cohort->live != 0 || cohort->epoch == pmt__t.epoch) {
         return;
     }
     pmt__site *site = &pmt__t.sites[cohort->site];
@@ -146,7 +147,6 @@ cohort_recycle(uint32_t id)
         pmt__t.large[index].live_bytes = pmt__t.large_free;
         pmt__t.large_free = index;
     }
-    pmt__t.cold[id] = (pmt__cohort_cold){0, 0};
     cohort->site = 0;
     cohort->live = pmt__t.cohort_free;
     pmt__t.cohort_free = id;
@@ -165,13 +165,17 @@ nodes_take(pmt__cut *cut)
             pmt__buffer_put_varint(&cut->nodes, id);
             continue;
         }
-        uint64_t offset = node->instr & PMT_INSTR_DEAD
-                              ? node->instr & 0xffffffffu
-                              : node->instr - pmt__t.codes[node->code].start;
-        pmt__buffer_put_varint(&cut->nodes, PMT_NODE_PYTHON);
-        pmt__buffer_put_varint(&cut->nodes, id - node->parent);
-        pmt__buffer_put_varint(&cut->nodes, node->code);
-        pmt__buffer_put_varint(&cut->nodes, offset + 1);
+        uint32_t code = pmt__t.code_of[node->place / PMT_PLACE_BLOCK];
+        uint64_t offset = (uint64_t)(node->place - pmt__t.codes[code].first) * 2;
+        uint8_t *at = pmt__buffer_reserve(&cut->nodes, 4 * PMT_VARINT_MAX);
+        if (at == NULL) {
+            break;
+        }
+        at = pmt__varint_put(at, PMT_NODE_PYTHON);
+        at = pmt__varint_put(at, id - node->parent);
+        at = pmt__varint_put(at, code);
+        at = pmt__varint_put(at, offset + 1);
+        cut->nodes.len = (size_t)(at - cut->nodes.data);
     }
     pmt__t.node_flushed = pmt__t.node_count;
 }
@@ -184,10 +188,15 @@ sites_take(pmt__cut *cut)
     int64_t before = 0;
     for (uint32_t id = pmt__t.site_flushed; id < pmt__t.site_count; id++) {
         const pmt__site *site = &pmt__t.sites[id];
-        pmt__buffer_put_zigzag(&cut->sites, (int64_t)site->node - before);
-        pmt__buffer_put_varint(&cut->sites, site->size);
-        pmt__buffer_put_varint(&cut->sites, site->thread >> PMT_THREAD_BITS);
-        pmt__buffer_put_varint(&cut->sites, site->thread & ((1u << PMT_THREAD_BITS) - 1));
+        uint8_t *at = pmt__buffer_reserve(&cut->sites, 4 * PMT_VARINT_MAX);
+        if (at == NULL) {
+            break;
+        }
+        at = pmt__varint_put(at, pmt__zigzag((int64_t)site->node - before));
+        at = pmt__varint_put(at, site->size);
+        at = pmt__varint_put(at, site->thread >> PMT_THREAD_BITS);
+        at = pmt__varint_put(at, site->thread & ((1u << PMT_THREAD_BITS) - 1));
+        cut->sites.len = (size_t)(at - cut->sites.data);
         before = site->node;
     }
     pmt__t.site_flushed = pmt__t.site_count;

@@ -172,7 +172,7 @@ pmt__log_alloc_nopy(const void *block, uint32_t cohort, uint64_t bytes)
         return;
     }
     uint8_t *at = pmt__event_put(&pmt__log.cache, pmt__log.at, PMT_EVENT_ALLOC,
-                                 pmt__t.cohorts[cohort].site, (uintptr_t)block);
+                                 PMT_COHORT_SITE(&pmt__t.cohorts[cohort]), (uintptr_t)block);
     if (pmt__t.cohorts[cohort].size & PMT_COHORT_SIZELESS) {
         at = pmt__varint_put(at, bytes);
     }
@@ -187,7 +187,7 @@ pmt__log_free_nopy(const void *block, uint32_t cohort)
         return;
     }
     pmt__log.at = pmt__event_put(&pmt__log.cache, pmt__log.at, PMT_EVENT_FREE,
-                                 pmt__t.cohorts[cohort].site, (uintptr_t)block);
+                                 PMT_COHORT_SITE(&pmt__t.cohorts[cohort]), (uintptr_t)block);
     pmt__t.counters[PMT_COUNTER_EVENTS]++;
 }
 

@@ -167,8 +167,8 @@ event_node(const event *e)
     uint32_t node = e->complete ? PMT_NODE_ROOT : PMT_NODE_FOLDED;
     for (uint32_t i = e->frames; i-- > 0 && node != PMT_NODE_FOLDED;) {
         if (frames[i].code != NULL) {
-            node = pmt__node_slow_nopy(node, frames[i].instr, frames[i].code,
-                                       (int)frames[i].generator);
+            node = pmt__node_slow_nopy(node, pmt__place_slow_nopy(frames[i].instr, frames[i].code,
+                                                                  (int)frames[i].generator));
         }
     }
     return node == PMT_NODE_ROOT ? PMT_NODE_NO_STACK : node;

@@ -82,19 +82,20 @@ shadow_create(void)
 
 /* What grows with the program, up to the limits. Not reserved at full size: that would be gone from the address space of a
    program whose address space is limited. */
-#define NODE_REGIONS(X)                    \
-    X(nodes, sizeof(pmt__node), node_room) \
-    X(node_next, sizeof(uint32_t), node_room)
+#define NODE_REGIONS(X) X(nodes, sizeof(pmt__node), node_room)
+#define BLOCK_REGIONS(X) X(code_of, sizeof(uint32_t), block_room)
 #define SITE_REGIONS(X) X(sites, sizeof(pmt__site), site_room)
-#define COHORT_REGIONS(X)                          \
-    X(cohorts, sizeof(pmt__cohort), cohort_room)   \
-    X(cold, sizeof(pmt__cohort_cold), cohort_room) \
-    X(dirty, sizeof(uint32_t), cohort_room)        \
+#define COHORT_REGIONS(X)                         \
+    X(cohorts, sizeof(pmt__cohort), cohort_room)  \
+    X(live_at_cut, sizeof(uint32_t), cohort_room) \
+    X(dirty, sizeof(uint32_t), cohort_room)       \
     X(peaks[0].notes, sizeof(pmt__peak_note), cohort_room)
 #define LARGE_REGIONS(X) X(large, sizeof(pmt__large), large_room)
 #define CODE_REGIONS(X) X(codes, sizeof(pmt__code), code_room)
-#define REGIONS(X) \
-    NODE_REGIONS(X) SITE_REGIONS(X) COHORT_REGIONS(X) LARGE_REGIONS(X) CODE_REGIONS(X)
+#define REGIONS(X)   \
+    NODE_REGIONS(X)  \
+    BLOCK_REGIONS(X) \
+    SITE_REGIONS(X) COHORT_REGIONS(X) LARGE_REGIONS(X) CODE_REGIONS(X)
 _Static_assert(PMT_PEAKS == 1, "one region of notes per peak");
 
 #define FIRST_ROOM 16384u
@@ -105,8 +106,8 @@ static int
 regions_map(void)
 {
     int rc = 0;
-    pmt__t.node_room = pmt__t.site_room = pmt__t.cohort_room = pmt__t.large_room =
-        pmt__t.code_room = FIRST_ROOM;
+    pmt__t.node_room = pmt__t.block_room = pmt__t.site_room = pmt__t.cohort_room =
+        pmt__t.large_room = pmt__t.code_room = FIRST_ROOM;
 #define MAP(name, item, room)                                          \
     pmt__t.name = pmt__pages_map_sparse((item) * (size_t)pmt__t.room); \
     rc |= pmt__t.name == NULL;
@@ -159,6 +160,7 @@ PMT_NOINLINE void
 pmt__tables_grow_nopy(void)
 {
     GROW(node, NODE_REGIONS, 1)
+    GROW(block, BLOCK_REGIONS, pmt__t.blocks_wanted)
     GROW(site, SITE_REGIONS, PMT_FOLD_RESERVE)
     GROW(cohort, COHORT_REGIONS, PMT_FOLD_RESERVE)
     GROW(large, LARGE_REGIONS, 1)
@@ -169,7 +171,7 @@ pmt__tables_grow_nopy(void)
 static void
 limits_set(uint64_t max_memory_bytes)
 {
-    /* A stack costs about 110 bytes with its site and cohort; the shadow, in proportion to the heap, is not limited. */
+    /* A stack costs about 100 bytes with its site and cohort; the shadow, in proportion to the heap, is not limited. */
     uint64_t stacks = max_memory_bytes / 120;
     if (stacks < 20000) {
         stacks = 20000;
@@ -178,6 +180,7 @@ limits_set(uint64_t max_memory_bytes)
         stacks = 32u << 20;
     }
     pmt__t.node_limit = (uint32_t)stacks;
+    pmt__t.block_limit = (uint32_t)stacks;
     pmt__t.site_limit = (uint32_t)stacks;
     pmt__t.cohort_limit = (uint32_t)stacks;
     pmt__t.large_limit = (uint32_t)(stacks / 2);
@@ -194,30 +197,37 @@ hashes_map(void)
     pmt__t.dead_hash = pmt__pages_map(FIRST_HASH * sizeof(uint32_t));
     pmt__t.string_hash = pmt__pages_map(FIRST_HASH * 2 * sizeof(uint64_t));
     pmt__t.leaves = pmt__pages_map(sizeof(pmt__leaf) << PMT_LEAF_BITS);
-    pmt__t.children = pmt__pages_map(sizeof(pmt__child) << PMT_CHILD_BITS);
+    pmt__t.children = pmt__pages_map(sizeof(uint32_t) << PMT_CHILD_BITS);
+    pmt__t.known = pmt__pages_map(sizeof(pmt__code_entry) << PMT_KNOWN_BITS);
     pmt__t.table_bytes = FIRST_HASH * (3 * sizeof(uint32_t) + 2 * sizeof(uint64_t))
+                         + (sizeof(pmt__code_entry) << PMT_KNOWN_BITS)
                          + (sizeof(pmt__leaf) << PMT_LEAF_BITS)
-                         + (sizeof(pmt__child) << PMT_CHILD_BITS);
+                         + (sizeof(uint32_t) << PMT_CHILD_BITS);
     return pmt__t.node_hash == NULL || pmt__t.code_hash == NULL || pmt__t.dead_hash == NULL
                    || pmt__t.string_hash == NULL || pmt__t.leaves == NULL || pmt__t.children == NULL
+                   || pmt__t.known == NULL
                ? PMT_ERR_NOMEM
                : 0;
 }
 
 /* The synthetic nodes and their names: string ids 1 and 2 by construction. */
-static void
+static int
 synthetic_define(void)
 {
     static const char *const names[] = {"[no Python stack]", "[folded]"};
     for (uint32_t i = 0; i < PMT_NODE_FIRST; i++) {
-        pmt__t.nodes[i].instr = ~(uint64_t)0; /* matches no address */
+        pmt__t.nodes[i].place = PMT_PLACE_NONE;
         if (i > 0) {
             pmt__text name = {names[i - 1], strlen(names[i - 1]), 1};
-            pmt__string_intern_nopy(&name);
+            if (pmt__string_intern_nopy(&name) != i) {
+                return PMT_ERR_NOMEM;
+            }
         }
     }
     pmt__t.node_count = PMT_NODE_FIRST;
-    pmt__t.site_count = pmt__t.cohort_count = pmt__t.large_count = pmt__t.code_count = 1;
+    pmt__t.block_count = pmt__t.site_count = pmt__t.cohort_count = pmt__t.large_count =
+        pmt__t.code_count = 1;
+    return 0;
 }
 
 static void
@@ -249,7 +259,10 @@ pmt__tables_create(const pmt__frame_source *source, uint64_t max_memory_bytes,
     pmt__t.cuts_per_epoch = 1;
     pmt__t.stamp = 1;
     pmt__t.peaks[0].run = 1;
-    synthetic_define();
+    if (synthetic_define() < 0) {
+        pmt__tables_dispose();
+        return PMT_ERR_NOMEM;
+    }
     pmt__t.node_flushed = 1; /* the root is not written */
     pmt__t.site_flushed = 1;
     pmt__t.code_flushed = 1;
@@ -263,12 +276,13 @@ pmt__tables_dispose(void)
 {
     regions_unmap();
     pmt__pages_unmap(pmt__t.node_hash, ((size_t)pmt__t.node_hash_mask + 1) * sizeof(uint32_t));
+    pmt__pages_unmap(pmt__t.known, sizeof(pmt__code_entry) << PMT_KNOWN_BITS);
     pmt__pages_unmap(pmt__t.code_hash, ((size_t)pmt__t.code_hash_mask + 1) * sizeof(uint32_t));
     pmt__pages_unmap(pmt__t.dead_hash, ((size_t)pmt__t.dead_hash_mask + 1) * sizeof(uint32_t));
     pmt__pages_unmap(pmt__t.string_hash,
                      ((size_t)pmt__t.string_hash_mask + 1) * 2 * sizeof(uint64_t));
     pmt__pages_unmap(pmt__t.leaves, sizeof(pmt__leaf) << PMT_LEAF_BITS);
-    pmt__pages_unmap(pmt__t.children, sizeof(pmt__child) << PMT_CHILD_BITS);
+    pmt__pages_unmap(pmt__t.children, sizeof(uint32_t) << PMT_CHILD_BITS);
     pmt__buffer_dispose(&pmt__t.new_strings);
     pmt__buffer_dispose(&pmt__t.new_codes);
     pmt__shadow_discard();
@@ -287,11 +301,11 @@ pmt__tables_dispose(void)
 uint64_t
 pmt__tables_bytes(void)
 {
-    return pmt__t.table_bytes + (uint64_t)pmt__t.node_count * (sizeof(pmt__node) + sizeof(uint32_t))
+    return pmt__t.table_bytes + (uint64_t)pmt__t.node_count * sizeof(pmt__node)
+           + (uint64_t)pmt__t.block_count * sizeof(uint32_t)
            + (uint64_t)pmt__t.site_count * sizeof(pmt__site)
            + (uint64_t)pmt__t.cohort_count
-                 * (sizeof(pmt__cohort) + sizeof(pmt__cohort_cold) + sizeof(uint32_t)
-                    + PMT_PEAKS * sizeof(pmt__peak_note))
+                 * (sizeof(pmt__cohort) + 2 * sizeof(uint32_t) + PMT_PEAKS * sizeof(pmt__peak_note))
            + (uint64_t)pmt__t.large_count * sizeof(pmt__large)
            + (uint64_t)pmt__t.code_count * sizeof(pmt__code) + pmt__t.new_strings.cap
            + pmt__t.new_codes.cap;

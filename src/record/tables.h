@@ -38,18 +38,25 @@ enum {
     PMT_NODE_FIRST = 3     /* the first real one */
 };
 
-#define PMT_INSTR_DEAD \
-    ((uint64_t)1 << 63) /* | offset: the code object is gone, the address means nothing */
-
+/* A node is a stack: its place below its parent's. There can be two for every stack that allocates, so they are small. */
 typedef struct pmt__node {
-    uint64_t instr; /* address of the instruction, or PMT_INSTR_DEAD | its offset in the code */
     uint32_t parent;
-    uint32_t mru;   /* the child found last: programs repeat themselves */
-    uint32_t first; /* list of the first eight children (then the hash), linked by next */
+    uint32_t place; /* id; PMT_PLACE_NONE = synthetic */
+    uint32_t first; /* list of the first children (then the hash), linked by next */
     uint32_t next;
     uint32_t site; /* list of sites, most recently found first */
-    uint32_t code; /* id; 0 = synthetic */
 } pmt__node;
+
+/* A place is an instruction of a code object: the first place of the code + the number of the code unit. What it stands for is
+   true for ever, while the address of the instruction is true only as long as the code object lives. */
+enum {
+    PMT_PLACE_FOLDED = 0, /* the memory limit was reached */
+    PMT_PLACE_NONE = 0x7fffffff,
+    PMT_PLACE_BLOCK = 16 /* code units; codes begin at blocks, so that the block tells the code */
+};
+/* | place: a frame that has not reached its first traceable instruction does not count as running: what it allocates (cells, a
+   generator) is its caller's, as in tracemalloc and in tracebacks. */
+#define PMT_PLACE_NOT_BEGUN 0x80000000u
 
 /* A code object that was seen on a stack. Its id survives it: when an equal one appears (exec in a loop), the id and the
    nodes below it come back to life instead of new ones growing. */
@@ -57,12 +64,23 @@ typedef struct pmt__code {
     const void *object; /* NULL when it died */
     uint64_t start;     /* address of its first instruction */
     uint64_t fingerprint;
-    uint32_t size;              /* of its bytecode, bytes */
-    uint32_t traceable;         /* offset of the first instruction of a complete frame */
-    uint32_t nodes;             /* list through node_of_code_next */
-    uint32_t next_dead;         /* next dead code with the same slot in the fingerprint table */
-    uint32_t seen_before_begin; /* a frame of it was seen before its first traceable instruction */
+    uint32_t size;      /* of its bytecode, bytes */
+    uint32_t traceable; /* offset of the first instruction of a complete frame */
+    uint32_t first;     /* place of its first code unit */
+    uint32_t next_dead; /* next dead code with the same slot in the fingerprint table */
 } pmt__code;
+
+/* What the hot path must know of a code object to find a place; direct-mapped by its address, cleared when it dies. */
+typedef struct pmt__code_entry {
+    const void *object; /* NULL: empty */
+    uint64_t start;
+    uint32_t first;
+    uint32_t begin; /* the first traceable code unit */
+    uint32_t span;  /* code units from there on */
+    uint32_t unused_;
+} pmt__code_entry;
+
+#define PMT_KNOWN_BITS 12
 
 typedef struct pmt__text {
     const void *data; /* borrowed */
@@ -105,20 +123,18 @@ typedef struct pmt__site {
 
 #define PMT_COHORT_SIZELESS 0x80000000u /* | index into the large table */
 
-typedef struct pmt__cohort { /* 32 bytes: the hot part */
+#define PMT_COHORT_DIRTY 0x80000000u /* with the site: the next cut will report it */
+#define PMT_COHORT_SITE(cohort) ((cohort)->site & ~PMT_COHORT_DIRTY)
+
+typedef struct pmt__cohort { /* 32 bytes: what a miss of the leaf cache needs is in one line */
     uint64_t allocs;         /* since the last cut */
     uint32_t live;           /* blocks */
     uint32_t stamp;          /* equal to tables.stamp: seen since the last cut and peak */
     uint32_t size;           /* bytes, or PMT_COHORT_SIZELESS | index */
     uint32_t temporaries;    /* since the last cut */
-    uint32_t site;
-    uint32_t live_at_cut;
+    uint32_t site;           /* | PMT_COHORT_DIRTY; 0: recycled */
+    uint32_t epoch;          /* of birth */
 } pmt__cohort;
-
-typedef struct pmt__cohort_cold {
-    uint32_t epoch;     /* birth */
-    uint32_t dirty_cut; /* number of the cut that will report it */
-} pmt__cohort_cold;
 
 /* Bytes of a sizeless cohort. */
 typedef struct pmt__large {
@@ -153,25 +169,19 @@ typedef struct pmt__peak {
 
 /* --- the leaf cache ---------------------------------------------------------------------------------------------------- */
 
-/* (parent node, instruction of the top frame, key) → cohort. key = size | domain << 10 | thread << 13 | epoch tag << 24;
-   the cache is emptied when the tag wraps. */
+/* (parent node, place of the top frame, key) → cohort. key = size | domain << 10 | thread << 13 | epoch tag << 24; the
+   cache is emptied when the tag wraps. It is large, because programs of many stacks come back to each seldom; small programs
+   touch little of it. */
 typedef struct pmt__leaf {
-    uint64_t instr;
     uint32_t parent;
+    uint32_t place; /* | PMT_PLACE_NOT_BEGUN */
     uint32_t key;
     uint32_t cohort;
-    uint32_t unused_;
 } pmt__leaf;
 
-#define PMT_LEAF_BITS 13
-/* (parent node, instruction) → child, for nodes whose children alternate. */
-typedef struct pmt__child {
-    uint64_t instr;
-    uint32_t parent;
-    uint32_t node;
-} pmt__child;
-
-#define PMT_CHILD_BITS 13
+#define PMT_LEAF_BITS 16
+/* hash of (parent node, place) → child, for nodes with many children. A hint: the node tells whether it is the one. */
+#define PMT_CHILD_BITS 16
 
 #define PMT_KEY_DOMAIN_SHIFT 10
 #define PMT_KEY_THREAD_SHIFT 13
@@ -236,8 +246,9 @@ typedef struct pmt__tables {
     pmt__cohort *cohorts;
     /* read at every event */
     pmt__leaf *leaves;
-    pmt__child *children;
+    uint32_t *children;
     pmt__node *nodes;
+    pmt__code_entry *known;
     uint32_t epoch_key; /* tag of the epoch << PMT_KEY_EPOCH_SHIFT */
     uint32_t temporaries_n;
     uint32_t marking; /* frames can be marked as verified */
@@ -248,20 +259,21 @@ typedef struct pmt__tables {
     uint32_t cut;            /* number of the cut that is being collected: 1, 2, … */
     uint32_t cuts_per_epoch; /* automatic epochs */
     pmt__site *sites;
-    pmt__cohort_cold *cold;
-    uint32_t *node_next; /* next node of the same code */
+    uint32_t *live_at_cut; /* blocks, by cohort */
+    uint32_t *code_of;     /* by block of places */
     pmt__large *large;
     uint32_t *dirty; /* cohorts that changed since the last cut */
     uint32_t dirty_count;
     uint32_t node_count, site_count, cohort_count, large_count, code_count, string_count;
     uint32_t node_limit, site_limit, cohort_limit, large_limit, code_limit;
     uint32_t node_room, site_room, cohort_room, large_room, code_room; /* what is mapped now */
+    uint32_t block_count, block_limit, block_room, blocks_wanted;      /* of places */
     uint32_t cohort_free, large_free; /* lists of unused ids, linked by live / live_bytes */
     uint32_t node_flushed, site_flushed, code_flushed, string_flushed; /* what the capture has */
 
-    uint32_t *node_hash; /* ids; key (parent, code, offset) */
+    uint32_t *node_hash; /* ids; key (parent, place) */
     uint32_t node_hash_mask;
-    uint32_t node_hashed; /* children beyond the eighth of their parent */
+    uint32_t node_hashed; /* children that are not in the list of their parent */
     uint32_t *code_hash;  /* ids; key object */
     uint32_t code_hash_mask;
     uint32_t *dead_hash; /* heads of lists of dead codes; key fingerprint */
@@ -321,12 +333,15 @@ pmt__tables_room_nopy(void)
 
 /* --- slow ways (tree.c, cohort.c, threads.c): call them with the tables held ---------------------------------------------- */
 
-/* Forgets everything that was remembered by the address of an instruction. */
-void pmt__caches_clear_nopy(void);
-/* The node below parent for an instruction of a code object: found, revived or made. */
-uint32_t pmt__node_slow_nopy(uint32_t parent, uint64_t instr, const void *code, int generator);
-/* The same without the caches that go by address (parent is not PMT_NODE_FOLDED). */
-uint32_t pmt__node_plain_nopy(uint32_t parent, uint64_t instr, const void *code, int generator);
+/* The place of an instruction; PMT_PLACE_FOLDED where there is no room for another code object. code: NULL for an entry frame;
+   generator: the frame is a generator's own. */
+uint32_t pmt__place_slow_nopy(uint64_t instr, const void *code, int generator);
+/* The same without the cache that goes by address. */
+uint32_t pmt__place_plain_nopy(uint64_t instr, const void *code, int generator);
+/* The node for a place below parent: found or made; parent itself for a place that has not begun. */
+uint32_t pmt__node_slow_nopy(uint32_t parent, uint32_t place);
+/* The same without hints. */
+uint32_t pmt__node_plain_nopy(uint32_t parent, uint32_t place);
 /* The code object at this address dies now. */
 void pmt__code_died_nopy(const void *object);
 int pmt__code_known(const void *object);
@@ -346,18 +361,26 @@ int pmt__thread_grow_nopy(pmt__thread *thread, int32_t capacity); /* 0, or -1: n
 void pmt__threads_drop_caches_nopy(void);
 
 #define PMT_MIX 0x9E3779B97F4A7C15ull /* 2^64 / golden ratio: Knuth's multiplicative hashing */
+#define PMT_MIX32 0x9E3779B1u
 
+/* The parent is added, not hashed: recursive programs come by nodes in the order of their ids, and so walk the caches forwards. */
 PMT_INLINE size_t
-pmt__leaf_index(uint64_t instr, uint32_t parent, uint32_t size)
+pmt__leaf_index(uint32_t parent, uint32_t place, uint32_t size)
 {
-    return (size_t)(((instr ^ (uint64_t)parent << 20 ^ (uint64_t)size << 36) * PMT_MIX)
-                    >> (64 - PMT_LEAF_BITS));
+    return (parent + ((place ^ size << 20) * PMT_MIX32 >> (32 - PMT_LEAF_BITS)))
+           & ((1u << PMT_LEAF_BITS) - 1);
 }
 
 PMT_INLINE size_t
-pmt__child_index(uint64_t instr, uint32_t parent)
+pmt__child_index(uint32_t parent, uint32_t place)
 {
-    return (size_t)(((instr ^ (uint64_t)parent << 24) * PMT_MIX) >> (64 - PMT_CHILD_BITS));
+    return (parent + (place * PMT_MIX32 >> (32 - PMT_CHILD_BITS))) & ((1u << PMT_CHILD_BITS) - 1);
+}
+
+PMT_INLINE pmt__code_entry *
+pmt__code_slot(const void *object)
+{
+    return &pmt__t.known[(uintptr_t)object * PMT_MIX >> (64 - PMT_KNOWN_BITS)];
 }
 
 #endif

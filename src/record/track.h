@@ -45,17 +45,33 @@ pmt__position(const void *frame)
     return (uint32_t)(((uintptr_t)frame * PMT_MIX) >> 54); /* PMT_POSITIONS = 2^10 */
 }
 
+/* The place where a frame is. */
 PMT_INLINE uint32_t
-pmt__node_of(uint32_t parent, PMT_FRAME *frame, uint64_t instr)
+pmt__place_of(PMT_FRAME *frame, uint64_t instr)
 {
-    if (PMT_FRAME_IS_ENTRY(frame)) {
-        return parent;
+    const void *object = PMT_FRAME_CODE(frame);
+    const pmt__code_entry *known = pmt__code_slot(object);
+    uint32_t unit = (uint32_t)((instr - known->start) >> 1);
+    if (PMT_LIKELY(known->object == object && unit - known->begin < known->span)) {
+        return known->first + unit;
     }
-    uint32_t child = pmt__t.nodes[parent].mru;
-    if (PMT_LIKELY(pmt__t.nodes[child].instr == instr)) {
+    return pmt__place_slow_nopy(instr, PMT_FRAME_IS_ENTRY(frame) ? NULL : object,
+                                PMT_FRAME_IN_HEAP(frame));
+}
+
+PMT_INLINE uint32_t
+pmt__node_of(uint32_t parent, uint32_t place)
+{
+    /* two: recursion that forks takes them in turn */
+    uint32_t child = pmt__t.nodes[parent].first;
+    if (PMT_LIKELY(pmt__t.nodes[child].place == place)) {
         return child;
     }
-    return pmt__node_slow_nopy(parent, instr, PMT_FRAME_CODE(frame), PMT_FRAME_IN_HEAP(frame));
+    child = pmt__t.nodes[child].next;
+    if (PMT_LIKELY(pmt__t.nodes[child].place == place)) {
+        return child;
+    }
+    return pmt__node_slow_nopy(parent, place);
 }
 
 PMT_INLINE int
@@ -103,16 +119,12 @@ pmt__stack_set(pmt__thread *thread, int32_t at, PMT_FRAME *frame, uint64_t instr
     thread->position[pmt__position(frame)] = (uint32_t)at;
 }
 
-/* Puts the frames from top down to (not including) the cached index base into the cache. Returns 0 when the stack is too
-   deep for the memory there is. */
+/* Puts `count` frames, from top down to (not including) the cached index base, into the cache. Returns 0 when the stack is
+   too deep for the memory there is. */
 static PMT_NOINLINE int
-pmt__stack_push(pmt__thread *thread, PMT_FRAME *top, int32_t base)
+pmt__stack_push(pmt__thread *thread, PMT_FRAME *top, int32_t base, int32_t count)
 {
     PMT_FRAME *below = base < 0 ? NULL : thread->frame[base];
-    int32_t count = 0;
-    for (PMT_FRAME *f = top; f != below; f = PMT_FRAME_PREVIOUS(f)) {
-        count++;
-    }
     int32_t depth = base + 1 + count;
     if (depth > thread->capacity) {
         int32_t capacity = thread->capacity;
@@ -142,7 +154,8 @@ pmt__stack_push(pmt__thread *thread, PMT_FRAME *top, int32_t base)
     /* node[i] is the stack below frame i; that of the top frame is looked up together with the size, by the leaf cache. */
     for (at = base + 1; at < depth - 1; at++) {
         PMT_FRAME *f = thread->frame[at];
-        thread->node[at + 1] = pmt__node_of(thread->node[at], f, thread->link[at].instr);
+        thread->node[at + 1] =
+            pmt__node_of(thread->node[at], pmt__place_of(f, thread->link[at].instr));
     }
     thread->depth = depth;
     return 1;
@@ -153,7 +166,11 @@ pmt__stack_rebuild(pmt__thread *thread, PMT_FRAME *top)
 {
     thread->depth = 0;
     thread->node[0] = PMT_NODE_ROOT;
-    if (!pmt__stack_push(thread, top, -1)) {
+    int32_t count = 0;
+    for (PMT_FRAME *f = top; f != NULL; f = PMT_FRAME_PREVIOUS(f)) {
+        count++;
+    }
+    if (!pmt__stack_push(thread, top, -1, count)) {
         pmt__t.counters[PMT_COUNTER_FOLDED_STACKS]++;
         return PMT_NODE_FOLDED;
     }
@@ -225,7 +242,7 @@ pmt__stack_renew(pmt__thread *thread, int32_t lowest, int32_t last)
         PMT_FRAME *f = thread->frame[at];
         uint64_t instr = PMT_FRAME_INSTR(f);
         thread->link[at].instr = instr;
-        thread->node[at + 1] = pmt__node_of(thread->node[at], f, instr);
+        thread->node[at + 1] = pmt__node_of(thread->node[at], pmt__place_of(f, instr));
     }
 }
 
@@ -233,8 +250,8 @@ pmt__stack_renew(pmt__thread *thread, int32_t lowest, int32_t last)
 static PMT_NOINLINE uint32_t
 pmt__stack_moved(pmt__thread *thread, PMT_FRAME *top)
 {
-    int32_t at = -1;
-    for (PMT_FRAME *f = top; f != NULL; f = PMT_FRAME_PREVIOUS(f)) {
+    int32_t at = -1, above = 0;
+    for (PMT_FRAME *f = top; f != NULL; f = PMT_FRAME_PREVIOUS(f), above++) {
         uint32_t position = thread->position[pmt__position(f)];
         if ((int32_t)position < thread->depth && thread->frame[position] == f) {
             at = (int32_t)position;
@@ -245,8 +262,8 @@ pmt__stack_moved(pmt__thread *thread, PMT_FRAME *top)
         return pmt__stack_rebuild(thread, top);
     }
     int32_t lowest;
-    if (thread->frame[at]
-        == top) { /* frames were popped: this one's own instruction is the leaf cache's business */
+    if (above
+        == 0) { /* frames were popped: this one's own instruction is the leaf cache's business */
         if (!pmt__marked_top(top)) {
             if ((uint64_t)(uintptr_t)PMT_FRAME_PREVIOUS(top) != thread->link[at].previous
                 || (lowest = pmt__stack_verify(thread, at - 1)) < 0) {
@@ -264,7 +281,7 @@ pmt__stack_moved(pmt__thread *thread, PMT_FRAME *top)
     }
     /* node[at + 1] may never have been looked up: the frame was on top until now */
     pmt__stack_renew(thread, lowest <= at ? lowest : at, at);
-    if (!pmt__stack_push(thread, top, at)) {
+    if (!pmt__stack_push(thread, top, at, above)) {
         pmt__t.counters[PMT_COUNTER_FOLDED_STACKS]++;
         return PMT_NODE_FOLDED;
     }
@@ -349,8 +366,9 @@ pmt__stack_naive(PMT_FRAME *top)
     while (count > 0 && node != PMT_NODE_FOLDED) {
         PMT_FRAME *f = frames[--count];
         if (!PMT_FRAME_IS_ENTRY(f)) {
-            node = pmt__node_plain_nopy(node, PMT_FRAME_INSTR(f), PMT_FRAME_CODE(f),
-                                        PMT_FRAME_IN_HEAP(f));
+            uint32_t place =
+                pmt__place_plain_nopy(PMT_FRAME_INSTR(f), PMT_FRAME_CODE(f), PMT_FRAME_IN_HEAP(f));
+            node = pmt__node_plain_nopy(node, place);
         }
     }
     return node;
@@ -410,12 +428,12 @@ pmt__temporary_put(pmt__thread *thread, void *block)
 /* --- events: the caller is inside the gate --------------------------------------------------------------------------------------- */
 
 static PMT_NOINLINE uint32_t
-pmt__leaf_miss(pmt__leaf *leaf, uint32_t parent, uint64_t instr, uint32_t key, uint32_t size,
+pmt__leaf_miss(pmt__leaf *leaf, uint32_t parent, uint32_t place, uint32_t key, uint32_t size,
                uint32_t domain, pmt__thread *thread, PMT_FRAME *top)
 {
     uint32_t node = PMT_NODE_NO_STACK;
     if (top != NULL) {
-        node = pmt__node_of(parent, top, instr);
+        node = pmt__node_of(parent, place);
     } else {
         pmt__t.counters[PMT_COUNTER_NO_STACK]++;
     }
@@ -423,8 +441,8 @@ pmt__leaf_miss(pmt__leaf *leaf, uint32_t parent, uint64_t instr, uint32_t key, u
         node = PMT_NODE_NO_STACK;
     }
     uint32_t id = pmt__cohort_get_nopy(node, size, domain, thread != NULL ? thread->id : 0);
-    if (top != NULL && thread != NULL && id != 0 && pmt__t.cold[id].epoch == pmt__t.epoch) {
-        *leaf = (pmt__leaf){instr, parent, key, id, 0};
+    if (top != NULL && thread != NULL && id != 0 && pmt__t.cohorts[id].epoch == pmt__t.epoch) {
+        *leaf = (pmt__leaf){parent, place, key, id};
     }
     return id;
 }
@@ -434,20 +452,19 @@ PMT_INLINE uint32_t
 pmt__cohort_now(pmt__thread *thread, PMT_FRAME *top, uint64_t bytes, uint32_t domain)
 {
     uint32_t parent = PMT_NODE_ROOT;
-    uint64_t instr = 0;
+    uint32_t place = PMT_PLACE_NONE;
     if (PMT_LIKELY(top != NULL)) {
         parent = pmt__stack_parent(thread, top);
-        instr = PMT_FRAME_INSTR(top);
+        place = pmt__place_of(top, PMT_FRAME_INSTR(top));
     }
     uint32_t size = PMT_LIKELY(bytes <= PMT_SIZE_EXACT_MAX) ? (uint32_t)bytes : PMT_SIZE_LARGE;
     uint32_t key = size | domain << PMT_KEY_DOMAIN_SHIFT | (thread != NULL ? thread->key : 0)
                    | pmt__t.epoch_key;
-    pmt__leaf *leaf = &pmt__t.leaves[pmt__leaf_index(instr, parent, size)];
-    if (PMT_LIKELY(leaf->instr == instr && leaf->parent == parent && leaf->key == key
-                   && instr != 0)) {
+    pmt__leaf *leaf = &pmt__t.leaves[pmt__leaf_index(parent, place, size)];
+    if (PMT_LIKELY(leaf->place == place && leaf->parent == parent && leaf->key == key)) {
         return leaf->cohort;
     }
-    return pmt__leaf_miss(leaf, parent, instr, key, size, domain, thread, top);
+    return pmt__leaf_miss(leaf, parent, place, key, size, domain, thread, top);
 }
 
 /* Frees whatever the shadow says of this block, because the allocator gave the address out again. */
@@ -496,27 +513,30 @@ pmt__track(void *block, uint64_t bytes, uint32_t domain, pmt__thread *thread, PM
     }
 }
 
-/* The common case of pmt__track, inline: 1 to 512 bytes, one allocation back for temporaries, everything in its cache.
-   Returns 0 if it is not that case; nothing is changed then. */
+/* The common case of pmt__track, inline: 1 to 512 bytes, one allocation back for temporaries. Returns 0 if it is not that
+   case; nothing is counted then. */
 PMT_INLINE int
 pmt__track_fast(void *block, uint32_t size, uint32_t domain, pmt__thread *thread, PMT_FRAME *top)
 {
     uint32_t parent = pmt__stack_parent(thread, top);
-    uint64_t instr = PMT_FRAME_INSTR(top);
+    uint32_t place = pmt__place_of(top, PMT_FRAME_INSTR(top));
     uint32_t key = size | domain << PMT_KEY_DOMAIN_SHIFT | thread->key | pmt__t.epoch_key;
-    const pmt__leaf *leaf = &pmt__t.leaves[pmt__leaf_index(instr, parent, size)];
+    pmt__leaf *leaf = &pmt__t.leaves[pmt__leaf_index(parent, place, size)];
     uintptr_t index = (uintptr_t)block >> PMT_SHADOW_LEAF_SHIFT;
     uint32_t *shadow = pmt__shadow_leaf(index);
-    if (PMT_UNLIKELY(leaf->instr != instr || leaf->parent != parent || leaf->key != key
-                     || shadow == NULL)) {
+    if (PMT_UNLIKELY(shadow == NULL)) {
         return 0;
+    }
+    uint32_t id = leaf->cohort;
+    if (PMT_UNLIKELY(leaf->place != place || leaf->parent != parent || leaf->key != key)) {
+        id = pmt__leaf_miss(leaf, parent, place, key, size, domain, thread, top);
     }
     uint32_t *entry = &shadow[((uintptr_t)block >> 4) & (PMT_SHADOW_ENTRIES - 1)];
-    pmt__cohort *cohort = &pmt__t.cohorts[leaf->cohort];
-    if (PMT_UNLIKELY(*entry != 0)) {
+    pmt__cohort *cohort = &pmt__t.cohorts[id];
+    if (PMT_UNLIKELY(*entry != 0 || id == 0)) {
         return 0;
     }
-    *entry = leaf->cohort;
+    *entry = id;
     uint64_t live = pmt__t.live_bytes + size;
     pmt__t.live_bytes = live;
     if (PMT_UNLIKELY(live >= pmt__t.peak_floor)) {

@@ -1,9 +1,9 @@
 /* The stack tree, the code objects below it and their names.
 
-   A node is keyed by (parent, code id, offset), which stays true for ever; the hot path compares the instruction's
-   address, which is true only while the code object lives. When a code object dies, its nodes get addresses that match
-   nothing; when an equal one appears, they get the new addresses. Equal means: same file, name, first line, location table
-   and bytecode size, by a 64-bit fingerprint. */
+   A node is keyed by (parent, place), a place by (code id, offset); both stay true for ever. What goes by the address of an
+   instruction is true only while the code object lives: the cache from addresses to places, and the cached stacks of the
+   threads. Both are cleaned when a code object dies. When an equal one appears, its code id comes back, and with it its places
+   and nodes. Equal means: same file, name, first line, location table and bytecode size, by a 64-bit fingerprint. */
 #include "record/tables.h"
 
 #include <string.h>
@@ -15,7 +15,7 @@
 #include "platform/platform.h"
 #include "record/shadow.h"
 
-#define INLINE_CHILDREN 8 /* in the list of a node before the hash is asked */
+#define LISTED_CHILDREN 12 /* in the list of a node before the hash is asked */
 
 /* --- growing hash tables of ids ------------------------------------------------------------------------------------- */
 
@@ -37,21 +37,26 @@ unmap_ids(uint32_t *ids, uint32_t count)
 }
 
 static uint32_t
-node_offset(const pmt__node *node)
+pair_hash(uint32_t a, uint32_t b)
 {
-    if (node->instr & PMT_INSTR_DEAD) {
-        return (uint32_t)(node->instr & 0xffffffffu);
-    }
-    return (uint32_t)(node->instr - pmt__t.codes[node->code].start);
+    uint64_t key = ((uint64_t)a << 32 | b) * PMT_MIX;
+    return (uint32_t)((key ^ key >> 29) * PMT_MIX >> 32);
 }
 
 static uint32_t
-node_hash(uint32_t parent, uint32_t code, uint32_t offset)
+node_hash(uint32_t id)
 {
-    uint64_t key = ((uint64_t)parent << 32 | code) * PMT_MIX;
-    key ^= key >> 29;
-    key = (key ^ offset) * PMT_MIX;
-    return (uint32_t)(key >> 32);
+    return pair_hash(pmt__t.nodes[id].parent, pmt__t.nodes[id].place);
+}
+
+static void
+ids_insert(uint32_t *ids, uint32_t mask, uint32_t hash, uint32_t id)
+{
+    uint32_t at = hash & mask;
+    while (ids[at] != 0) {
+        at = (at + 1) & mask;
+    }
+    ids[at] = id;
 }
 
 static int
@@ -64,15 +69,9 @@ node_hash_grow(void)
     }
     for (uint32_t i = 0; i <= pmt__t.node_hash_mask; i++) {
         uint32_t id = pmt__t.node_hash[i];
-        if (id == 0) {
-            continue;
+        if (id != 0) {
+            ids_insert(ids, mask, node_hash(id), id);
         }
-        const pmt__node *node = &pmt__t.nodes[id];
-        uint32_t at = node_hash(node->parent, node->code, node_offset(node)) & mask;
-        while (ids[at] != 0) {
-            at = (at + 1) & mask;
-        }
-        ids[at] = id;
     }
     unmap_ids(pmt__t.node_hash, pmt__t.node_hash_mask + 1);
     pmt__t.node_hash = ids;
@@ -124,6 +123,15 @@ text_hash(const pmt__text *text)
 
 #define TEXT_MAX 65536 /* code points; longer names are cut */
 
+/* Room for a whole definition, or NULL: then there is none of it, and what stands before it stays good. */
+static uint8_t *
+new_room(pmt__buffer *definitions, size_t bytes)
+{
+    uint8_t *out = pmt__buffer_reserve(definitions, bytes);
+    definitions->failed = 0;
+    return out;
+}
+
 static void
 string_hash_insert(uint64_t *table, uint32_t mask, uint64_t hash, uint32_t id)
 {
@@ -172,8 +180,7 @@ pmt__string_intern_nopy(const pmt__text *text)
             return (uint32_t)pmt__t.string_hash[2 * at + 1];
         }
     }
-    size_t room = cut.length * 4 + 2 * PMT_VARINT_MAX;
-    uint8_t *out = pmt__buffer_reserve(&pmt__t.new_strings, room);
+    uint8_t *out = new_room(&pmt__t.new_strings, cut.length * 4 + 2 * PMT_VARINT_MAX);
     if (out == NULL
         || (pmt__t.string_count * 2 > pmt__t.string_hash_mask && string_hash_grow() < 0)) {
         pmt__t.counters[PMT_COUNTER_MEMORY_LIMIT]++;
@@ -200,16 +207,6 @@ static uint32_t
 code_hash(const void *object)
 {
     return (uint32_t)(((uintptr_t)object >> 4) * PMT_MIX >> 32);
-}
-
-static void
-code_hash_insert(uint32_t *ids, uint32_t mask, uint32_t id)
-{
-    uint32_t at = code_hash(pmt__t.codes[id].object) & mask;
-    while (ids[at] != 0) {
-        at = (at + 1) & mask;
-    }
-    ids[at] = id;
 }
 
 static uint32_t
@@ -252,7 +249,7 @@ code_hashes_grow(void)
     }
     for (uint32_t id = 1; id < pmt__t.code_count; id++) {
         if (pmt__t.codes[id].object != NULL) {
-            code_hash_insert(alive, mask, id);
+            ids_insert(alive, mask, code_hash(pmt__t.codes[id].object), id);
         } else {
             uint32_t *head = &dead[pmt__t.codes[id].fingerprint & mask];
             pmt__t.codes[id].next_dead = *head;
@@ -294,12 +291,16 @@ code_revive(uint64_t print)
     return 0;
 }
 
-static void
+/* 0, or -1: no memory. */
+static int
 code_define(const pmt__code_facts *facts)
 {
     uint32_t file = pmt__string_intern_nopy(&facts->file);
     uint32_t name = pmt__string_intern_nopy(&facts->name);
     pmt__buffer *out = &pmt__t.new_codes;
+    if (new_room(out, facts->line_table_size + 7 * PMT_VARINT_MAX) == NULL) {
+        return -1;
+    }
     pmt__buffer_put_varint(out, file);
     pmt__buffer_put_varint(out, name);
     pmt__buffer_put_varint(out, 0); /* module: the reader derives it */
@@ -307,6 +308,28 @@ code_define(const pmt__code_facts *facts)
     pmt__buffer_put_varint(out, 0);
     pmt__buffer_put_varint(out, facts->size);
     pmt__buffer_put_text(out, (const char *)facts->line_table, facts->line_table_size);
+    return 0;
+}
+
+/* Places for a new code object; PMT_PLACE_FOLDED at the memory limit. */
+static uint32_t
+places_new(uint32_t code, uint32_t size)
+{
+    uint32_t blocks = size / 2 / PMT_PLACE_BLOCK + 1;
+    while (blocks >= pmt__t.block_room - pmt__t.block_count) {
+        uint32_t room = pmt__t.block_room;
+        pmt__t.blocks_wanted = blocks;
+        pmt__tables_grow_nopy();
+        pmt__t.blocks_wanted = 1;
+        if (pmt__t.block_room == room) {
+            return PMT_PLACE_FOLDED;
+        }
+    }
+    uint32_t first = pmt__t.block_count * PMT_PLACE_BLOCK;
+    for (uint32_t i = 0; i < blocks; i++) {
+        pmt__t.code_of[pmt__t.block_count++] = code;
+    }
+    return first;
 }
 
 /* The id of a living code object. 0 at the memory limit. */
@@ -325,13 +348,14 @@ code_get(const void *object)
     }
     uint32_t id = code_revive(print);
     if (id == 0) {
-        if (pmt__t.code_count >= pmt__t.code_limit) {
+        uint32_t first = pmt__t.code_count >= pmt__t.code_limit
+                             ? PMT_PLACE_FOLDED
+                             : places_new(pmt__t.code_count, facts.size);
+        if (first == PMT_PLACE_FOLDED || code_define(&facts) < 0) {
             return 0;
         }
         id = pmt__t.code_count++;
-        pmt__t.codes[id].nodes = 0;
-        pmt__t.codes[id].seen_before_begin = 0;
-        code_define(&facts);
+        pmt__t.codes[id].first = first;
     }
     pmt__code *code = &pmt__t.codes[id];
     code->object = object;
@@ -340,10 +364,7 @@ code_get(const void *object)
     code->traceable = facts.traceable;
     code->fingerprint = print;
     code->next_dead = 0;
-    for (uint32_t node = code->nodes; node != 0; node = pmt__t.node_next[node]) {
-        pmt__t.nodes[node].instr = code->start + (pmt__t.nodes[node].instr & 0xffffffffu);
-    }
-    code_hash_insert(pmt__t.code_hash, pmt__t.code_hash_mask, id);
+    ids_insert(pmt__t.code_hash, pmt__t.code_hash_mask, code_hash(object), id);
     pmt__shadow_watch(object); /* its free must tell us */
     return id;
 }
@@ -352,24 +373,6 @@ int
 pmt__code_known(const void *object)
 {
     return code_hash_find(object) != UINT32_MAX;
-}
-
-/* Forgets what is remembered by the addresses of one node: the child cache, and the leaf cache for every size that was seen. */
-static void
-node_forget(uint32_t id)
-{
-    const pmt__node *node = &pmt__t.nodes[id];
-    pmt__child *child = &pmt__t.children[pmt__child_index(node->instr, node->parent)];
-    if (child->instr == node->instr) {
-        child->instr = 0;
-    }
-    for (uint32_t site = node->site; site != 0; site = pmt__t.sites[site].next) {
-        pmt__leaf *leaf =
-            &pmt__t.leaves[pmt__leaf_index(node->instr, node->parent, pmt__t.sites[site].size)];
-        if (leaf->instr == node->instr) {
-            leaf->instr = 0;
-        }
-    }
 }
 
 /* Cached stacks are cut off below the first frame that ran this code: it runs no longer. */
@@ -389,9 +392,6 @@ stacks_forget(uint64_t start, uint32_t size)
 void
 pmt__code_died_nopy(const void *object)
 {
-    enum {
-        ONE_BY_ONE = 64
-    }; /* nodes; for more it is cheaper to clear the caches whole */
     uint32_t at = code_hash_find(object);
     if (at == UINT32_MAX) {
         return;
@@ -400,126 +400,127 @@ pmt__code_died_nopy(const void *object)
     code_hash_remove(at);
     pmt__code *code = &pmt__t.codes[id];
     code->object = NULL;
-    uint32_t count = 0;
-    for (uint32_t node = code->nodes; node != 0; node = pmt__t.node_next[node]) {
-        if (++count <= ONE_BY_ONE) {
-            node_forget(node);
-        }
-        pmt__t.nodes[node].instr =
-            PMT_INSTR_DEAD | (uint32_t)(pmt__t.nodes[node].instr - code->start);
-    }
-    if (count > ONE_BY_ONE || code->seen_before_begin) {
-        pmt__caches_clear_nopy();
+    pmt__code_entry *known = pmt__code_slot(object);
+    if (known->object == object) {
+        memset(known, 0, sizeof *known);
     }
     stacks_forget(code->start - 2,
                   code->size); /* 3.11 and 3.12 begin one unit before the first instruction */
-    code->seen_before_begin = 0;
     uint32_t *head = &pmt__t.dead_hash[code->fingerprint & pmt__t.dead_hash_mask];
     code->next_dead = *head;
     *head = id;
 }
 
-void
-pmt__caches_clear_nopy(void)
+/* --- places -------------------------------------------------------------------------------------------------------------- */
+
+static uint32_t
+place_in(const pmt__code *code, uint64_t instr, int generator)
 {
-    memset(pmt__t.leaves, 0, sizeof(pmt__leaf) << PMT_LEAF_BITS);
-    memset(pmt__t.children, 0, sizeof(pmt__child) << PMT_CHILD_BITS);
+    uint64_t unit = (instr - code->start) / 2;
+    uint32_t place = code->first + (unit <= code->size / 2 ? (uint32_t)unit : 0);
+    int begun = instr >= code->start + code->traceable || generator;
+    return begun ? place : place | PMT_PLACE_NOT_BEGUN;
+}
+
+uint32_t
+pmt__place_plain_nopy(uint64_t instr, const void *object, int generator)
+{
+    pmt__tables_room_nopy();
+    uint32_t id = code_get(object);
+    return id == 0 ? PMT_PLACE_FOLDED : place_in(&pmt__t.codes[id], instr, generator);
+}
+
+PMT_NOINLINE uint32_t
+pmt__place_slow_nopy(uint64_t instr, const void *object, int generator)
+{
+    if (object == NULL) {
+        return PMT_PLACE_NONE | PMT_PLACE_NOT_BEGUN;
+    }
+    pmt__code_entry *known = pmt__code_slot(object);
+    if (known->object == object && (instr - known->start) / 2 < known->begin) {
+        return (known->first + (uint32_t)((instr - known->start) / 2))
+               | (generator ? 0 : PMT_PLACE_NOT_BEGUN);
+    }
+    pmt__tables_room_nopy();
+    uint32_t id = code_get(object);
+    if (id == 0) {
+        return PMT_PLACE_FOLDED;
+    }
+    const pmt__code *code = &pmt__t.codes[id];
+    uint32_t units = code->size / 2 + 1, begin = code->traceable / 2;
+    *known = (pmt__code_entry){
+        object, code->start, code->first, begin, units > begin ? units - begin : 0, 0};
+    return place_in(code, instr, generator);
 }
 
 /* --- nodes --------------------------------------------------------------------------------------------------------------- */
 
 static uint32_t
-node_append(uint32_t parent, uint64_t instr, uint32_t code, int in_list)
+node_append(uint32_t parent, uint32_t place, uint32_t last_listed, int in_list)
 {
     uint32_t id = pmt__t.node_count++;
     pmt__node *node = &pmt__t.nodes[id];
-    node->instr = instr;
     node->parent = parent;
-    node->code = code;
-    pmt__t.node_next[id] = pmt__t.codes[code].nodes;
-    pmt__t.codes[code].nodes = id;
+    node->place = place;
     if (in_list) {
         /* Children are made in program order: keep that order, recursive programs then walk the array forwards. */
-        uint32_t *link = &pmt__t.nodes[parent].first;
-        while (*link != 0) {
-            link = &pmt__t.nodes[*link].next;
-        }
-        *link = id;
+        *(last_listed == 0 ? &pmt__t.nodes[parent].first : &pmt__t.nodes[last_listed].next) = id;
     }
     return id;
 }
 
 uint32_t
-pmt__node_plain_nopy(uint32_t parent, uint64_t instr, const void *object, int generator)
+pmt__node_plain_nopy(uint32_t parent, uint32_t place)
 {
-    pmt__tables_room_nopy();
-    pmt__node *above = &pmt__t.nodes[parent];
-    int children = 0;
-    for (uint32_t id = above->first; id != 0; id = pmt__t.nodes[id].next, children++) {
-        if (pmt__t.nodes[id].instr == instr) {
-            return above->mru = id;
-        }
-    }
-    uint32_t code = code_get(object);
-    if (code == 0) {
-        pmt__t.counters[PMT_COUNTER_FOLDED_STACKS]++;
-        return PMT_NODE_FOLDED;
-    }
-    /* A frame that has not reached its first traceable instruction does not count as running: what it allocates (cells, a
-       generator) is its caller's, as in tracemalloc and in tracebacks. */
-    uint64_t start = pmt__t.codes[code].start;
-    if (instr < start + pmt__t.codes[code].traceable && !generator) {
-        pmt__t.codes[code].seen_before_begin =
-            1; /* the leaf cache knows the address, no node does */
+    if (place & PMT_PLACE_NOT_BEGUN) {
         return parent;
     }
-    uint64_t offset64 = instr - start;
-    uint32_t offset = offset64 <= pmt__t.codes[code].size ? (uint32_t)offset64 : 0;
-    /* Known under another address? The list holds the first eight children, the hash the others. */
-    for (uint32_t id = above->first; id != 0; id = pmt__t.nodes[id].next) {
-        if (pmt__t.nodes[id].code == code && node_offset(&pmt__t.nodes[id]) == offset) {
-            return above->mru = id;
-        }
+    if (place == PMT_PLACE_FOLDED || parent == PMT_NODE_FOLDED) {
+        pmt__t.counters[PMT_COUNTER_FOLDED_STACKS] += parent != PMT_NODE_FOLDED;
+        return PMT_NODE_FOLDED;
     }
-    uint32_t at = node_hash(parent, code, offset) & pmt__t.node_hash_mask;
-    for (uint32_t id; (id = pmt__t.node_hash[at]) != 0; at = (at + 1) & pmt__t.node_hash_mask) {
-        const pmt__node *node = &pmt__t.nodes[id];
-        if (node->parent == parent && node->code == code && node_offset(node) == offset) {
-            return above->mru = id;
+    pmt__tables_room_nopy();
+    uint32_t children = 0, last = 0;
+    for (uint32_t id = pmt__t.nodes[parent].first; id != 0; id = pmt__t.nodes[id].next) {
+        if (pmt__t.nodes[id].place == place) {
+            return id;
+        }
+        last = id;
+        children++;
+    }
+    uint32_t hash = pair_hash(parent, place), mask = pmt__t.node_hash_mask;
+    for (uint32_t id, at = hash & mask;
+         children >= LISTED_CHILDREN && (id = pmt__t.node_hash[at]) != 0; at = (at + 1) & mask) {
+        if (pmt__t.nodes[id].parent == parent && pmt__t.nodes[id].place == place) {
+            return id;
         }
     }
     if (pmt__t.node_count >= pmt__t.node_limit) {
-        pmt__t.codes[code].seen_before_begin = 1; /* as there */
         pmt__t.counters[PMT_COUNTER_FOLDED_STACKS]++;
         return PMT_NODE_FOLDED;
     }
-    uint32_t id = node_append(parent, start + offset, code, children < INLINE_CHILDREN);
-    above->mru = id;
-    if (children < INLINE_CHILDREN) {
+    uint32_t id = node_append(parent, place, last, children < LISTED_CHILDREN);
+    if (children < LISTED_CHILDREN) {
         return id;
     }
-    pmt__t.node_hash[at] = id;
+    ids_insert(pmt__t.node_hash, mask, hash, id);
     pmt__t.node_hashed++;
-    if ((uint64_t)pmt__t.node_hashed * 3 > (uint64_t)pmt__t.node_hash_mask * 2
-        && node_hash_grow() < 0) {
+    if ((uint64_t)pmt__t.node_hashed * 3 > (uint64_t)mask * 2 && node_hash_grow() < 0) {
         pmt__t.node_limit = pmt__t.node_count; /* no memory: fold from here on */
     }
     return id;
 }
 
 PMT_NOINLINE uint32_t
-pmt__node_slow_nopy(uint32_t parent, uint64_t instr, const void *object, int generator)
+pmt__node_slow_nopy(uint32_t parent, uint32_t place)
 {
-    if (parent == PMT_NODE_FOLDED) {
-        return PMT_NODE_FOLDED;
+    if (place & PMT_PLACE_NOT_BEGUN) {
+        return parent;
     }
-    pmt__child *child = &pmt__t.children[pmt__child_index(instr, parent)];
-    if (PMT_LIKELY(child->instr == instr && child->parent == parent)) {
-        return pmt__t.nodes[parent].mru = child->node;
+    uint32_t *hint = &pmt__t.children[pmt__child_index(parent, place)];
+    const pmt__node *child = &pmt__t.nodes[*hint];
+    if (PMT_LIKELY(child->place == place && child->parent == parent)) {
+        return *hint;
     }
-    uint32_t node = pmt__node_plain_nopy(parent, instr, object, generator);
-    if (node != parent && node != PMT_NODE_FOLDED) {
-        *child = (pmt__child){instr, parent, node};
-    }
-    return node;
+    return *hint = pmt__node_plain_nopy(parent, place);
 }

@@ -58,6 +58,7 @@ static struct {
     uint64_t own_bytes;
     uint64_t log_bytes;      /* of the file */
     int ending;              /* the END chunk is being written */
+    int lost;                /* a cut was: nothing can follow it */
     uint64_t compacted_size; /* after the last compaction */
     uint64_t compact_after_ns;
     uint32_t compact_plan; /* the one that --max-size needs */
@@ -244,6 +245,9 @@ events_write(void)
 static int
 cut_write(uint32_t flags)
 {
+    if (w.lost) {
+        return PMT_ERR_NOMEM;
+    }
     int rc = out_write();
     if (rc < 0) {
         return PMT_ERR_IO;
@@ -263,10 +267,11 @@ cut_write(uint32_t flags)
     if (!w.payload.failed) {
         pmt__chunk_put(&w.out, "DLTA", 0, w.sequence + 1, w.payload.data, w.payload.len);
     }
-    if (w.payload.failed
-        || w.out
-               .failed) { /* no memory for a cut that was taken: it is lost, and the file says so */
+    if (w.payload.failed || w.out.failed) {
+        /* No memory for a cut that was taken. Later ones would refer to what it defined: the recording ends, and the file says so. */
         pmt__buffer_clear(&w.out);
+        w.lost = 1;
+        pmt__attention_set(PMT_ATTENTION_OFF);
         slot_stopped(PMT_REASON_WRITE_ERROR, ENOMEM);
         return PMT_ERR_NOMEM;
     }
@@ -691,7 +696,8 @@ first_chunks_write(const pmt__record_options *options, pmt_error *err)
         rc = out_write();
     }
     if (rc < 0) {
-        return pmt__error_set_errno(err, PMT_ERR_IO, -rc, "cannot write the capture %s", w.path);
+        return pmt__error_set_errno(err, rc == -ENOMEM ? PMT_ERR_NOMEM : PMT_ERR_IO, -rc,
+                                    "cannot write the capture %s", w.path);
     }
     return 0;
 }

@@ -25,8 +25,8 @@ typedef struct flame {
     const pmt_aggregate *aggregate;
     const pmt_reader *reader;
     const pmt_allocator *allocator;
-    pmt__text arrays; /* the array area */
-    pmt__text list;   /* JSON: the object "arrays" without its braces */
+    pmt__text_buffer arrays; /* the array area */
+    pmt__text_buffer list;   /* JSON: the object "arrays" without its braces */
     PMT__VEC(value_row) rows;
     pmt__lives lives;
     /* From places in the reader to places in the container; UINT32_MAX = not used. */
@@ -101,7 +101,7 @@ collect_values(flame *self, pmt_error *err)
     }
     pmt__index_init(&index, self->allocator);
     for (size_t i = 1; i < reader->sites.len; i++) {
-        const pmt__site *site = &reader->sites.data[i];
+        const pmt__stored_site *site = &reader->sites.data[i];
         const pmt_aggregate *aggregate = self->aggregate;
         if ((aggregate->stacks != NULL && !aggregate->stacks[site->stack])
             || (aggregate->threads != NULL && !aggregate->threads[site->thread])
@@ -428,7 +428,7 @@ static void
 put_marks(flame *self)
 {
     size_t count = self->reader->marks.len;
-    const pmt__mark *marks = self->reader->marks.data;
+    const pmt__stored_mark *marks = self->reader->marks.data;
     begin_array(self, "mark_t", "f64", count);
     for (size_t i = 0; i < count; i++) {
         put_f64(self, seconds(marks[i].t_ns));
@@ -442,7 +442,7 @@ put_marks(flame *self)
 /* --- header ---------------------------------------------------------------------------------- */
 
 static void
-put_threads(flame *self, pmt__text *out)
+put_threads(flame *self, pmt__text_buffer *out)
 {
     const pmt_reader *reader = self->reader;
     pmt__text_put_c(out, ",\"threads\":[");
@@ -482,7 +482,7 @@ bucket_of(const pmt__lives *lives, uint64_t t_ns)
 }
 
 static void
-put_window(flame *self, pmt__text *out)
+put_window(flame *self, pmt__text_buffer *out)
 {
     static const char *const views[] = {"", "alive", "kept", "allocated", "allocated"};
     const pmt__window *window = &self->aggregate->window;
@@ -502,7 +502,7 @@ put_window(flame *self, pmt__text *out)
 }
 
 static void
-put_header(flame *self, pmt__text *out, pmt_string head)
+put_header(flame *self, pmt__text_buffer *out, pmt_string head)
 {
     const pmt_reader *reader = self->reader;
     /* `head` is an object: its closing brace makes room for the rest. */
@@ -542,7 +542,7 @@ places(const pmt_allocator *allocator, size_t count)
 }
 
 static int
-put_container(flame *self, pmt__text *out, pmt_string head, pmt_error *err)
+put_container(flame *self, pmt__text_buffer *out, pmt_string head, pmt_error *err)
 {
     const pmt_reader *reader = self->reader;
     self->nodes = places(self->allocator, reader->stacks.len);
@@ -569,7 +569,7 @@ put_container(flame *self, pmt__text *out, pmt_string head, pmt_error *err)
     put_timeline(self);
     put_marks(self);
 
-    pmt__text json;
+    pmt__text_buffer json;
     pmt__text_init(&json, self->allocator);
     put_header(self, &json, head);
     uint32_t version = VERSION;
@@ -587,7 +587,8 @@ put_container(flame *self, pmt__text *out, pmt_string head, pmt_error *err)
 }
 
 int
-pmt__render_flame(pmt__text *out, const pmt_aggregate *aggregate, pmt_string head, pmt_error *err)
+pmt__render_flame(pmt__text_buffer *out, const pmt_aggregate *aggregate, pmt_string head,
+                  pmt_error *err)
 {
     if (head.len < 3 || head.text[0] != '{' || head.text[head.len - 1] != '}') {
         return pmt__error_set(err, PMT_ERR_ARGUMENT, "the head of the header is no JSON object");

@@ -5,7 +5,8 @@
 #include "render/text.h"
 
 static void
-put_stack(pmt__text *out, const pmt_reader *reader, const pmt__path *path, bool outermost_first)
+put_stack(pmt__text_buffer *out, const pmt_reader *reader, const pmt__path *path,
+          bool outermost_first)
 {
     size_t count = path->frames.len;
     for (size_t i = 0; i < count; i++) {
@@ -19,7 +20,8 @@ put_stack(pmt__text *out, const pmt_reader *reader, const pmt__path *path, bool 
 }
 
 int
-pmt__render_collapsed(pmt__text *out, const pmt_aggregate *aggregate, bool inverted, pmt_error *err)
+pmt__render_collapsed(pmt__text_buffer *out, const pmt_aggregate *aggregate, bool inverted,
+                      pmt_error *err)
 {
     const pmt_reader *reader = aggregate->reader;
     pmt__path path = {.allocator = reader->allocator};
@@ -44,7 +46,7 @@ pmt__render_collapsed(pmt__text *out, const pmt_aggregate *aggregate, bool inver
 
 /* Moves a field over, in quotes if it needs them. */
 static void
-put_field(pmt__text *out, pmt__text *field, char end)
+put_field(pmt__text_buffer *out, pmt__text_buffer *field, char end)
 {
     bool quote = false;
     for (size_t i = 0; i < field->len; i++) {
@@ -68,11 +70,12 @@ put_field(pmt__text *out, pmt__text *field, char end)
 }
 
 int
-pmt__render_csv(pmt__text *out, const pmt_aggregate *aggregate, bool inverted, pmt_error *err)
+pmt__render_csv(pmt__text_buffer *out, const pmt_aggregate *aggregate, bool inverted,
+                pmt_error *err)
 {
     const pmt_reader *reader = aggregate->reader;
     pmt__path path = {.allocator = reader->allocator};
-    pmt__text field;
+    pmt__text_buffer field;
     pmt__text_init(&field, reader->allocator);
     pmt__text_put_c(out,
                     "bytes,blocks,allocated_bytes,allocations,function,file,line,module,stack\n");

@@ -47,21 +47,21 @@ enum {
 };
 
 static void
-put_varint(pmt__text *out, uint64_t value)
+put_varint(pmt__text_buffer *out, uint64_t value)
 {
     uint8_t bytes[PMT_VARINT_MAX];
     pmt__text_put(out, bytes, (size_t)(pmt__varint_put(bytes, value) - bytes));
 }
 
 static void
-put_number(pmt__text *out, unsigned field, uint64_t value)
+put_number(pmt__text_buffer *out, unsigned field, uint64_t value)
 {
     put_varint(out, (uint64_t)field << 3);
     put_varint(out, value);
 }
 
 static void
-put_bytes(pmt__text *out, unsigned field, const pmt__text *bytes)
+put_bytes(pmt__text_buffer *out, unsigned field, const pmt__text_buffer *bytes)
 {
     put_varint(out, (uint64_t)field << 3 | 2);
     put_varint(out, bytes->len);
@@ -70,9 +70,9 @@ put_bytes(pmt__text *out, unsigned field, const pmt__text *bytes)
 }
 
 typedef struct writer {
-    pmt__text *out;
-    pmt__text message; /* scratch: a message */
-    pmt__text inner;   /* scratch: one within it */
+    pmt__text_buffer *out;
+    pmt__text_buffer message; /* scratch: a message */
+    pmt__text_buffer inner;   /* scratch: one within it */
     const pmt_reader *reader;
     uint8_t *frames;              /* owned: which are used */
     uint8_t *strings;             /* owned: which are used */
@@ -219,7 +219,7 @@ put_profile(writer *self, const pmt_aggregate *aggregate)
 }
 
 int
-pmt__render_pprof(pmt__text *out, const pmt_aggregate *aggregate, pmt_error *err)
+pmt__render_pprof(pmt__text_buffer *out, const pmt_aggregate *aggregate, pmt_error *err)
 {
     const pmt_reader *reader = aggregate->reader;
     const pmt_allocator *allocator = reader->allocator;

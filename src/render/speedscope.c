@@ -4,7 +4,7 @@
 #include "render/text.h"
 
 static void
-put_frames(pmt__text *out, const pmt_reader *reader)
+put_frames(pmt__text_buffer *out, const pmt_reader *reader)
 {
     pmt__text_put_char(out, '[');
     for (size_t i = 0; i < reader->frames.len; i++) {
@@ -31,7 +31,7 @@ weight_of(const pmt_row *row, bool bytes)
 }
 
 static void
-put_profile(pmt__text *out, const pmt_aggregate *aggregate, bool inverted, bool bytes)
+put_profile(pmt__text_buffer *out, const pmt_aggregate *aggregate, bool inverted, bool bytes)
 {
     const pmt_reader *reader = aggregate->reader;
     const pmt_row *rows;
@@ -69,7 +69,7 @@ put_profile(pmt__text *out, const pmt_aggregate *aggregate, bool inverted, bool 
 }
 
 int
-pmt__render_speedscope(pmt__text *out, const pmt_aggregate *aggregate, bool inverted,
+pmt__render_speedscope(pmt__text_buffer *out, const pmt_aggregate *aggregate, bool inverted,
                        pmt_error *err)
 {
     static const char *const names[] = {"", "peak", "leaks", "total", "temporary"};

@@ -40,7 +40,7 @@ is_surrogate(uint32_t character)
 }
 
 void
-pmt__put_utf8(pmt__text *out, pmt_string text)
+pmt__put_utf8(pmt__text_buffer *out, pmt_string text)
 {
     for (size_t i = 0; i < text.len;) {
         uint32_t character;
@@ -56,7 +56,7 @@ pmt__put_utf8(pmt__text *out, pmt_string text)
 }
 
 static void
-put_escape(pmt__text *out, uint32_t character)
+put_escape(pmt__text_buffer *out, uint32_t character)
 {
     static const char digits[] = "0123456789abcdef";
     char escape[6] = {'\\', 'u'};
@@ -67,7 +67,7 @@ put_escape(pmt__text *out, uint32_t character)
 }
 
 void
-pmt__put_json(pmt__text *out, pmt_string text)
+pmt__put_json(pmt__text_buffer *out, pmt_string text)
 {
     pmt__text_put_char(out, '"');
     for (size_t i = 0; i < text.len;) {
@@ -92,7 +92,7 @@ pmt__put_json(pmt__text *out, pmt_string text)
 }
 
 void
-pmt__put_i64(pmt__text *out, int64_t value)
+pmt__put_i64(pmt__text_buffer *out, int64_t value)
 {
     if (value < 0) {
         pmt__text_put_char(out, '-');
@@ -101,7 +101,7 @@ pmt__put_i64(pmt__text *out, int64_t value)
 }
 
 void
-pmt__put_seconds(pmt__text *out, uint64_t ns)
+pmt__put_seconds(pmt__text_buffer *out, uint64_t ns)
 {
     char fraction[10];
     uint64_t left = ns % UINT64_C(1000000000);
@@ -115,7 +115,7 @@ pmt__put_seconds(pmt__text *out, uint64_t ns)
 }
 
 static void
-put_name(pmt__text *out, pmt_string text)
+put_name(pmt__text_buffer *out, pmt_string text)
 {
     size_t start = out->len;
     pmt__put_utf8(out, text);
@@ -130,7 +130,7 @@ put_name(pmt__text *out, pmt_string text)
 }
 
 void
-pmt__put_frame(pmt__text *out, const pmt_frame *frame)
+pmt__put_frame(pmt__text_buffer *out, const pmt_frame *frame)
 {
     put_name(out, frame->function);
     if (frame->file.len != 0) {
@@ -163,7 +163,7 @@ pmt__path_dispose(pmt__path *self)
 }
 
 int
-pmt__text_result(const pmt__text *out, pmt_error *err)
+pmt__text_result(const pmt__text_buffer *out, pmt_error *err)
 {
     return out->failed ? pmt__error_set(err, PMT_ERR_NOMEM, "out of memory") : PMT_OK;
 }

@@ -108,7 +108,7 @@ pmt_reader_mark_count(const pmt_reader *self)
 pmt_mark
 pmt_reader_mark(const pmt_reader *self, size_t at)
 {
-    const pmt__mark *mark = &self->marks.data[at];
+    const pmt__stored_mark *mark = &self->marks.data[at];
     return (pmt_mark){mark->epoch, mark->t_ns, pmt__reader_string(self, mark->label)};
 }
 
@@ -121,7 +121,7 @@ pmt_reader_thread_count(const pmt_reader *self)
 pmt_thread
 pmt_reader_thread(const pmt_reader *self, size_t at)
 {
-    const pmt__thread *it = &self->threads.data[at];
+    const pmt__stored_thread *it = &self->threads.data[at];
     return (pmt_thread){it->id,
                         it->native_id,
                         it->python_id,
@@ -176,7 +176,7 @@ pmt_reader_site_count(const pmt_reader *self)
 pmt_site
 pmt_reader_site(const pmt_reader *self, uint32_t site)
 {
-    const pmt__site *it = &self->sites.data[site];
+    const pmt__stored_site *it = &self->sites.data[site];
     return (pmt_site){it->stack, it->thread, it->size, it->domain};
 }
 

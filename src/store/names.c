@@ -25,8 +25,8 @@ prefix_length(pmt_string file, pmt_string directory)
 }
 
 void
-pmt__module_name(pmt__text *out, pmt_string file, const pmt_string *sys_path, size_t sys_path_count,
-                 pmt_string cwd)
+pmt__module_name(pmt__text_buffer *out, pmt_string file, const pmt_string *sys_path,
+                 size_t sys_path_count, pmt_string cwd)
 {
     static const char frozen[] = "<frozen ";
     if (starts_with(file, frozen) && file.text[file.len - 1] == '>') {

@@ -11,7 +11,7 @@
    longest entry of sys_path that contains it ("" is the working directory cwd): what is left, without
    its suffix and a last "/__init__", with dots for slashes. A path outside of sys_path is named by its
    last part alone. */
-void pmt__module_name(pmt__text *out, pmt_string file, const pmt_string *sys_path,
+void pmt__module_name(pmt__text_buffer *out, pmt_string file, const pmt_string *sys_path,
                       size_t sys_path_count, pmt_string cwd);
 
 /* PMT_FRAME_IS_* of a Python frame. */

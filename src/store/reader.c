@@ -48,7 +48,7 @@ typedef struct loader {
     PMT__VEC(uint8_t) tables;
     PMT__VEC(instruction) instructions;
     PMT__VEC(uint32_t) node_stacks; /* by id, 0 = root */
-    pmt__text scratch;
+    pmt__text_buffer scratch;
     const pmt_fact *sys_path; /* borrowed, or NULL */
     pmt_string cwd;
 } loader;
@@ -496,7 +496,7 @@ load_sites(loader *self, pmt__cursor *in)
     uint64_t node = 0;
     for (size_t i = 0; i < count && in->code == PMT_OK; i++) {
         node += (uint64_t)pmt__get_zigzag(in);
-        pmt__site site;
+        pmt__stored_site site;
         site.size = (uint16_t)pmt__get_limited(in, PMT_SIZE_LARGE, "the size of a site");
         site.domain = (uint8_t)pmt__get_limited(in, PMT_DOMAIN_COUNT - 1, "the domain of a site");
         site.thread = (uint32_t)pmt__get_limited(in, UINT32_MAX, "the thread of a site");
@@ -525,7 +525,7 @@ find_thread(const loader *self, uint64_t id)
 }
 
 static int
-put_thread(loader *self, const pmt__thread *thread)
+put_thread(loader *self, const pmt__stored_thread *thread)
 {
     pmt_reader *reader = self->reader;
     uint32_t at = find_thread(self, thread->id);
@@ -546,7 +546,7 @@ load_threads(loader *self, pmt__cursor *in)
 {
     size_t count = pmt__get_count(in, 7);
     for (size_t i = 0; i < count && in->code == PMT_OK; i++) {
-        pmt__thread thread;
+        pmt__stored_thread thread;
         thread.id = pmt__get_limited(in, UINT32_MAX, "the id of a thread");
         thread.native_id = pmt__get_varint(in);
         thread.python_id = pmt__get_varint(in);
@@ -569,7 +569,7 @@ load_marks(loader *self, pmt__cursor *in)
 {
     size_t count = pmt__get_count(in, 3);
     for (size_t i = 0; i < count && in->code == PMT_OK; i++) {
-        pmt__mark mark;
+        pmt__stored_mark mark;
         mark.epoch = pmt__get_varint(in);
         mark.t_ns = pmt__get_varint(in);
         mark.label = get_string(self, in);
@@ -770,7 +770,7 @@ loader_init(loader *self, pmt_reader *reader, pmt_error *err)
 
     /* What has the place 0 in each column: the empty text, no code object, the root, no site, the
        unknown thread. */
-    const pmt__thread unknown = {0};
+    const pmt__stored_thread unknown = {0};
     if (!PMT__VEC_RESERVE(self->allocator, &reader->pool, 1)
         || !PMT__VEC_PUSH(self->allocator, &reader->strings, (pmt__string){0, 0})
         || !PMT__VEC_PUSH(self->allocator, &self->string_ids, 0)
@@ -778,7 +778,7 @@ loader_init(loader *self, pmt_reader *reader, pmt_error *err)
         || !PMT__VEC_RESERVE(self->allocator, &self->tables, 1)
         || !PMT__VEC_PUSH(self->allocator, &self->node_stacks, 0)
         || !PMT__VEC_PUSH(self->allocator, &reader->stacks, (pmt__stack){0, UINT32_MAX})
-        || !PMT__VEC_PUSH(self->allocator, &reader->sites, (pmt__site){0})) {
+        || !PMT__VEC_PUSH(self->allocator, &reader->sites, (pmt__stored_site){0})) {
         return no_memory(self);
     }
     return put_thread(self, &unknown);

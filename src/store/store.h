@@ -33,20 +33,20 @@ typedef struct pmt__stack {
     uint32_t frame;
 } pmt__stack;
 
-typedef struct pmt__site {
+typedef struct pmt__stored_site {
     uint32_t stack;
     uint32_t thread; /* place in `threads` */
     uint16_t size;   /* PMT_SIZE_LARGE: sizeless */
     uint8_t domain;
-} pmt__site;
+} pmt__stored_site;
 
-typedef struct pmt__mark {
+typedef struct pmt__stored_mark {
     uint64_t epoch;
     uint64_t t_ns;
     uint32_t label; /* string */
-} pmt__mark;
+} pmt__stored_mark;
 
-typedef struct pmt__thread {
+typedef struct pmt__stored_thread {
     uint64_t id;
     uint64_t native_id;
     uint64_t python_id;
@@ -54,7 +54,7 @@ typedef struct pmt__thread {
     uint64_t flags;
     uint64_t interpreter;
     uint32_t name; /* string */
-} pmt__thread;
+} pmt__stored_thread;
 
 /* The rows of one cut. */
 typedef struct pmt__rows {
@@ -97,9 +97,9 @@ struct pmt_reader {
     PMT__VEC(pmt__string) strings; /* 0 = the empty one; equal texts are one string */
     PMT__VEC(pmt__frame) frames;
     PMT__VEC(pmt__stack) stacks;
-    PMT__VEC(pmt__site) sites; /* 0 is not used */
-    PMT__VEC(pmt__thread) threads;
-    PMT__VEC(pmt__mark) marks;
+    PMT__VEC(pmt__stored_site) sites; /* 0 is not used */
+    PMT__VEC(pmt__stored_thread) threads;
+    PMT__VEC(pmt__stored_mark) marks;
     PMT__VEC(pmt_cut) cuts;
     PMT__VEC(pmt__rows) rows; /* one per cut */
     PMT__VEC(pmt__event_chunk) event_chunks;

@@ -17,7 +17,7 @@ everything_rendered(const pmt_aggregate *aggregate, pmt_error *err)
     static const char head[] = "{\"title\":\"\"}";
     int result = PMT_OK;
     for (int kind = 0; kind < 5 && result == PMT_OK; kind++) {
-        pmt__text text;
+        pmt__text_buffer text;
         pmt__text_init(&text, aggregate->reader->allocator);
         switch (kind) {
         case 0:

@@ -289,7 +289,7 @@ test_json_and_utf8_are_valid_whatever_the_text(void **state)
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const pmt_string text = {cases[i].text, strlen(cases[i].text)};
-        pmt__text out;
+        pmt__text_buffer out;
         pmt__text_init(&out, pmt_allocator_default());
         pmt__put_json(&out, text);
         assert_int_equal(out.len, strlen(cases[i].json));

@@ -499,7 +499,7 @@ check_definitions(void)
     assert_int_equal(left->stacks.len, right->stacks.len);
     assert_int_equal(left->sites.len, right->sites.len);
     for (size_t i = 1; i < left->sites.len; i++) {
-        const pmt__site *site = &left->sites.data[i], *other = &right->sites.data[i];
+        const pmt__stored_site *site = &left->sites.data[i], *other = &right->sites.data[i];
         assert_int_equal(site->stack, other->stack);
         assert_int_equal(site->size, other->size);
         assert_int_equal(site->domain, other->domain);

@@ -156,7 +156,17 @@ frames_that_have_not_begun_belong_to_their_caller(void **state)
     program_call(1);
     frames[1].instr =
         (uint64_t)(uintptr_t)codes[1].bytecode; /* before the first traceable instruction */
-    assert_int_equal(pmt__stack_naive(&frames[1]), pmt__stack_naive(&frames[0]));
+    uint32_t caller = pmt__stack_naive(&frames[0]);
+    assert_int_equal(pmt__stack_naive(&frames[1]), caller);
+    /* the same instruction of a generator's own frame counts, whichever was seen first */
+    frames[1].in_heap = 1;
+    uint32_t own = pmt__stack_naive(&frames[1]);
+    assert_int_not_equal(own, caller);
+    for (int round = 0; round < 4; round++) {
+        frames[1].in_heap = round & 1;
+        uint32_t node = pmt__node_of(caller, pmt__place_of(&frames[1], frames[1].instr));
+        assert_int_equal(node, frames[1].in_heap ? own : caller);
+    }
 }
 
 /* --- counters against a naive model --------------------------------------------------------------------- */
@@ -198,7 +208,7 @@ sum_live(uint64_t *at_peak)
     const pmt__peak *peak = &pmt__t.peaks[0];
     for (uint32_t id = 1; id < pmt__t.cohort_count; id++) {
         const pmt__cohort *c = &pmt__t.cohorts[id];
-        if (pmt__t.cold[id].epoch == 0) {
+        if (PMT_COHORT_SITE(c) == 0) {
             continue;
         }
         int noted = !peak->growing && peak->notes[id].run == peak->run;
@@ -273,10 +283,18 @@ the_short_way_counts_like_the_long_one(void **state)
     assert_int_equal(pmt__t.cohorts[id].live, 2);
     assert_int_equal(pmt__t.cohorts[id].allocs, 2);
     assert_int_equal(pmt__t.live_bytes, 96);
-    /* another size is not in the cache: nothing may have changed */
+    /* another size is another cohort */
+    assert_int_equal(pmt__track_fast(arena[2], 49, PMT_DOMAIN_OBJ, thread, &frames[1]), 1);
+    uint32_t other = *pmt__shadow_find(arena[2]);
+    assert_int_not_equal(other, id);
+    assert_int_equal(pmt__t.cohorts[other].live, 1);
+    assert_int_equal(PMT_COHORT_SITE(&pmt__t.cohorts[other]),
+                     PMT_COHORT_SITE(&pmt__t.cohorts[id]) + 1);
+    assert_int_equal(pmt__t.live_bytes, 145);
+    /* a block that is known already is the long way's: nothing may have changed */
     assert_int_equal(pmt__track_fast(arena[2], 49, PMT_DOMAIN_OBJ, thread, &frames[1]), 0);
-    assert_int_equal(*pmt__shadow_find(arena[2]), 0);
-    assert_int_equal(pmt__t.live_bytes, 96);
+    assert_int_equal(*pmt__shadow_find(arena[2]), other);
+    assert_int_equal(pmt__t.live_bytes, 145);
     /* the newest two blocks are candidates for temporaries: not the short way's */
     assert_int_equal(pmt__untrack_fast(arena[1], pmt__shadow_find(arena[1])), 0);
     block_free(1);
