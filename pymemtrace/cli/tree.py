@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from pymemtrace.cli import _captures, _format, _options
+from pymemtrace.cli import _captures, _format, _options, _rows
 from pymemtrace.cli._page import Page
 
 HELP = "show the call stacks as a tree, with what each branch holds"
@@ -51,7 +51,10 @@ def run(args: argparse.Namespace) -> int:
         page.notes([*_captures.notes(opened.info), *query.describe()])
         order = "callers below callees" if args.inverted else "callees below callers"
         page.heading(f"Bytes {_options.VIEW_TITLES[query.view]}, {order}")
-        show_tree(page, root, opened.paths)
+        hidden = show_tree(page, root, opened.paths)
+        if hidden:
+            text = f"{_format.count(hidden)} frames of the import system are left out (--json has them)."
+            page.line([(text, "dim")])
         share = DEFAULT_SHARE if args.min_share is None else args.min_share
         if share > 0:
             text = f"Branches with less than {_format.share(share)} are left out (--min-share)."
@@ -73,12 +76,18 @@ def limit_children(root: dict[str, Any], limit: int) -> None:
         del node["children"][limit:]
 
 
-def show_tree(page: Page, root: dict[str, Any], paths: _format.Paths) -> None:
+def show_tree(page: Page, root: dict[str, Any], paths: _format.Paths) -> int:
     """One line per node. An only child stands below its parent at the same depth: the guides show
-    where stacks part, and a deep stack stays on the screen."""
+    where stacks part, and a deep stack stays on the screen. Returns how many nodes of the import
+    system, from which only one way goes on, were left out."""
+    hidden = 0
     waiting = [(root, "", "")]  # node, guide of its own line, guide of the lines below
     while waiting:
         node, guide, below = waiting.pop()
+        if len(node["children"]) == 1 and _rows.is_machinery(node["site"]):
+            hidden += 1
+            waiting.append((node["children"][0], guide, below))
+            continue
         place = paths.place(node["site"])
         page.line(
             [
@@ -98,3 +107,4 @@ def show_tree(page: Page, root: dict[str, Any], paths: _format.Paths) -> None:
             waiting.append(
                 (child, below + ("└─ " if last else "├─ "), below + ("   " if last else "│  "))
             )
+    return hidden

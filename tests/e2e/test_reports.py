@@ -199,6 +199,16 @@ def test_tree_as_text(command: Any, recorded: Any) -> None:
     assert lines[-1] == "Branches with less than 5.0 % are left out (--min-share)."
 
 
+def test_tree_without_the_import_system(command: Any, tmp_path: Path) -> None:
+    (tmp_path / "imported.py").write_text("kept = bytearray(1 << 20)\n")
+    assert command("run", "-o", "x.pmt", "-c", "import imported", cwd=tmp_path).returncode == 0
+    text = command("tree", "x.pmt", cwd=tmp_path).stdout
+    assert "imported.py:1" in text
+    assert "_find_and_load" not in text
+    assert "frames of the import system are left out" in text
+    assert "_find_and_load" in command("tree", "--json", "x.pmt", cwd=tmp_path).stdout
+
+
 def test_tree_of_a_deep_recursion(command: Any, tmp_path: Path) -> None:
     code = (
         "import sys; sys.setrecursionlimit(20000)\n"
