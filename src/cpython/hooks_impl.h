@@ -13,8 +13,7 @@
 
 #include "base/error.h"
 #include "platform/platform.h"
-#include "record/queue.h"
-#include "record/track.h"
+#include "record/lane_track.h"
 
 #ifndef PMT_CURRENT_STATE
 #error "frames_3XX.c must define PMT_CURRENT_STATE, PMT_CURRENT_FRAME and the PMT_FRAME_* macros"
@@ -73,6 +72,12 @@ thread_of_nopy(PyThreadState *state)
         return thread;
     }
     return NULL;
+}
+
+PMT_INLINE bool
+recording_off(void)
+{
+    return (__atomic_load_n(&pmt__t.attention, __ATOMIC_RELAXED) & PMT_ATTENTION_OFF) != 0;
 }
 
 /* --- events with the GIL ------------------------------------------------------------------------------------------------------- */
@@ -163,12 +168,6 @@ watched_died_nopy(const void *block)
 static uint32_t
 entry_settle_nopy(void *block, uint32_t *entry, bool dies)
 {
-    if (PMT_SHADOW_IS_PENDING(*entry)) {
-        pmt__queue_drain_nopy();
-        if (PMT_SHADOW_IS_PENDING(*entry)) {
-            *entry = 0;
-        }
-    }
     if ((*entry & PMT_SHADOW_WATCHED) && dies) {
         watched_died_nopy(block);
         *entry = PMT_SHADOW_ID(*entry);
@@ -186,6 +185,9 @@ event_free_slow_nopy(void *block, uint32_t *entry)
             pmt__t.counters[PMT_COUNTER_UNKNOWN_FREES]++;
         }
         return;
+    }
+    if (!recording_off() && PMT_UNLIKELY(pmt__lanes_owe(PMT_SHADOW_ID(*entry)))) {
+        pmt__lanes_flush();
     }
     if (pmt__enter_nopy() == PMT_GATE_CLOSED) {
         return;
@@ -229,6 +231,9 @@ event_take_nopy(void *block)
     taken t = {pmt__shadow_find(block), 0, 0};
     if (t.entry == NULL || !PMT_SHADOW_IS_BLOCK(*t.entry)) {
         return t;
+    }
+    if (!recording_off() && PMT_UNLIKELY(pmt__lanes_owe(PMT_SHADOW_ID(*t.entry)))) {
+        pmt__lanes_flush();
     }
     if (pmt__enter_nopy() == PMT_GATE_CLOSED) {
         return t;
@@ -469,18 +474,12 @@ GUARDED_HOOKS(outer_mem, over, PYMEM_DOMAIN_MEM, PMT_DOMAIN_MEM)
 
 /* --- the hooks of raw: with or without the GIL ---------------------------------------------------------------------------------- */
 
-PMT_INLINE bool
-raw_off(void)
-{
-    return (__atomic_load_n(&pmt__t.attention, __ATOMIC_RELAXED) & PMT_ATTENTION_OFF) != 0;
-}
-
 /* What comes through raw on its way from obj or mem is counted there, and what pymalloc takes for its own tables in the middle of an
    allocation is nobody's line (tracemalloc leaves it out as well). A block that stands in the shadow is raw's own in any case. */
 PMT_INLINE bool
 raw_passes(const void *old)
 {
-    if (raw_off()) {
+    if (recording_off()) {
         return true;
     }
     if (PMT_LIKELY((nested | in_pymalloc) == 0)) {
@@ -494,23 +493,16 @@ static PMT_NOINLINE void
 raw_alloc_without_gil_nopy(void *block, size_t size)
 {
     PyThreadState *state = PMT_OWN_STATE();
-    if (foreign_nopy(state) || !pmt__outside_enter_nopy()) {
+    if (foreign_nopy(state)) {
         return;
     }
-    pmt__queue_frame
-        frames[PMT_QUEUE_FRAMES / 16]; /* on the stack of a thread we do not know: small */
-    uint32_t count = 0;
-    PMT_FRAME *f = state != NULL ? PMT_CURRENT_FRAME(state) : NULL;
-    for (; f != NULL && count < sizeof frames / sizeof *frames; f = PMT_FRAME_PREVIOUS(f)) {
-        frames[count++] = (pmt__queue_frame){
-            PMT_FRAME_IS_ENTRY(f) ? NULL : PMT_FRAME_CODE(f),
-            PMT_FRAME_INSTR(f),
-            PMT_FRAME_IN_HEAP(f),
-        };
+    pmt__outside_event e = {block, size, PMT_DOMAIN_RAW, state, 0, 0, NULL};
+    if (state != NULL) {
+        e.state_id = state->id;
+        e.ident = state->thread_id;
+        e.top = PMT_CURRENT_FRAME(state);
     }
-    pmt__queue_alloc_nopy(block, size, state, state == NULL ? 0 : state->id,
-                          state == NULL ? 0 : state->thread_id, frames, count, f == NULL);
-    pmt__outside_leave_nopy();
+    pmt__outside_alloc(&e);
 }
 
 static void
@@ -526,28 +518,14 @@ raw_event_alloc_nopy(void *block, size_t size)
 static PMT_NOINLINE void
 raw_free_without_gil_nopy(void *block, uint32_t *entry)
 {
-    if (!pmt__outside_enter_nopy()) {
-        return;
-    }
-    uint32_t value = __atomic_exchange_n(entry, 0, __ATOMIC_ACQ_REL);
-    uint64_t bytes = 0;
-    if (!PMT_SHADOW_IS_PENDING(value) && (value & PMT_SHADOW_WATCHED)) {
-        for (pmt__thread *t = pmt__t.threads; t != NULL; t = t->next) {
-            if (__atomic_load_n(&t->state, __ATOMIC_RELAXED) == block) {
-                __atomic_store_n(&t->ended, 1, __ATOMIC_RELAXED);
-                __atomic_store_n(&t->state, NULL, __ATOMIC_RELEASE);
-                __atomic_store_n(&pmt__t.threads_changed, 1, __ATOMIC_RELAXED);
-            }
+    if (PMT_UNLIKELY(__atomic_load_n(entry, __ATOMIC_RELAXED) & PMT_SHADOW_WATCHED)) {
+        pmt__tables_acquire();
+        if (!recording_off()) {
+            entry_settle_nopy(block, entry, true);
         }
-        value = PMT_SHADOW_ID(value);
+        pmt__tables_release();
     }
-    if (!PMT_SHADOW_IS_BLOCK(value)) {
-        pmt__outside_leave_nopy();
-        return;
-    }
-    bytes = pmt__shadow_size_take(block); /* 0 for small ones */
-    pmt__queue_free_nopy(block, value, bytes);
-    pmt__outside_leave_nopy();
+    pmt__outside_free(block, entry);
 }
 
 static void
@@ -627,7 +605,8 @@ hook_raw_realloc(const PyMemAllocatorEx *to, void *old, size_t size)
 PMT_INLINE void
 hook_raw_free(const PyMemAllocatorEx *to, void *block)
 {
-    if (PMT_LIKELY(block != NULL) && !raw_off()) { /* nested or not: who has an entry is known */
+    if (PMT_LIKELY(block != NULL)
+        && !recording_off()) { /* nested or not: who has an entry is known */
         raw_event_free_nopy(block);
     }
     nested++;

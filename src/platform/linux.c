@@ -139,6 +139,22 @@ pmt__thread_native_id(void)
 }
 
 int
+pmt__thread_exists(uint64_t native_id)
+{
+    int saved = errno;
+    int exists = syscall(SYS_tgkill, getpid(), (pid_t)native_id, 0) == 0 || errno != ESRCH;
+    errno = saved;
+    return exists;
+}
+
+void
+pmt__thread_get_name(char name[16])
+{
+    memset(name, 0, 16);
+    prctl(PR_GET_NAME, name);
+}
+
+int
 pmt__thread_start(uintptr_t *thread, void *(*entry)(void *), void *arg)
 {
     sigset_t all, before;

@@ -41,10 +41,13 @@ pmt__ticks(void)
 /* --- threads --------------------------------------------------------------------------------------------------------- */
 
 uint64_t pmt__thread_native_id(void);
+/* Is there a thread of this process with this native id? */
+int pmt__thread_exists(uint64_t native_id);
 
 /* Starts a thread that blocks all signals. Returns 0 or an errno. */
 int pmt__thread_start(uintptr_t *thread, void *(*entry)(void *), void *arg);
 void pmt__thread_set_name(const char *name); /* of the calling thread; at most 15 bytes count */
+void pmt__thread_get_name(char name[16]);    /* of the calling thread */
 /* Returns when the thread has ended and, if its native id is given (not 0), no longer counts among the
    threads of the process. */
 void pmt__thread_join(uintptr_t thread, uint64_t native_id);

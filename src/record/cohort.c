@@ -141,6 +141,7 @@ pmt__epoch_next_nopy(void)
     pmt__t.epoch_key = tag << PMT_KEY_EPOCH_SHIFT;
     if (tag == 0) {
         memset(pmt__t.leaves, 0, sizeof(pmt__leaf) << PMT_LEAF_BITS);
+        __atomic_fetch_add(&pmt__t.lane_generation, 1, __ATOMIC_RELAXED);
     }
 }
 

@@ -4,7 +4,7 @@
 
 #include "base/varint.h"
 #include "platform/platform.h"
-#include "record/queue.h"
+#include "record/lane.h"
 #include "record/tables.h"
 
 static pmt__mark marks[PMT_MARKS_PER_CUT]; /* Protected by the tables */
@@ -321,7 +321,8 @@ bodies_clear(pmt__cut *cut)
 int
 pmt__cut_take(pmt__cut *cut)
 {
-    pmt__queue_drain_nopy();
+    pmt__lanes_count_nopy();
+    pmt__lanes_sweep_nopy();
     if (rows_reserve(cut, pmt__t.dirty_count) < 0) {
         return -1;
     }

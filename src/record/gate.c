@@ -1,13 +1,11 @@
 #include "record/gate.h"
 
 #include "platform/platform.h"
-#include "record/queue.h"
+#include "record/lane.h"
 #include "record/writer.h"
 
 static uint32_t
-    holder; /* atomic: 0 free, 1 held, 2 held and somebody waits. Lock order: holder, then busy, then the queue */
-
-static uint32_t outside; /* atomic: threads without the GIL that are inside */
+    holder; /* atomic: 0 free, 1 held, 2 held and somebody waits. Lock order: holder, then busy */
 
 void
 pmt__attention_set(uint32_t bits)
@@ -37,9 +35,6 @@ pmt__enter_slow_nopy(void)
             pmt__wait_word(&pmt__t.attention, attention, 1000000000u);
             continue;
         }
-        if (attention & PMT_ATTENTION_QUEUE) {
-            pmt__queue_drain_nopy();
-        }
         if (attention & PMT_ATTENTION_WRITER) {
             pmt__writer_restart_nopy();
         }
@@ -67,6 +62,7 @@ pmt__tables_acquire(void)
             pmt__wait_word(&never, 0, 20000); /* the hook's thread may be waiting for this core */
         }
     }
+    pmt__lanes_wait();
 }
 
 void
@@ -77,36 +73,4 @@ pmt__tables_release(void)
     if (__atomic_exchange_n(&holder, 0, __ATOMIC_RELEASE) == 2) {
         pmt__wake_word(&holder);
     }
-}
-
-int
-pmt__outside_enter_nopy(void)
-{
-    __atomic_fetch_add(&outside, 1, __ATOMIC_SEQ_CST);
-    if (__atomic_load_n(&pmt__t.attention, __ATOMIC_SEQ_CST) & PMT_ATTENTION_OFF) {
-        pmt__outside_leave_nopy();
-        return 0;
-    }
-    return 1;
-}
-
-void
-pmt__outside_leave_nopy(void)
-{
-    __atomic_fetch_sub(&outside, 1, __ATOMIC_SEQ_CST);
-}
-
-void
-pmt__outside_wait(void)
-{
-    while (__atomic_load_n(&outside, __ATOMIC_SEQ_CST) != 0) {
-        static const uint32_t never = 0;
-        pmt__wait_word(&never, 0, 20000);
-    }
-}
-
-void
-pmt__outside_forked(void)
-{
-    __atomic_store_n(&outside, 0, __ATOMIC_SEQ_CST);
 }

@@ -5,7 +5,7 @@
    `attention`, with only a compiler barrier in between; the writer sets `attention`, has the kernel run a memory barrier
    on every thread (membarrier), and then waits until `busy` is 0. Either the hook sees `attention` and waits, or the writer
    sees `busy` and waits. Where the system has no such barrier, `attention` keeps a bit that sends every hook through the slow
-   way in, which has a real fence.
+   way in, which has a real fence. Threads without the GIL have gates of their own (lane.h), for which the same holds.
 
    A hook waits for the length of one cut at most (a copy of what changed: well under a millisecond). The holder of the tables
    makes no call that could wait for the program. */
@@ -17,7 +17,6 @@
 enum {
     PMT_ATTENTION_OFF = 1,     /* not recording: hooks pass through */
     PMT_ATTENTION_HELD = 2,    /* somebody without the GIL holds the tables, or wants to */
-    PMT_ATTENTION_QUEUE = 4,   /* events of threads without the GIL wait in the queue */
     PMT_ATTENTION_FENCE = 8,   /* no asymmetric barrier here */
     PMT_ATTENTION_WRITER = 16, /* the writer thread must be started again (after a fork) */
     PMT_ATTENTION_CHECK = 32,  /* compare every stack with a plain walk (tests) */
@@ -68,13 +67,6 @@ pmt__leave_nopy(void)
 /* For everybody who is not inside a hook: the writer, threads without the GIL, start and stop. */
 void pmt__tables_acquire(void);
 void pmt__tables_release(void);
-
-/* For threads without the GIL, around what they do with threads and queue; 0: nobody records, stay out. `wait` returns when all
-   that came in before PMT_ATTENTION_OFF was set have left. */
-int pmt__outside_enter_nopy(void);
-void pmt__outside_leave_nopy(void);
-void pmt__outside_wait(void);
-void pmt__outside_forked(void); /* in a forked child: the other threads are gone */
 
 void pmt__attention_set(uint32_t bits);
 void pmt__attention_clear(uint32_t bits);

@@ -8,7 +8,6 @@
      0 0 | cohort id         (the two highest bits, then 30) the block's cohort, 1 ...
      0 1 | 30 bits of a size the inside of a large block, see below
      1 0 | cohort id or 0    somebody must be told when the block is freed (a code object, a thread state)
-     1 1 | ticket            allocated without the GIL, its event still waits in the queue
 
    A block of more than 512 bytes keeps its size in the two entries behind its first one: no other block can start there. They are
    cleared when it dies. If its free was missed, they stay: that is why they cannot be taken for an id. */
@@ -22,11 +21,10 @@
 #define PMT_SHADOW_ENTRIES ((size_t)1 << (PMT_SHADOW_LEAF_SHIFT - 4))
 
 #define PMT_SHADOW_WATCHED 0x80000000u
-#define PMT_SHADOW_PENDING 0xC0000000u
 #define PMT_SHADOW_SIZE 0x40000000u
 #define PMT_SHADOW_ID(value) ((value) & 0x3fffffffu)
-#define PMT_SHADOW_IS_PENDING(value) ((value) >= PMT_SHADOW_PENDING)
-#define PMT_SHADOW_IS_SIZE(value) (((value) & PMT_SHADOW_PENDING) == PMT_SHADOW_SIZE)
+#define PMT_SHADOW_IS_SIZE(value) \
+    (((value) & (PMT_SHADOW_WATCHED | PMT_SHADOW_SIZE)) == PMT_SHADOW_SIZE)
 #define PMT_SHADOW_IS_PLAIN(value) \
     ((value) - 1u < PMT_SHADOW_SIZE - 1u) /* a cohort id and nothing else */
 /* Is a block known to start here, in whatever state? */
@@ -111,7 +109,7 @@ static inline void
 pmt__shadow_watch(const void *block)
 {
     uint32_t *entry = pmt__shadow_make(block);
-    if (entry == NULL || PMT_SHADOW_IS_PENDING(*entry)) {
+    if (entry == NULL) {
         return;
     }
     *entry = PMT_SHADOW_WATCHED | (PMT_SHADOW_IS_SIZE(*entry) ? 0 : PMT_SHADOW_ID(*entry));

@@ -6,6 +6,7 @@
 #include "platform/platform.h"
 #include "pymemtrace/error.h"
 #include "record/gate.h"
+#include "record/lane.h"
 #include "record/shadow.h"
 
 pmt__thread *pmt__threads_spare;
@@ -251,6 +252,7 @@ pmt__tables_create(const pmt__frame_source *source, uint64_t max_memory_bytes,
         pmt__tables_dispose();
         return PMT_ERR_NOMEM;
     }
+    pmt__lanes_begin();
     pmt__t.source = source;
     pmt__t.temporaries_n = temporaries_n;
     pmt__t.epoch = 1;

@@ -186,6 +186,8 @@ typedef struct pmt__leaf {
 #define PMT_KEY_DOMAIN_SHIFT 10
 #define PMT_KEY_THREAD_SHIFT 13
 #define PMT_KEY_EPOCH_SHIFT 24
+#define PMT_KEY_THREAD(key) \
+    ((key) >> PMT_KEY_THREAD_SHIFT & ((1u << (PMT_KEY_EPOCH_SHIFT - PMT_KEY_THREAD_SHIFT)) - 1))
 
 /* --- threads ------------------------------------------------------------------------------------------------------------ */
 
@@ -253,6 +255,8 @@ typedef struct pmt__tables {
     uint32_t temporaries_n;
     uint32_t marking; /* frames can be marked as verified */
     uint32_t log_on;  /* events go to the log too (log.h) */
+    uint32_t
+        lane_generation; /* atomic: raised when what the lanes have cached holds no longer (lane.h) */
 
     /* the rest */
     uint32_t epoch;

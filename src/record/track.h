@@ -472,7 +472,7 @@ static PMT_NOINLINE void
 pmt__missed_free(void *block, uint32_t value)
 {
     pmt__t.counters[PMT_COUNTER_MISSED_FREES]++;
-    if (PMT_SHADOW_IS_PENDING(value) || PMT_SHADOW_IS_SIZE(value) || PMT_SHADOW_ID(value) == 0) {
+    if (PMT_SHADOW_IS_SIZE(value) || PMT_SHADOW_ID(value) == 0) {
         return; /* of a size: the block it belongs to goes on counting as live, it cannot be found from here */
     }
     uint32_t id = PMT_SHADOW_ID(value);
@@ -584,7 +584,7 @@ pmt__untrack_fast(void *block, uint32_t *entry)
     pmt__cohort *cohort = &pmt__t.cohorts[id];
     const pmt__thread *thread = pmt__t.thread;
     uint32_t size = cohort->size;
-    if (PMT_UNLIKELY((int32_t)size < 0 || thread == NULL || pmt__t.growing)) {
+    if (PMT_UNLIKELY((int32_t)size < 0 || thread == NULL || pmt__t.growing || cohort->live == 0)) {
         return 0;
     }
     if (PMT_UNLIKELY(block == thread->last[0] || block == thread->last[1])) {

@@ -404,6 +404,7 @@ pmt__code_died_nopy(const void *object)
     if (known->object == object) {
         memset(known, 0, sizeof *known);
     }
+    __atomic_fetch_add(&pmt__t.lane_generation, 1, __ATOMIC_RELAXED);
     stacks_forget(code->start - 2,
                   code->size); /* 3.11 and 3.12 begin one unit before the first instruction */
     uint32_t *head = &pmt__t.dead_hash[code->fingerprint & pmt__t.dead_hash_mask];

@@ -21,8 +21,8 @@
 #include "record/compact.h"
 #include "record/cut.h"
 #include "record/gate.h"
+#include "record/lane.h"
 #include "record/log.h"
-#include "record/queue.h"
 #include "record/shadow.h"
 
 #define DEFAULT_MAX_MEMORY ((uint64_t)1 << 30)
@@ -625,9 +625,9 @@ fork_child(void)
     forking = 0;
     w.active = 0;
     pmt__attention_set(PMT_ATTENTION_OFF);
-    pmt__attention_clear(PMT_ATTENTION_WRITER | PMT_ATTENTION_QUEUE);
+    pmt__attention_clear(PMT_ATTENTION_WRITER);
+    pmt__lanes_forked();
     pmt__tables_release();
-    pmt__queue_forked();
     io_give();
     lock_give(&starting);
     if (file_is_ours()) {
@@ -774,7 +774,7 @@ pmt__record_start(const pmt__record_options *options, const pmt__frame_source *s
         buffers_dispose();
         return rc;
     }
-    if (tables_create(options, source) < 0 || pmt__queue_create() < 0) {
+    if (tables_create(options, source) < 0) {
         rc = pmt__error_set(err, PMT_ERR_NOMEM,
                             "cannot reserve the recording tables (address space limit?): try a "
                             "smaller --max-memory");
@@ -867,9 +867,8 @@ pmt__record_stop(uint32_t reason)
     io_take();
     int rc = cut_write_surely(PMT_CUT_FINAL);
     pmt__attention_set(PMT_ATTENTION_OFF);
-    pmt__tables_acquire(); /* the last hook has left */
+    pmt__tables_acquire(); /* the last hook has left, and so have threads without the GIL */
     pmt__tables_release();
-    pmt__outside_wait(); /* and so have threads without the GIL */
     if (rc == 0) {
         w.ending = 1;
         pmt__buffer_clear(&w.payload);
@@ -900,6 +899,7 @@ pmt__record_status_get(pmt__record_status *status)
     if (!w.active) {
         return;
     }
+    pmt__lanes_flush();
     io_take();
     status->cuts = w.slot.cuts;
     status->file_bytes = w.offset;

@@ -30,7 +30,7 @@ typedef struct test_frame {
 #define PMT_FRAMES_MARKABLE 2
 #define PMT_FRAME_MARKED(f) ((f)->mark)
 #define PMT_FRAME_MARK(f) ((f)->mark = 1)
-#include "record/track.h"
+#include "record/lane_track.h"
 
 static void
 describe(const void *object, pmt__code_facts *facts)

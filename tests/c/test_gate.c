@@ -12,7 +12,6 @@
 
 #include "made_up_frames.h"
 #include "platform/platform.h"
-#include "record/queue.h"
 #include "record/writer.h"
 
 enum {
@@ -86,7 +85,8 @@ raw_program(void *arg)
 {
     intptr_t which = (intptr_t)arg;
     int live[BLOCKS] = {0};
-    pmt__queue_frame frames[1] = {{&code_a, (uint64_t)(uintptr_t)code_a.bytecode + 8, 0}};
+    test_frame frame = {.running = &code_a, .instr = (uint64_t)(uintptr_t)code_a.bytecode + 8};
+    char state_of_thread; /* an address */
     unsigned random = (unsigned)which + 7;
     for (int n = 0; n < RAW_EVENTS; n++) {
         random = random * 1103515245u + 12345u;
@@ -95,13 +95,16 @@ raw_program(void *arg)
         if (live[i]) {
             live[i] = 0;
             raw_live[which]--;
-            uint32_t value = __atomic_exchange_n(pmt__shadow_find(block), 0, __ATOMIC_ACQ_REL);
-            pmt__queue_free_nopy(block, value, 0);
+            pmt__outside_free(block, pmt__shadow_find(block));
         } else {
             live[i] = 1;
             raw_live[which]++;
             raw_allocs[which]++;
-            pmt__queue_alloc_nopy(block, 16, NULL, 0, 0, frames, 1, 1);
+            frame.instr = (uint64_t)(uintptr_t)code_a.bytecode + 8 + random % 8 * 2;
+            /* every other thread is one that Python does not know */
+            const void *own = which & 1 ? NULL : &state_of_thread;
+            pmt__outside_event e = {block, 16, PMT_DOMAIN_RAW, own, (uint64_t)which, 0, &frame};
+            pmt__outside_alloc(&e);
         }
     }
     return NULL;

@@ -1,0 +1,246 @@
+/* Events without the GIL, as a template on the frames of track.h. See lane.h.
+
+   The frames of a thread that has given up the GIL stand still: it is in a C call, and nobody else runs them. So it may read
+   them, and the stack that its pmt__thread keeps. It marks none: a mark needs what only the holder of the GIL may ask. */
+#ifndef PMT_RECORD_LANE_TRACK_H
+#define PMT_RECORD_LANE_TRACK_H
+
+#include "record/lane.h"
+#include "record/track.h"
+
+/* The node of the callers of the top frame, if the cached stack is the real one (but for the instruction of the top frame);
+   else UINT32_MAX. Reads only. */
+PMT_INLINE uint32_t
+pmt__stack_unmoved(const pmt__thread *thread, PMT_FRAME *top)
+{
+    const int32_t last = __atomic_load_n(&thread->depth, __ATOMIC_RELAXED) - 1;
+    if (last < 0 || thread->frame[last] != top) {
+        return UINT32_MAX;
+    }
+    if (pmt__marked_top(top)) {
+        return thread->node[last];
+    }
+    if ((uint64_t)(uintptr_t)PMT_FRAME_PREVIOUS(top) != thread->link[last].previous) {
+        return UINT32_MAX;
+    }
+    for (int32_t at = last - 1; at >= 0; at--) {
+        PMT_FRAME *f = thread->frame[at];
+        if ((uint64_t)(uintptr_t)PMT_FRAME_PREVIOUS(f) != thread->link[at].previous
+            || PMT_FRAME_INSTR(f) != thread->link[at].instr) {
+            return UINT32_MAX;
+        }
+        if (pmt__marked(f)) {
+            break;
+        }
+    }
+    return thread->node[last];
+}
+
+typedef struct pmt__outside_event {
+    void *block;
+    uint64_t bytes;
+    uint32_t domain;
+    const void *state; /* of the thread; NULL: Python does not know it */
+    uint64_t state_id;
+    uint64_t ident;
+    PMT_FRAME *top; /* NULL: no frame */
+} pmt__outside_event;
+
+PMT_INLINE uint32_t
+pmt__lane_size_key(uint64_t bytes)
+{
+    return bytes <= PMT_SIZE_EXACT_MAX ? (uint32_t)bytes : PMT_SIZE_LARGE;
+}
+
+PMT_INLINE pmt__lane_leaf *
+pmt__lane_slot(pmt__lane *lane, uint64_t instr, uint32_t parent, uint32_t size)
+{
+    return &lane->leaves[((instr ^ (uint64_t)parent << 20 ^ (uint64_t)size << 36) * PMT_MIX)
+                         >> (64 - PMT_LANE_LEAF_BITS)];
+}
+
+/* With the tables: any stack, any size, the event log. The caller is not inside. */
+static PMT_NOINLINE void
+pmt__lane_alloc_slow(pmt__lane *lane, const pmt__outside_event *e)
+{
+    pmt__tables_acquire();
+    if (__atomic_load_n(&pmt__t.attention, __ATOMIC_RELAXED) & PMT_ATTENTION_OFF) {
+        pmt__tables_release();
+        return;
+    }
+    pmt__lanes_count_nopy();
+    pmt__thread *thread = pmt__lane_thread_nopy(lane, e->state, e->state_id, e->ident);
+    PMT_FRAME *top = thread != NULL && e->state != NULL ? e->top : NULL;
+    uint32_t size = pmt__lane_size_key(e->bytes), id;
+    if (top != NULL) {
+        uint32_t marking = pmt__t.marking;
+        pmt__t.marking = 0;
+        id = pmt__cohort_now(thread, top, e->bytes, e->domain);
+        pmt__t.marking = marking;
+    } else {
+        /* by the lane's own key: Python may have forgotten the thread */
+        pmt__t.counters[PMT_COUNTER_NO_STACK]++;
+        uint32_t thread_id = thread == NULL ? 0 : PMT_KEY_THREAD(lane->thread_key);
+        id = pmt__cohort_get_nopy(PMT_NODE_NO_STACK, size, e->domain, thread_id);
+    }
+    uint32_t *entry = pmt__shadow_make(e->block);
+    if (id == 0 || entry == NULL
+        || (e->bytes > PMT_SIZE_EXACT_MAX && pmt__shadow_size_put(e->block, e->bytes) < 0)) {
+        pmt__t.counters[PMT_COUNTER_MEMORY_LIMIT]++;
+        pmt__tables_release();
+        return;
+    }
+    if (PMT_SHADOW_IS_BLOCK(*entry)) {
+        pmt__missed_free(e->block, *entry);
+    }
+    __atomic_store_n(entry, id, __ATOMIC_RELEASE);
+    pmt__count_add(id, e->bytes);
+    pmt__t.counters[PMT_COUNTER_NO_GIL]++;
+    if (pmt__t.log_on) {
+        pmt__log_alloc_nopy(e->block, id, e->bytes);
+    }
+    lane->last[1] = lane->last[0];
+    lane->last[0] = e->block;
+    if (thread != NULL && pmt__t.cohorts[id].epoch == pmt__t.epoch) {
+        uint64_t instr = top != NULL ? PMT_FRAME_INSTR(top) : 0;
+        uint32_t parent = PMT_NODE_NO_STACK;
+        if (top != NULL && thread->depth > 0) {
+            parent = thread->node[thread->depth - 1];
+        }
+        uint32_t key =
+            size | e->domain << PMT_KEY_DOMAIN_SHIFT | lane->thread_key | pmt__t.epoch_key;
+        if (lane->generation != pmt__t.lane_generation) {
+            memset(lane->leaves, 0, sizeof lane->leaves);
+            lane->generation = pmt__t.lane_generation;
+        }
+        *pmt__lane_slot(lane, instr, parent, size) = (pmt__lane_leaf){instr, parent, key, id, 0};
+    }
+    pmt__tables_release();
+}
+
+/* The common case, inside. 0: it is not that case, and nothing is changed. */
+PMT_INLINE int
+pmt__lane_alloc_fast(pmt__lane *lane, const pmt__outside_event *e)
+{
+    pmt__thread *thread = lane->thread;
+    if (PMT_UNLIKELY(
+            thread == NULL || e->bytes > PMT_LANE_BLOCK_MAX || pmt__lane_is_full(lane)
+            || lane->generation != __atomic_load_n(&pmt__t.lane_generation, __ATOMIC_RELAXED)
+            || (__atomic_load_n(&pmt__t.attention, __ATOMIC_RELAXED) & PMT_ATTENTION_SLOW))) {
+        return 0;
+    }
+    uint64_t instr = 0;
+    uint32_t parent = PMT_NODE_NO_STACK;
+    if (e->state != NULL) {
+        if (PMT_UNLIKELY(lane->state != e->state || lane->state_id != e->state_id)) {
+            return 0;
+        }
+        if (e->top != NULL) {
+            parent = pmt__stack_unmoved(thread, e->top);
+            if (PMT_UNLIKELY(parent == UINT32_MAX)) {
+                return 0;
+            }
+            instr = PMT_FRAME_INSTR(e->top);
+        }
+    }
+    uint32_t size = pmt__lane_size_key(e->bytes);
+    uint32_t key = size | e->domain << PMT_KEY_DOMAIN_SHIFT | lane->thread_key | pmt__t.epoch_key;
+    const pmt__lane_leaf *leaf = pmt__lane_slot(lane, instr, parent, size);
+    uint32_t *entry = pmt__shadow_find(e->block);
+    if (PMT_UNLIKELY(leaf->instr != instr || leaf->parent != parent || leaf->key != key
+                     || entry == NULL
+                     || PMT_SHADOW_IS_BLOCK(__atomic_load_n(entry, __ATOMIC_RELAXED)))) {
+        return 0;
+    }
+    uint64_t large = 0;
+    if (PMT_UNLIKELY(e->bytes > PMT_SIZE_EXACT_MAX)) {
+        if (pmt__shadow_size_put(e->block, e->bytes) < 0) {
+            return 0;
+        }
+        large = e->bytes;
+    }
+    __atomic_store_n(entry, leaf->cohort, __ATOMIC_RELEASE);
+    pmt__lane_note(lane, leaf->cohort, PMT_DELTA_ALLOC, large);
+    lane->bytes += e->bytes;
+    lane->last[1] = lane->last[0];
+    lane->last[0] = e->block;
+    return 1;
+}
+
+/* A block was allocated by a thread without the GIL. */
+PMT_INLINE void
+pmt__outside_alloc(const pmt__outside_event *e)
+{
+    pmt__lane *lane = pmt__lane_own();
+    if (PMT_UNLIKELY(lane == NULL) || !pmt__lane_enter_nopy(lane)) {
+        return;
+    }
+    int done = pmt__lane_alloc_fast(lane, e);
+    pmt__lane_leave_nopy(lane);
+    if (PMT_UNLIKELY(!done)) {
+        pmt__lane_alloc_slow(lane, e);
+    }
+}
+
+/* Was it one of the newest blocks of the thread? Forgets it. */
+PMT_INLINE int
+pmt__lane_temporary_take(pmt__lane *lane, const void *block)
+{
+    for (int i = 0; i < 2; i++) {
+        if (lane->last[i] == block) {
+            lane->last[i] = NULL;
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* With the tables. The caller is not inside. */
+static PMT_NOINLINE void
+pmt__lane_free_slow(pmt__lane *lane, void *block, uint32_t *entry)
+{
+    pmt__tables_acquire();
+    if (!(__atomic_load_n(&pmt__t.attention, __ATOMIC_RELAXED) & PMT_ATTENTION_OFF)) {
+        pmt__lanes_count_nopy();
+        uint32_t value = __atomic_exchange_n(entry, 0, __ATOMIC_ACQ_REL);
+        uint32_t id = PMT_SHADOW_IS_BLOCK(value) ? PMT_SHADOW_ID(value) : 0;
+        if (id != 0) {
+            uint64_t bytes = pmt__shadow_size_take(block);
+            if (pmt__lane_temporary_take(lane, block)) {
+                pmt__temporary_count(id, bytes);
+            }
+            pmt__count_sub(id, bytes);
+            if (pmt__t.log_on) {
+                pmt__log_free_nopy(block, id);
+            }
+        }
+    }
+    pmt__tables_release();
+}
+
+/* A block with this entry, which watches nobody, is about to be freed by a thread without the GIL. */
+PMT_INLINE void
+pmt__outside_free(void *block, uint32_t *entry)
+{
+    pmt__lane *lane = pmt__lane_own();
+    if (PMT_UNLIKELY(lane == NULL) || !pmt__lane_enter_nopy(lane)) {
+        return;
+    }
+    if (PMT_UNLIKELY(
+            pmt__lane_is_full(lane)
+            || (__atomic_load_n(&pmt__t.attention, __ATOMIC_RELAXED) & PMT_ATTENTION_SLOW))) {
+        pmt__lane_leave_nopy(lane);
+        pmt__lane_free_slow(lane, block, entry);
+        return;
+    }
+    uint32_t value = __atomic_load_n(entry, __ATOMIC_RELAXED);
+    if (PMT_LIKELY(PMT_SHADOW_IS_PLAIN(value))) {
+        __atomic_store_n(entry, 0, __ATOMIC_RELEASE);
+        uint32_t kind =
+            pmt__lane_temporary_take(lane, block) ? PMT_DELTA_TEMPORARY : PMT_DELTA_FREE;
+        pmt__lane_note(lane, value, kind, pmt__shadow_size_take(block));
+    }
+    pmt__lane_leave_nopy(lane);
+}
+
+#endif
