@@ -28,7 +28,9 @@ EXIT_IMPOSSIBLE = 4
 
 # How the command line hands its options over: words KEY=VALUE, then "--", then what python would
 # have been given. The environment would be passed on to the program's children.
-INT_OPTIONS = ("force", "events", "quiet", "max_memory_bytes", "max_size_bytes", "temporaries")
+INT_OPTIONS = (
+    "force", "events", "quiet", "max_memory_bytes", "max_size_bytes", "temporaries", "native",
+)  # fmt: skip
 
 
 def fail(status: int, what: str, where: object, remedy: str) -> "NoReturn":

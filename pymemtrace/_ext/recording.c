@@ -9,6 +9,7 @@
 #include "cpython/run_main.h"
 #include "errors.h"
 #include "format/encode.h"
+#include "native/connect.h"
 #include "record/writer.h"
 #include "state.h"
 
@@ -166,8 +167,9 @@ threads_name(void)
 PyDoc_STRVAR(
     start_doc,
     "start(path, *, argv, force=False, events=False, max_memory_bytes=0, max_size_bytes=0,\n"
-    "      temporaries=1, interval_s=1.0)\n--\n\n"
+    "      temporaries=1, interval_s=1.0, native=True)\n--\n\n"
     "Records this process from now on into a new capture at path.\n\n"
+    "native: also what goes past Python's allocators, where the preloaded library is there.\n"
     "0 bytes means no limit set by the caller. Raises CaptureExistsError, UnsupportedError,\n"
     "OSError, ValueError; then nothing is recorded.");
 
@@ -176,17 +178,17 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {
         "path",           "argv",        "force",      "events", "max_memory_bytes",
-        "max_size_bytes", "temporaries", "interval_s", NULL};
+        "max_size_bytes", "temporaries", "interval_s", "native", NULL};
     static int exit_registered;
     PyObject *path = NULL, *argv = NULL;
-    int force = 0, events = 0;
+    int force = 0, events = 0, native = 1;
     unsigned int temporaries = 1;
     unsigned long long max_memory = 0, max_size = 0;
     double interval_s = DEFAULT_INTERVAL_S;
     pmt_error err = PMT_ERROR_INIT;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|$OppKKId:start", names,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|$OppKKIdp:start", names,
                                      PyUnicode_FSConverter, &path, &argv, &force, &events,
-                                     &max_memory, &max_size, &temporaries, &interval_s)) {
+                                     &max_memory, &max_size, &temporaries, &interval_s, &native)) {
         return NULL;
     }
     PyObject *result = NULL;
@@ -213,6 +215,9 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
     fact_put_number(&f, "temporaries_n", temporaries);
     fact_put_number(&f, "max_size_bytes", max_size);
     fact_put_number(&f, "max_memory_bytes", max_memory);
+    int preloaded = pmt__native_connect(native ? pmt__cpython_native_table() : NULL);
+    pmt__fact_put_text(&f.buffer, "native_layer", native && preloaded ? "preload" : "none");
+    f.count++;
     if (!exit_registered && Py_AtExit(stop_at_exit) < 0) {
         PyErr_SetString(PyExc_RuntimeError, "no room for another exit handler");
         goto done;

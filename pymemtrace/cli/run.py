@@ -137,6 +137,8 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="call a block temporary if it is freed within N further allocations of its thread "
              "(default: 1)",
     )  # fmt: skip
+    add("--python-only", action="store_true",
+        help="leave out what goes past Python's allocators: malloc and mmap")  # fmt: skip
     add("-X", metavar="OPT", dest="x_options", action="append", default=[],
         help="as python -X OPT")  # fmt: skip
     add("-W", metavar="ARG", dest="warnings", action="append", default=[],
@@ -203,6 +205,23 @@ def original_environment() -> dict[bytes, bytes]:
     )
 
 
+def preload(environment: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    """The environment with our library in LD_PRELOAD, which puts back what was there before
+    anything of the program runs (src/native/preload.c)."""
+    library = os.fsencode(Path(__file__).absolute().parent.parent / "_preload.so")
+    if not os.access(library, os.R_OK):
+        return environment
+    if re.search(rb"[\s:]", library):  # they separate the names in LD_PRELOAD
+        fd = os.open(library, os.O_RDONLY)
+        os.set_inheritable(fd, True)
+        library = b"/proc/self/fd/%d" % fd
+    before = environment.get(b"LD_PRELOAD")
+    return environment | {
+        b"LD_PRELOAD": library if before is None else library + b":" + before,
+        b"PYMEMTRACE_LD_PRELOAD": b"-" if before is None else b"=" + before,
+    }
+
+
 def fail(status: int, what: str, where: object, remedy: str) -> NoReturn:
     print(f"pymemtrace: {what}: {where}: {remedy}", file=sys.stderr)
     raise SystemExit(status)
@@ -228,6 +247,7 @@ def launch_command(args: argparse.Namespace, path: str) -> list[str]:
         f"max_memory_bytes={args.max_memory}",
         f"max_size_bytes={args.max_size}",
         f"temporaries={args.temporaries}",
+        f"native={not args.python_only:d}",
         "--",
         *args.target,
     ]
@@ -244,8 +264,11 @@ def run(args: argparse.Namespace) -> int:
              "give the capture's absolute path with -o")  # fmt: skip
     sys.stdout.flush()
     sys.stderr.flush()
+    environment = original_environment()
+    if not args.python_only:
+        environment = preload(environment)
     try:
-        os.execve(sys.executable, launch_command(args, path), original_environment())
+        os.execve(sys.executable, launch_command(args, path), environment)
     except OSError as error:
         fail(EXIT_IMPOSSIBLE, f"cannot start the interpreter ({error.strerror})", sys.executable,
              "start pymemtrace by another python")  # fmt: skip

@@ -114,16 +114,10 @@ def answer(
     if lost:
         yield "not recorded", [(", ".join(lost), "yellow")]
     else:
-        yield (
-            "not recorded",
-            [
-                (
-                    "no event dropped, no stack folded;"
-                    " memory outside Python's allocators is not seen",
-                    "",
-                )
-            ],
-        )
+        text = "no event dropped, no stack folded"
+        if opened.reader.proc().get("native_layer") != "preload":
+            text += "; memory outside Python's allocators is not seen"
+        yield "not recorded", [(text, "")]
 
 
 def dominating(row: SiteRow, opened: _captures.Opened, title: str) -> list[Segment]:

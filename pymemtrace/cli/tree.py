@@ -53,7 +53,8 @@ def run(args: argparse.Namespace) -> int:
         page.heading(f"Bytes {_options.VIEW_TITLES[query.view]}, {order}")
         hidden = show_tree(page, root, opened.paths)
         if hidden:
-            text = f"{_format.count(hidden)} frames of the import system are left out (--json has them)."
+            frames = f"{_format.count(hidden)} frames of the import system"
+            text = f"{frames} are left out (--json has them)."
             page.line([(text, "dim")])
         share = DEFAULT_SHARE if args.min_share is None else args.min_share
         if share > 0:
@@ -78,16 +79,12 @@ def limit_children(root: dict[str, Any], limit: int) -> None:
 
 def show_tree(page: Page, root: dict[str, Any], paths: _format.Paths) -> int:
     """One line per node. An only child stands below its parent at the same depth: the guides show
-    where stacks part, and a deep stack stays on the screen. Returns how many nodes of the import
-    system, from which only one way goes on, were left out."""
+    where stacks part, and a deep stack stays on the screen. Frames of the import system that call
+    something are left out: what they call stands in their place. Returns how many there were."""
     hidden = 0
     waiting = [(root, "", "")]  # node, guide of its own line, guide of the lines below
     while waiting:
         node, guide, below = waiting.pop()
-        if len(node["children"]) == 1 and _rows.is_machinery(node["site"]):
-            hidden += 1
-            waiting.append((node["children"][0], guide, below))
-            continue
         place = paths.place(node["site"])
         page.line(
             [
@@ -98,7 +95,8 @@ def show_tree(page: Page, root: dict[str, Any], paths: _format.Paths) -> int:
                 (f"  {place}" if place else "", "cyan"),
             ]
         )
-        children = node["children"]
+        children, left_out = without_machinery(node["children"])
+        hidden += left_out
         if len(children) == 1:
             waiting.append((children[0], below, below))
             continue
@@ -108,3 +106,17 @@ def show_tree(page: Page, root: dict[str, Any], paths: _format.Paths) -> int:
                 (child, below + ("└─ " if last else "├─ "), below + ("   " if last else "│  "))
             )
     return hidden
+
+
+def without_machinery(nodes: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
+    """The nodes with those of the import system replaced by their children, the heaviest first, and
+    how many were replaced."""
+    kept, hidden, waiting = [], 0, list(nodes)
+    while waiting:
+        node = waiting.pop()
+        if node["children"] and _rows.is_machinery(node["site"]):
+            hidden += 1
+            waiting += node["children"]
+        else:
+            kept.append(node)
+    return sorted(kept, key=lambda node: -node["bytes"]), hidden

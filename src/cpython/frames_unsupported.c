@@ -31,6 +31,12 @@ pmt__cpython_install(pmt_error *err)
     return refuse(err);
 }
 
+const pmt__native_table *
+pmt__cpython_native_table(void)
+{
+    return NULL;
+}
+
 void
 pmt__cpython_check_hooks(void)
 {

@@ -14,6 +14,8 @@
 #include "base/error.h"
 #include "platform/platform.h"
 #include "record/lane_track.h"
+#include "record/native_table.h"
+#include "record/ranges.h"
 
 #ifndef PMT_CURRENT_STATE
 #error "frames_3XX.c must define PMT_CURRENT_STATE, PMT_CURRENT_FRAME and the PMT_FRAME_* macros"
@@ -178,7 +180,7 @@ entry_settle_nopy(void *block, uint32_t *entry, bool dies)
 static PMT_NOINLINE void
 event_free_slow_nopy(void *block, uint32_t *entry)
 {
-    if (*entry == 0) {
+    if (!PMT_SHADOW_IS_BLOCK(*entry)) {
         PyThreadState *state = PMT_CURRENT_STATE();
         /* what others allocate is not known */
         if ((state == NULL || state->interp == main_interpreter) && !probing) {
@@ -489,29 +491,41 @@ raw_passes(const void *old)
     return entry == NULL || !PMT_SHADOW_IS_BLOCK(__atomic_load_n(entry, __ATOMIC_RELAXED));
 }
 
-static PMT_NOINLINE void
-raw_alloc_without_gil_nopy(void *block, size_t size)
+/* What a thread without the GIL does; 0: it belongs to another interpreter. */
+PMT_INLINE int
+outside_event_nopy(pmt__outside_event *e, void *block, uint64_t bytes, uint32_t domain)
 {
     PyThreadState *state = PMT_OWN_STATE();
     if (foreign_nopy(state)) {
-        return;
+        return 0;
     }
-    pmt__outside_event e = {block, size, PMT_DOMAIN_RAW, state, 0, 0, NULL};
+    *e = (pmt__outside_event){block, bytes, domain, state, 0, 0, NULL};
     if (state != NULL) {
-        e.state_id = state->id;
-        e.ident = state->thread_id;
-        e.top = PMT_CURRENT_FRAME(state);
+        e->state_id = state->id;
+        e->ident = state->thread_id;
+        e->top = PMT_CURRENT_FRAME(state);
     }
-    pmt__outside_alloc(&e);
+    return 1;
 }
 
-static void
-raw_event_alloc_nopy(void *block, size_t size)
+static PMT_NOINLINE void
+raw_alloc_without_gil_nopy(void *block, size_t size, uint32_t domain)
 {
-    if (PMT_HAVE_GIL()) {
-        event_alloc_nopy(block, size, PMT_DOMAIN_RAW);
+    pmt__outside_event e;
+    if (outside_event_nopy(&e, block, size, domain)) {
+        pmt__outside_alloc(&e);
+    }
+}
+
+PMT_INLINE void
+raw_event_alloc_nopy(void *block, size_t size, uint32_t domain)
+{
+    if (!PMT_HAVE_GIL()) {
+        raw_alloc_without_gil_nopy(block, size, domain);
+    } else if (size - 1 < PMT_SIZE_EXACT_MAX) {
+        event_alloc_small_nopy(block, (uint32_t)size, domain);
     } else {
-        raw_alloc_without_gil_nopy(block, size);
+        event_alloc_nopy(block, size, domain);
     }
 }
 
@@ -532,8 +546,8 @@ static void
 raw_event_free_nopy(void *block)
 {
     uint32_t *entry = pmt__shadow_find(block);
-    if (entry == NULL || __atomic_load_n(entry, __ATOMIC_RELAXED) == 0) {
-        return;
+    if (entry == NULL || !PMT_SHADOW_IS_BLOCK(__atomic_load_n(entry, __ATOMIC_RELAXED))) {
+        return; /* the inside of a block: a debug allocator's header stands before it */
     }
     /* Another interpreter may free what the main one has allocated: with a GIL of its own it is a thread like any other. */
     if (PMT_HAVE_GIL() && !foreign_nopy(PMT_CURRENT_STATE())) {
@@ -554,7 +568,7 @@ hook_raw_malloc(const PyMemAllocatorEx *to, size_t size)
     void *block = to->malloc(to->ctx, size);
     nested--;
     if (PMT_LIKELY(block != NULL) && !raw_passes(NULL)) {
-        raw_event_alloc_nopy(block, size);
+        raw_event_alloc_nopy(block, size, PMT_DOMAIN_RAW);
     }
     return block;
 }
@@ -566,26 +580,26 @@ hook_raw_calloc(const PyMemAllocatorEx *to, size_t count, size_t size)
     void *block = to->calloc(to->ctx, count, size);
     nested--;
     if (PMT_LIKELY(block != NULL) && !raw_passes(NULL)) {
-        raw_event_alloc_nopy(block, count * size);
+        raw_event_alloc_nopy(block, count * size, PMT_DOMAIN_RAW);
     }
     return block;
 }
 
 PMT_INLINE void *
-hook_raw_realloc(const PyMemAllocatorEx *to, void *old, size_t size)
+hook_raw_realloc(const PyMemAllocatorEx *to, uint32_t domain, void *old, size_t size)
 {
     if (raw_passes(old)) {
         return to->realloc(to->ctx, old, size);
     }
     if (PMT_HAVE_GIL() && !foreign_nopy(PMT_CURRENT_STATE())) {
-        return hook_realloc(to, PMT_DOMAIN_RAW, old, size);
+        return hook_realloc(to, domain, old, size);
     }
     /* Without the GIL: the old block is given up first. If the allocator refuses, it is noted again as new. */
     uint64_t old_size = 0;
     bool known = false;
     if (old != NULL) {
         uint32_t *entry = pmt__shadow_find(old);
-        known = entry != NULL && __atomic_load_n(entry, __ATOMIC_RELAXED) != 0;
+        known = entry != NULL && PMT_SHADOW_IS_BLOCK(__atomic_load_n(entry, __ATOMIC_RELAXED));
         if (known) {
             old_size = pmt__shadow_size_get(old);
             raw_event_free_nopy(old);
@@ -595,9 +609,9 @@ hook_raw_realloc(const PyMemAllocatorEx *to, void *old, size_t size)
     void *block = to->realloc(to->ctx, old, size);
     nested--;
     if (block != NULL) {
-        raw_event_alloc_nopy(block, size);
+        raw_event_alloc_nopy(block, size, domain);
     } else if (known) {
-        raw_event_alloc_nopy(old, old_size);
+        raw_event_alloc_nopy(old, old_size, domain);
     }
     return block;
 }
@@ -614,26 +628,26 @@ hook_raw_free(const PyMemAllocatorEx *to, void *block)
     nested--;
 }
 
-#define RAW_HOOKS(name, table)                                         \
-    static void *name##_malloc(void *ctx, size_t size)                 \
-    {                                                                  \
-        (void)ctx;                                                     \
-        return hook_raw_malloc(&table[PYMEM_DOMAIN_RAW], size);        \
-    }                                                                  \
-    static void *name##_calloc(void *ctx, size_t count, size_t size)   \
-    {                                                                  \
-        (void)ctx;                                                     \
-        return hook_raw_calloc(&table[PYMEM_DOMAIN_RAW], count, size); \
-    }                                                                  \
-    static void *name##_realloc(void *ctx, void *old, size_t size)     \
-    {                                                                  \
-        (void)ctx;                                                     \
-        return hook_raw_realloc(&table[PYMEM_DOMAIN_RAW], old, size);  \
-    }                                                                  \
-    static void name##_free(void *ctx, void *block)                    \
-    {                                                                  \
-        (void)ctx;                                                     \
-        hook_raw_free(&table[PYMEM_DOMAIN_RAW], block);                \
+#define RAW_HOOKS(name, table)                                                        \
+    static void *name##_malloc(void *ctx, size_t size)                                \
+    {                                                                                 \
+        (void)ctx;                                                                    \
+        return hook_raw_malloc(&table[PYMEM_DOMAIN_RAW], size);                       \
+    }                                                                                 \
+    static void *name##_calloc(void *ctx, size_t count, size_t size)                  \
+    {                                                                                 \
+        (void)ctx;                                                                    \
+        return hook_raw_calloc(&table[PYMEM_DOMAIN_RAW], count, size);                \
+    }                                                                                 \
+    static void *name##_realloc(void *ctx, void *old, size_t size)                    \
+    {                                                                                 \
+        (void)ctx;                                                                    \
+        return hook_raw_realloc(&table[PYMEM_DOMAIN_RAW], PMT_DOMAIN_RAW, old, size); \
+    }                                                                                 \
+    static void name##_free(void *ctx, void *block)                                   \
+    {                                                                                 \
+        (void)ctx;                                                                    \
+        hook_raw_free(&table[PYMEM_DOMAIN_RAW], block);                               \
     }
 RAW_HOOKS(raw, original)
 RAW_HOOKS(outer_raw, over)
@@ -667,6 +681,145 @@ inner_raw_realloc(void *ctx, void *old, size_t size)
     void *block = raw_realloc(ctx, old, size);
     nested -= quiet;
     return block;
+}
+
+/* --- the C library's allocator (native_table.h) -------------------------------------------------------------------------------------
+
+   What comes from one of Python's allocators is counted there. What passes while this thread is inside the recorder (starting a
+   thread allocates) or forks (other libraries' handlers allocate) is not counted. */
+
+PMT_INLINE bool
+native_passes(void)
+{
+    return recording_off() || (nested | in_pymalloc) != 0 || pmt__lanes_closed;
+}
+
+/* With the GIL and inside the gate: an allocation in the middle of another event. */
+PMT_INLINE bool
+native_recurses(void)
+{
+    return __atomic_load_n(&pmt__t.busy, __ATOMIC_RELAXED) && PMT_HAVE_GIL();
+}
+
+static void
+native_allocated(void *block, size_t size)
+{
+    if (!native_passes() && !native_recurses()) {
+        raw_event_alloc_nopy(block, size, PMT_DOMAIN_MALLOC);
+    }
+}
+
+static void
+native_freeing(void *block)
+{
+    if (!recording_off() && !pmt__lanes_closed && !native_recurses()) {
+        raw_event_free_nopy(block);
+    }
+}
+
+static void *
+native_call(void *real, void *old, size_t size)
+{
+    void *(*function)(void *, size_t);
+    memcpy(&function, &real, sizeof function);
+    return function(old, size);
+}
+
+static void *
+native_reallocate(void *(*real)(void *, size_t), void *old, size_t size)
+{
+    PyMemAllocatorEx to = {.realloc = native_call};
+    memcpy(&to.ctx, &real, sizeof real);
+    if (pmt__lanes_closed || native_recurses()) {
+        return real(old, size);
+    }
+    return hook_raw_realloc(&to, PMT_DOMAIN_MALLOC, old, size);
+}
+
+/* The cohort for a mapping, with the tables held by the GIL's holder (inside the gate) or by a lane's thread. */
+static void
+native_mapped(void *start, size_t size)
+{
+    if (native_passes() || native_recurses()) {
+        return;
+    }
+    if (PMT_HAVE_GIL()) {
+        PyThreadState *state = PMT_CURRENT_STATE();
+        pmt__thread *thread = thread_of_nopy(state);
+        if ((thread == NULL && foreign_nopy(state)) || pmt__enter_nopy() == PMT_GATE_CLOSED) {
+            return;
+        }
+        if (thread == NULL) {
+            thread = thread_select_nopy(state);
+        }
+        PMT_FRAME *top = thread == NULL ? NULL : PMT_CURRENT_FRAME(state);
+        pmt__range_map(start, size, pmt__cohort_now(thread, top, size, PMT_DOMAIN_MMAP));
+        pmt__leave_nopy();
+        return;
+    }
+    pmt__outside_event e;
+    pmt__lane *lane = pmt__lane_own();
+    if (lane != NULL && outside_event_nopy(&e, start, size, PMT_DOMAIN_MMAP)) {
+        pmt__tables_acquire();
+        if (!recording_off()) {
+            pmt__range_map(start, size, pmt__lane_cohort_nopy(lane, &e));
+        }
+        pmt__tables_release();
+    }
+}
+
+static void
+native_unmapping(void *start, size_t size)
+{
+    if (recording_off() || pmt__lanes_closed || native_recurses()) {
+        return;
+    }
+    uint32_t cohort;
+    if (PMT_HAVE_GIL()) {
+        if (pmt__enter_nopy() != PMT_GATE_CLOSED) {
+            pmt__ranges_remove_nopy((uintptr_t)start, size, &cohort);
+            pmt__leave_nopy();
+        }
+        return;
+    }
+    pmt__tables_acquire();
+    if (!recording_off()) {
+        pmt__ranges_remove_nopy((uintptr_t)start, size, &cohort);
+    }
+    pmt__tables_release();
+}
+
+/* The end of the old mapping and the birth of a new one, if the old one was known. */
+static void
+native_remapped(void *old, size_t old_size, void *start, size_t size)
+{
+    if (recording_off() || pmt__lanes_closed || native_recurses()) {
+        return;
+    }
+    uint32_t cohort;
+    pmt__tables_acquire();
+    uint64_t known =
+        recording_off() ? 0 : pmt__ranges_remove_nopy((uintptr_t)old, old_size, &cohort);
+    pmt__tables_release();
+    if (known != 0) {
+        native_mapped(start, size);
+    }
+}
+
+static const pmt__native_table native_table = {
+    .version = PMT_NATIVE_TABLE_VERSION,
+    .allocated = native_allocated,
+    .freeing = native_freeing,
+    .reallocate = native_reallocate,
+    .mapped = native_mapped,
+    .unmapping = native_unmapping,
+    .remapped = native_remapped,
+};
+
+const pmt__native_table *
+pmt__cpython_native_table(void)
+{
+    return &native_table;
 }
 
 /* --- memory of frames --------------------------------------------------------------------------------------------------------------- */
@@ -1073,11 +1226,22 @@ probe_nesting(void)
     PyMem_SetAllocator(PYMEM_DOMAIN_RAW, &probe_below);
 }
 
+static void *
+arena_alloc(void *ctx, size_t size)
+{
+    (void)ctx;
+    nested++; /* an arena of pymalloc, or frames: no mapping of the program's */
+    void *arena = original_arena.alloc(original_arena.ctx, size);
+    nested--;
+    return arena;
+}
+
 static void
 arena_hook(void)
 {
     PyObject_GetArenaAllocator(&original_arena);
     PyObjectArenaAllocator arena = original_arena;
+    arena.alloc = arena_alloc;
     arena.free = arena_free;
     PyObject_SetArenaAllocator(&arena);
 }

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "pymemtrace/error.h"
+#include "record/native_table.h"
 #include "record/tables.h"
 
 /* Is this interpreter one whose frames this build can read? Compares the running version with the one compiled for and
@@ -20,6 +21,9 @@ const pmt__frame_source *pmt__cpython_source(void);
 /* Puts the hooks on top of the allocators of obj, mem and raw (and, from 3.13, the reference tracer). May be called again after
    uninstall. The gate must be closed (pmt__record_enable opens it). */
 int pmt__cpython_install(pmt_error *err);
+
+/* What an interposer of the C library's allocator is to call. Static. */
+const pmt__native_table *pmt__cpython_native_table(void);
 
 /* Are requests still coming to the hooks? The program, or another profiler, may have put allocators back that it found before us.
    Then they are put on again, and the capture counts it: what happened meanwhile is lost. */

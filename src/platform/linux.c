@@ -32,12 +32,34 @@ round_to_pages(size_t size_bytes)
     return (size_bytes + page - 1) / page * page;
 }
 
+/* By system call, not by the C library's functions: those may be interposed, by ourselves for one, and our own memory is not the
+   program's. */
+static void *
+own_mmap(void *address, size_t size_bytes, int protection, int flags)
+{
+    long result = syscall(SYS_mmap, address, size_bytes, protection, flags, -1, 0);
+    return result == -1 ? MAP_FAILED : (void *)result;
+}
+
+static void
+own_munmap(void *pages, size_t size_bytes)
+{
+    syscall(SYS_munmap, pages, size_bytes);
+}
+
+static void *
+own_mremap(void *pages, size_t size_bytes, size_t new_size_bytes)
+{
+    long result = syscall(SYS_mremap, pages, size_bytes, new_size_bytes, MREMAP_MAYMOVE);
+    return result == -1 ? MAP_FAILED : (void *)result;
+}
+
 void *
 pmt__pages_map(size_t size_bytes)
 {
     int saved = errno;
-    void *pages = mmap(NULL, round_to_pages(size_bytes), PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *pages = own_mmap(NULL, round_to_pages(size_bytes), PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
     errno = saved;
     return pages == MAP_FAILED ? NULL : pages;
 }
@@ -60,7 +82,7 @@ pmt__pages_unmap(void *pages, size_t size_bytes)
 {
     if (pages != NULL) {
         int saved = errno;
-        munmap(pages, round_to_pages(size_bytes));
+        own_munmap(pages, round_to_pages(size_bytes));
         errno = saved;
     }
 }
@@ -69,8 +91,7 @@ void *
 pmt__pages_resize(void *pages, size_t size_bytes, size_t new_size_bytes)
 {
     int saved = errno;
-    void *now =
-        mremap(pages, round_to_pages(size_bytes), round_to_pages(new_size_bytes), MREMAP_MAYMOVE);
+    void *now = own_mremap(pages, round_to_pages(size_bytes), round_to_pages(new_size_bytes));
     errno = saved;
     return now == MAP_FAILED ? NULL : now;
 }

@@ -56,4 +56,19 @@ pmt__count_sub(uint32_t id, uint64_t large_bytes)
     pmt__t.live_bytes -= bytes;
 }
 
+/* A block of a sizeless cohort has lost some of its bytes (a mapping that was unmapped in part). */
+PMT_INLINE void
+pmt__count_shrink(uint32_t id, uint64_t bytes)
+{
+    pmt__cohort *cohort = &pmt__t.cohorts[id];
+    if (PMT_UNLIKELY(pmt__t.growing)) {
+        pmt__peak_passed_slow_nopy();
+    }
+    if (PMT_UNLIKELY(cohort->stamp != pmt__t.stamp)) {
+        pmt__cohort_seen_slow_nopy(cohort);
+    }
+    pmt__t.large[cohort->size & ~PMT_COHORT_SIZELESS].live_bytes -= bytes;
+    pmt__t.live_bytes -= bytes;
+}
+
 #endif

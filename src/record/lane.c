@@ -9,6 +9,7 @@ pmt__lane *pmt__lanes;
 extern __thread pmt__lane *pmt__lane_mine
     __attribute__((tls_model("initial-exec"), visibility("hidden")));
 __thread pmt__lane *pmt__lane_mine;
+__thread int pmt__lanes_closed;
 
 /* --- whose lane ---------------------------------------------------------------------------------------------------------- */
 

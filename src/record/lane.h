@@ -66,6 +66,10 @@ typedef struct pmt__lane {
 /* atomic; lanes are added, never removed */
 extern pmt__lane *pmt__lanes __attribute__((visibility("hidden")));
 
+/* This thread's own events are not counted: the writer, and a thread that forks. */
+extern __thread int pmt__lanes_closed
+    __attribute__((tls_model("initial-exec"), visibility("hidden")));
+
 /* The lane of the calling thread; NULL: no memory. */
 pmt__lane *pmt__lane_new(void);
 PMT_INLINE pmt__lane *

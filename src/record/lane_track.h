@@ -59,6 +59,25 @@ pmt__lane_slot(pmt__lane *lane, uint64_t instr, uint32_t parent, uint32_t size)
                          >> (64 - PMT_LANE_LEAF_BITS)];
 }
 
+/* The cohort for an allocation now. The caller holds the tables and is not inside. */
+static PMT_NOINLINE uint32_t
+pmt__lane_cohort_nopy(pmt__lane *lane, const pmt__outside_event *e)
+{
+    pmt__thread *thread = pmt__lane_thread_nopy(lane, e->state, e->state_id, e->ident);
+    if (thread != NULL && e->state != NULL && e->top != NULL) {
+        uint32_t marking = pmt__t.marking;
+        pmt__t.marking = 0;
+        uint32_t id = pmt__cohort_now(thread, e->top, e->bytes, e->domain);
+        pmt__t.marking = marking;
+        return id;
+    }
+    /* by the lane's own key: Python may have forgotten the thread */
+    pmt__t.counters[PMT_COUNTER_NO_STACK]++;
+    uint32_t thread_id = thread == NULL ? 0 : PMT_KEY_THREAD(lane->thread_key);
+    return pmt__cohort_get_nopy(PMT_NODE_NO_STACK, pmt__lane_size_key(e->bytes), e->domain,
+                                thread_id);
+}
+
 /* With the tables: any stack, any size, the event log. The caller is not inside. */
 static PMT_NOINLINE void
 pmt__lane_alloc_slow(pmt__lane *lane, const pmt__outside_event *e)
@@ -69,20 +88,10 @@ pmt__lane_alloc_slow(pmt__lane *lane, const pmt__outside_event *e)
         return;
     }
     pmt__lanes_count_nopy();
-    pmt__thread *thread = pmt__lane_thread_nopy(lane, e->state, e->state_id, e->ident);
-    PMT_FRAME *top = thread != NULL && e->state != NULL ? e->top : NULL;
-    uint32_t size = pmt__lane_size_key(e->bytes), id;
-    if (top != NULL) {
-        uint32_t marking = pmt__t.marking;
-        pmt__t.marking = 0;
-        id = pmt__cohort_now(thread, top, e->bytes, e->domain);
-        pmt__t.marking = marking;
-    } else {
-        /* by the lane's own key: Python may have forgotten the thread */
-        pmt__t.counters[PMT_COUNTER_NO_STACK]++;
-        uint32_t thread_id = thread == NULL ? 0 : PMT_KEY_THREAD(lane->thread_key);
-        id = pmt__cohort_get_nopy(PMT_NODE_NO_STACK, size, e->domain, thread_id);
-    }
+    uint32_t id = pmt__lane_cohort_nopy(lane, e);
+    const pmt__thread *thread = lane->thread;
+    PMT_FRAME *top = e->state != NULL ? e->top : NULL;
+    uint32_t size = pmt__lane_size_key(e->bytes);
     uint32_t *entry = pmt__shadow_make(e->block);
     if (id == 0 || entry == NULL
         || (e->bytes > PMT_SIZE_EXACT_MAX && pmt__shadow_size_put(e->block, e->bytes) < 0)) {

@@ -7,6 +7,7 @@
 #include "pymemtrace/error.h"
 #include "record/gate.h"
 #include "record/lane.h"
+#include "record/ranges.h"
 #include "record/shadow.h"
 
 pmt__thread *pmt__threads_spare;
@@ -253,6 +254,7 @@ pmt__tables_create(const pmt__frame_source *source, uint64_t max_memory_bytes,
         return PMT_ERR_NOMEM;
     }
     pmt__lanes_begin();
+    pmt__ranges_begin();
     pmt__t.source = source;
     pmt__t.temporaries_n = temporaries_n;
     pmt__t.epoch = 1;
@@ -304,7 +306,7 @@ uint64_t
 pmt__tables_bytes(void)
 {
     return pmt__t.table_bytes + (uint64_t)pmt__t.node_count * sizeof(pmt__node)
-           + (uint64_t)pmt__t.block_count * sizeof(uint32_t)
+           + (uint64_t)pmt__t.block_count * sizeof(uint32_t) + pmt__ranges_bytes()
            + (uint64_t)pmt__t.site_count * sizeof(pmt__site)
            + (uint64_t)pmt__t.cohort_count
                  * (sizeof(pmt__cohort) + 2 * sizeof(uint32_t) + PMT_PEAKS * sizeof(pmt__peak_note))

@@ -518,6 +518,7 @@ writer_main(void *unused)
     (void)unused;
     __atomic_store_n(&w.thread_native_id, pmt__thread_native_id(), __ATOMIC_RELEASE);
     pmt__thread_set_name("pymemtrace");
+    pmt__lanes_closed = 1;
     next_cut_ns = pmt__clock_mono_ns() + w.interval_ns;
     while (!__atomic_load_n(&stop, __ATOMIC_ACQUIRE)) {
         uint64_t now_ns = pmt__clock_mono_ns();
@@ -597,6 +598,7 @@ fork_prepare(void)
     io_give();
     thread_stop();
     io_take();
+    pmt__lanes_closed = 1; /* handlers of others allocate, and the tables are held from here on */
     pmt__tables_acquire();
     forking = 1;
 }
@@ -609,6 +611,7 @@ fork_parent(void)
     }
     forking = 0;
     pmt__tables_release();
+    pmt__lanes_closed = 0;
     io_give();
     w.forked_ns = pmt__clock_mono_ns();
     pmt__attention_set(PMT_ATTENTION_WRITER);
@@ -628,6 +631,7 @@ fork_child(void)
     pmt__attention_clear(PMT_ATTENTION_WRITER);
     pmt__lanes_forked();
     pmt__tables_release();
+    pmt__lanes_closed = 0;
     io_give();
     lock_give(&starting);
     if (file_is_ours()) {

@@ -1,0 +1,81 @@
+"""What goes past Python's allocators: a program that knows what it keeps."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TARGETS = Path(__file__).resolve().parents[1] / "targets"
+PYTHON_OBJECTS = 1500  # bytes of Python's own that a function may leave behind
+
+
+def by_function(command: Any, capture: Path) -> tuple[Counter[str], Counter[str]]:
+    done = command("table", "--leaks", "--json", capture)
+    assert (done.returncode, done.stderr) == (0, "")
+    found, blocks = Counter[str](), Counter[str]()
+    for row in json.loads(done.stdout)["rows"]:
+        if row["site"]["file"].endswith("native_libc.py"):
+            found[row["site"]["function"].split(".")[0]] += row["bytes"]
+            blocks[row["site"]["function"].split(".")[0]] += row["blocks"]
+    return found, blocks
+
+
+@pytest.mark.parametrize("folder", ["plain", "with a space:and more"])
+def test_every_function_of_the_c_library(command: Any, tmp_path: Path, folder: str) -> None:
+    (tmp_path / folder).mkdir()
+    script = tmp_path / folder / "native_libc.py"
+    script.write_bytes((TARGETS / "native_libc.py").read_bytes())
+    done = command("run", "-q", "-o", "x.pmt", script, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    found, blocks = by_function(command, tmp_path / "x.pmt")
+    lines = done.stdout.splitlines()
+    assert len(lines) == 9
+    for line in lines:
+        name, bytes_alive, blocks_alive = line.split()
+        assert int(bytes_alive) <= found[name] <= int(bytes_alive) + PYTHON_OBJECTS, name
+        assert int(blocks_alive) <= blocks[name] <= int(blocks_alive) + 10, name
+
+
+def test_python_only(command: Any, tmp_path: Path) -> None:
+    script = TARGETS / "native_libc.py"
+    done = command("run", "-q", "--python-only", "-o", "x.pmt", script, cwd=tmp_path)
+    assert done.returncode == 0
+    found, _ = by_function(command, tmp_path / "x.pmt")
+    assert found["with_malloc"] < PYTHON_OBJECTS
+    domains = json.loads(command("stats", "--json", tmp_path / "x.pmt").stdout)["by_domain"]
+    assert domains["malloc"]["allocations"] == domains["mmap"]["allocations"] == 0
+
+
+def test_domains(command: Any, tmp_path: Path) -> None:
+    done = command("run", "-q", "-o", "x.pmt", TARGETS / "native_libc.py", cwd=tmp_path)
+    assert done.returncode == 0
+    domains = json.loads(command("stats", "--json", tmp_path / "x.pmt").stdout)["by_domain"]
+    assert domains["mmap"]["end_bytes"] == (10 + 18 + 45 + 100) * 4096
+    assert domains["malloc"]["end_bytes"] > 100_000 + 70_000 + 30_000
+
+
+def test_the_environment_is_the_program_s(command: Any, tmp_path: Path) -> None:
+    code = (
+        "import os, subprocess, sys\n"
+        "print({k: v for k, v in os.environ.items() if 'PRELOAD' in k})\n"
+        "subprocess.run(['sh', '-c', 'env | grep PRELOAD'])\n"
+        "print(sorted(os.listdir('/proc/self/fd')))\n"
+    )
+    plain = command("run", "-q", "--python-only", "-o", "x.pmt", "-c", code, cwd=tmp_path)
+    preloaded = command("run", "-q", "-o", "y.pmt", "-c", code, cwd=tmp_path)
+    assert plain.stdout.splitlines()[0] == "{}"
+    assert (preloaded.stdout, preloaded.stderr) == (plain.stdout, plain.stderr)
+
+
+def test_a_preloaded_library_of_the_user_stays(
+    command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LD_PRELOAD", "libm.so.6")
+    code = (
+        "import os; print(os.environ['LD_PRELOAD'])\n"
+        "print('libm' in open('/proc/self/maps').read())"
+    )
+    done = command("run", "-q", "-o", "x.pmt", "-c", code, cwd=tmp_path)
+    assert (done.stdout, done.stderr) == ("libm.so.6\nTrue\n", "")
