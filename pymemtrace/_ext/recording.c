@@ -10,6 +10,7 @@
 #include "errors.h"
 #include "format/encode.h"
 #include "native/connect.h"
+#include "native/pair.h"
 #include "record/writer.h"
 #include "state.h"
 
@@ -398,6 +399,27 @@ core_pair_ns(PyObject *module, PyObject *args)
     return PyFloat_FromDouble(pmt__cpython_pair_ns((size_t)size, rounds));
 }
 
+static PyObject *
+core_malloc_pair_ns(PyObject *module, PyObject *args)
+{
+    (void)module;
+    Py_ssize_t size = 64;
+    unsigned int rounds = 600, threads = 1;
+    int with_gil = 1;
+    double ns = 0;
+    if (!PyArg_ParseTuple(args, "|nIIp:malloc_pair_ns", &size, &rounds, &threads, &with_gil)) {
+        return NULL;
+    }
+    if (with_gil) {
+        ns = pmt__native_pair_ns((size_t)size, rounds, threads);
+    } else {
+        Py_BEGIN_ALLOW_THREADS;
+        ns = pmt__native_pair_ns((size_t)size, rounds, threads);
+        Py_END_ALLOW_THREADS;
+    }
+    return PyFloat_FromDouble(ns);
+}
+
 PyMethodDef ext_recording_methods[] = {
     {"start", (PyCFunction)(void (*)(void))core_start, METH_VARARGS | METH_KEYWORDS, start_doc},
     {"stop", core_stop, METH_NOARGS, "Ends the recording of this process, if there is one."},
@@ -417,5 +439,7 @@ PyMethodDef ext_recording_methods[] = {
      "different) so far."},
     {"_pair_ns", core_pair_ns, METH_VARARGS,
      "ns per PyObject_Malloc + PyObject_Free pair (size=48, rounds=600)."},
+    {"_malloc_pair_ns", core_malloc_pair_ns, METH_VARARGS,
+     "CPU ns per malloc + free pair (size=64, rounds=600, threads=1, with_gil=True)."},
     {NULL, NULL, 0, NULL},
 };

@@ -33,25 +33,32 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def run(args: argparse.Namespace) -> int:
     query = _options.Query.of(args)
 
-    def make(opened: _captures.Opened, default_share: float) -> dict[str, Any]:
+    def make(opened: _captures.Opened, default_share: float, depth: int) -> dict[str, Any]:
         share = default_share if args.min_share is None else args.min_share
         aggregate = query.aggregate(opened.reader, opened.info)
-        root = aggregate.tree(inverted=args.inverted, max_depth=args.depth, min_share=share)
+        root = aggregate.tree(inverted=args.inverted, max_depth=depth, min_share=share)
         if args.limit is not None:
             limit_children(root, args.limit)
         return root
 
     def collect(opened: _captures.Opened) -> dict[str, Any]:
-        return {"view": query.view, "inverted": args.inverted, "root": make(opened, 0.0)}
+        return {
+            "view": query.view,
+            "inverted": args.inverted,
+            "root": make(opened, 0.0, args.depth),
+        }
 
     def show(page: Page, opened: _captures.Opened) -> None:
-        root = make(opened, DEFAULT_SHARE)
+        # The first line of an inverted branch is what allocates, whoever it is.
+        hides = not args.inverted
+        root = make(opened, DEFAULT_SHARE, 0 if hides else args.depth)
+        hidden = hide_machinery(root, args.depth) if hides else 0
         opened.paths.learn({node["site"]["file"] for node in walk(root)})
         page.title(opened.heading)
         page.notes([*_captures.notes(opened.info), *query.describe()])
         order = "callers below callees" if args.inverted else "callees below callers"
         page.heading(f"Bytes {_options.VIEW_TITLES[query.view]}, {order}")
-        hidden = show_tree(page, root, opened.paths)
+        show_tree(page, root, opened.paths)
         if hidden:
             frames = f"{_format.count(hidden)} frames of the import system"
             text = f"{frames} are left out (--json has them)."
@@ -77,11 +84,32 @@ def limit_children(root: dict[str, Any], limit: int) -> None:
         del node["children"][limit:]
 
 
-def show_tree(page: Page, root: dict[str, Any], paths: _format.Paths) -> int:
-    """One line per node. An only child stands below its parent at the same depth: the guides show
-    where stacks part, and a deep stack stays on the screen. Frames of the import system that call
-    something are left out: what they call stands in their place. Returns how many there were."""
+def hide_machinery(root: dict[str, Any], depth: int) -> int:
+    """Takes the frames of the import system that call something out of the tree: what they call
+    stands in their place, the heaviest first. Then leaves `depth` levels below the root (0: all).
+    Returns how many frames there were."""
     hidden = 0
+    waiting = [(root, 0)]
+    while waiting:
+        node, level = waiting.pop()
+        if depth and level == depth:
+            node["children"] = []
+        kept, children = [], list(node["children"])
+        while children:
+            child = children.pop()
+            if child["children"] and _rows.is_machinery(child["site"]):
+                hidden += 1
+                children += child["children"]
+            else:
+                kept.append(child)
+        node["children"] = sorted(kept, key=lambda child: -child["bytes"])
+        waiting += [(child, level + 1) for child in kept]
+    return hidden
+
+
+def show_tree(page: Page, root: dict[str, Any], paths: _format.Paths) -> None:
+    """One line per node. An only child stands below its parent at the same depth: the guides show
+    where stacks part, and a deep stack stays on the screen."""
     waiting = [(root, "", "")]  # node, guide of its own line, guide of the lines below
     while waiting:
         node, guide, below = waiting.pop()
@@ -95,8 +123,7 @@ def show_tree(page: Page, root: dict[str, Any], paths: _format.Paths) -> int:
                 (f"  {place}" if place else "", "cyan"),
             ]
         )
-        children, left_out = without_machinery(node["children"])
-        hidden += left_out
+        children = node["children"]
         if len(children) == 1:
             waiting.append((children[0], below, below))
             continue
@@ -105,18 +132,3 @@ def show_tree(page: Page, root: dict[str, Any], paths: _format.Paths) -> int:
             waiting.append(
                 (child, below + ("└─ " if last else "├─ "), below + ("   " if last else "│  "))
             )
-    return hidden
-
-
-def without_machinery(nodes: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
-    """The nodes with those of the import system replaced by their children, the heaviest first, and
-    how many were replaced."""
-    kept, hidden, waiting = [], 0, list(nodes)
-    while waiting:
-        node = waiting.pop()
-        if node["children"] and _rows.is_machinery(node["site"]):
-            hidden += 1
-            waiting += node["children"]
-        else:
-            kept.append(node)
-    return sorted(kept, key=lambda node: -node["bytes"]), hidden

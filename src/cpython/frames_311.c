@@ -29,6 +29,7 @@ _Static_assert(offsetof(_PyInterpreterFrame, prev_instr)
                    == offsetof(_PyInterpreterFrame, previous) + 8,
                "side by side");
 #define PMT_FRAME_CODE(f) ((const void *)(f)->f_code)
+#define PMT_FRAME_FIRST_LOCAL(f) ((f)->localsplus[0])
 #define PMT_FRAME_IS_ENTRY(f) 0
 #define PMT_FRAME_IN_HEAP(f) ((f)->owner == FRAME_OWNED_BY_GENERATOR)
 
@@ -58,9 +59,8 @@ mark(_PyInterpreterFrame *frame)
 #endif
 
 #define PMT_CURRENT_STATE() _PyThreadState_GET()
+#define PMT_STATE_IS_GLOBAL
 #define PMT_OWN_STATE() PyGILState_GetThisThreadState()
-#define PMT_HAVE_GIL() \
-    (_PyThreadState_GET() != NULL && _PyThreadState_GET() == PyGILState_GetThisThreadState())
 #define PMT_STATE_PREPARE(state) 0
 #define PMT_CURRENT_FRAME(state) ((state)->cframe->current_frame)
 #define PMT_GC_COLLECTIONS(interpreter, generation) \

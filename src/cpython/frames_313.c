@@ -15,6 +15,7 @@
 #define PMT_FRAME_PREVIOUS(f) ((f)->previous)
 #define PMT_FRAME_INSTR(f) ((uint64_t)(uintptr_t)(f)->instr_ptr)
 #define PMT_FRAME_CODE(f) ((const void *)(f)->f_executable)
+#define PMT_FRAME_FIRST_LOCAL(f) ((f)->localsplus[0])
 #define PMT_FRAME_IS_ENTRY(f) ((f)->owner >= FRAME_OWNED_BY_CSTACK)
 #define PMT_FRAME_IN_HEAP(f) ((f)->owner == FRAME_OWNED_BY_GENERATOR)
 
@@ -25,7 +26,6 @@
 
 #define PMT_CURRENT_STATE() pmt__current_state()
 #define PMT_OWN_STATE() PyGILState_GetThisThreadState()
-#define PMT_HAVE_GIL() (pmt__current_state() != NULL)
 #define PMT_STATE_PREPARE(state) pmt__current_state_prepare(state)
 #define PMT_CURRENT_FRAME(state) ((state)->current_frame)
 #define PMT_GC_COLLECTIONS(interpreter, generation) \

@@ -17,6 +17,7 @@
 #define PMT_FRAME_INSTR(f) ((uint64_t)(uintptr_t)(f)->instr_ptr)
 #define PMT_FRAME_CODE(f) \
     ((const void *)((f)->f_executable.bits & ~(uintptr_t)3)) /* without the tag */
+#define PMT_FRAME_FIRST_LOCAL(f) PyStackRef_AsPyObjectBorrow((f)->localsplus[0])
 #define PMT_FRAME_IS_ENTRY(f) ((f)->owner >= FRAME_OWNED_BY_INTERPRETER)
 #define PMT_FRAME_IN_HEAP(f) ((f)->owner == FRAME_OWNED_BY_GENERATOR)
 
@@ -35,7 +36,6 @@
 
 #define PMT_CURRENT_STATE() pmt__current_state()
 #define PMT_OWN_STATE() PyGILState_GetThisThreadState()
-#define PMT_HAVE_GIL() (pmt__current_state() != NULL)
 #define PMT_STATE_PREPARE(state) pmt__current_state_prepare(state)
 #define PMT_CURRENT_FRAME(state) ((state)->current_frame)
 

@@ -6,6 +6,7 @@
 #include "cpython/recorder.h"
 
 #include <dlfcn.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,6 +17,7 @@
 #include "record/lane_track.h"
 #include "record/native_table.h"
 #include "record/ranges.h"
+#include "record/writer.h"
 
 #ifndef PMT_CURRENT_STATE
 #error "frames_3XX.c must define PMT_CURRENT_STATE, PMT_CURRENT_FRAME and the PMT_FRAME_* macros"
@@ -28,16 +30,18 @@ static PyInterpreterState *main_interpreter;
 static size_t nests_above =
     512; /* requests of 0 and of more than this come from obj and mem through raw as well */
 static int hooked_once;
+static PyObject *name_attribute; /* owned, for ever: "_name" */
 static uint64_t checked, different;
 
-/* > 0: this thread is inside the allocator of an outer domain, whose hook counts the block. */
-static __thread int nested __attribute__((tls_model("initial-exec")));
-/* This thread is inside obj's or mem's allocator for a small request. */
-static __thread int in_pymalloc __attribute__((tls_model("initial-exec")));
-
-/* This thread asks whether our hooks are still called (see hooks_missing): domains that were. */
-static __thread int probing __attribute__((tls_model("initial-exec")));
-static __thread unsigned probed __attribute__((tls_model("initial-exec")));
+/* What a thread knows of itself: in one place, so that one address leads to all of it. */
+static __thread struct {
+    int nested;      /* > 0: inside the allocator of an outer domain, whose hook counts the block */
+    int in_pymalloc; /* inside obj's or mem's allocator for a small request */
+    int probing;     /* asks whether our hooks are still called (see hook_missing) */
+    unsigned probed; /* domains that were */
+    PyThreadState
+        *own; /* its thread state, if it has held the GIL and the state was not freed since */
+} me __attribute__((tls_model("initial-exec")));
 
 /* --- the thread of an event ---------------------------------------------------------------------------------------------------- */
 
@@ -64,6 +68,39 @@ foreign_nopy(PyThreadState *state)
         __atomic_fetch_add(&pmt__t.counters[PMT_COUNTER_FOREIGN], 1, __ATOMIC_RELAXED);
     }
     return true;
+}
+
+/* Does this thread hold the GIL? */
+PMT_INLINE bool
+have_gil_nopy(void)
+{
+    PyThreadState *state = PMT_CURRENT_STATE();
+#ifdef PMT_STATE_IS_GLOBAL
+    /* That of whoever holds it. Asking for our own is a call; what was ours may have died, and another thread's may stand at its
+       address. */
+    if (PMT_LIKELY(state == me.own) && state != NULL
+        && PMT_LIKELY(state->thread_id == (unsigned long)pthread_self())) {
+        return true;
+    }
+    if (state == NULL || state != PMT_OWN_STATE()) {
+        return false;
+    }
+#else
+    if (state == NULL) {
+        return false;
+    }
+#endif
+    if (PMT_UNLIKELY(me.own != state) && state->interp == main_interpreter) {
+        me.own = state; /* watched_died_nopy takes it back */
+    }
+    return true;
+}
+
+/* The state of this thread, which does not hold the GIL; NULL: Python does not know it. */
+PMT_INLINE PyThreadState *
+own_state_nopy(void)
+{
+    return me.own != NULL ? me.own : PMT_OWN_STATE();
 }
 
 PMT_INLINE pmt__thread *
@@ -117,6 +154,44 @@ track_now_nopy(PyThreadState *state, pmt__thread *thread, int gate, void *block,
     }
 }
 
+/* The name of a thread of the threading module, from the frame at the bottom of its stack, Thread._bootstrap(self): what waits
+   for a flush comes too late for threads that have ended. Outside the gate, with the GIL. Looks at the object and its type and
+   calls nothing of the program's. */
+static PMT_NOINLINE void
+thread_name_nopy(PyThreadState *state)
+{
+    pmt__attention_clear(PMT_ATTENTION_NAME);
+    PMT_FRAME *bottom = NULL;
+    for (PMT_FRAME *f = PMT_CURRENT_FRAME(state); f != NULL; f = PMT_FRAME_PREVIOUS(f)) {
+        bottom = PMT_FRAME_IS_ENTRY(f) ? bottom : f;
+    }
+    if (bottom == NULL || name_attribute == NULL) {
+        return;
+    }
+    const PyCodeObject *code = PMT_FRAME_CODE(bottom);
+    if (code->co_argcount != 1
+        || PyUnicode_CompareWithASCIIString(code->co_qualname, "Thread._bootstrap") != 0) {
+        return;
+    }
+    PyObject *thread = PMT_FRAME_FIRST_LOCAL(bottom);
+    if (thread == NULL || _PyType_Lookup(Py_TYPE(thread), name_attribute) != NULL) {
+        return;
+    }
+    PyObject *type, *value, *traceback; /* the program may be raising */
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *name = PyObject_GenericGetAttr(thread, name_attribute);
+    PyErr_Restore(type, value, traceback);
+    if (name == NULL) {
+        return;
+    }
+    if (PyUnicode_Check(name)) {
+        pmt__text text = {PyUnicode_DATA(name), (size_t)PyUnicode_GET_LENGTH(name),
+                          (uint8_t)PyUnicode_KIND(name)};
+        pmt__record_thread_name(state->thread_id, &text);
+    }
+    Py_DECREF(name);
+}
+
 static PMT_NOINLINE void
 event_alloc_nopy(void *block, size_t size, uint32_t domain)
 {
@@ -131,6 +206,10 @@ event_alloc_nopy(void *block, size_t size, uint32_t domain)
     }
     track_now_nopy(state, thread, gate, block, size, domain);
     pmt__leave_nopy();
+    if (PMT_UNLIKELY(__atomic_load_n(&pmt__t.attention, __ATOMIC_RELAXED) & PMT_ATTENTION_NAME)
+        && state != NULL) {
+        thread_name_nopy(state);
+    }
 }
 
 /* A block of 1 to 512 bytes. */
@@ -154,6 +233,9 @@ event_alloc_small_nopy(void *block, uint32_t size, uint32_t domain)
 static void
 watched_died_nopy(const void *block)
 {
+    if (me.own == block) {
+        me.own = NULL;
+    }
     if (pmt__code_known(block)) {
         pmt__code_died_nopy(block);
     }
@@ -183,7 +265,7 @@ event_free_slow_nopy(void *block, uint32_t *entry)
     if (!PMT_SHADOW_IS_BLOCK(*entry)) {
         PyThreadState *state = PMT_CURRENT_STATE();
         /* what others allocate is not known */
-        if ((state == NULL || state->interp == main_interpreter) && !probing) {
+        if ((state == NULL || state->interp == main_interpreter) && !me.probing) {
             pmt__t.counters[PMT_COUNTER_UNKNOWN_FREES]++;
         }
         return;
@@ -313,13 +395,13 @@ static PMT_NOINLINE void *
 hook_malloc_nested(int python_domain, uint32_t domain, size_t size)
 {
     const PyMemAllocatorEx *to = &original[python_domain];
-    if (PMT_UNLIKELY(probing)) {
-        probed |= 1u << python_domain;
+    if (PMT_UNLIKELY(me.probing)) {
+        me.probed |= 1u << python_domain;
         return to->malloc(to->ctx, size);
     }
-    nested++;
+    me.nested++;
     void *block = to->malloc(to->ctx, size);
-    nested--;
+    me.nested--;
     if (block != NULL) {
         event_alloc_nopy(block, size, domain);
     }
@@ -333,9 +415,9 @@ hook_malloc(int python_domain, uint32_t domain, size_t size)
         return hook_malloc_nested(python_domain, domain, size);
     }
     const PyMemAllocatorEx *to = &original[python_domain];
-    in_pymalloc = 1;
+    me.in_pymalloc = 1;
     void *block = to->malloc(to->ctx, size);
-    in_pymalloc = 0;
+    me.in_pymalloc = 0;
     if (PMT_LIKELY(block != NULL)) {
         event_alloc_small_nopy(block, (uint32_t)size, domain);
     }
@@ -346,9 +428,9 @@ PMT_INLINE void *
 hook_calloc(int python_domain, uint32_t domain, size_t count, size_t size)
 {
     const PyMemAllocatorEx *to = &original[python_domain];
-    nested++;
+    me.nested++;
     void *block = to->calloc(to->ctx, count, size);
-    nested--;
+    me.nested--;
     if (PMT_LIKELY(block != NULL)) {
         event_alloc_nopy(block, count * size, domain);
     }
@@ -362,9 +444,9 @@ hook_realloc(const PyMemAllocatorEx *to, uint32_t domain, void *old, size_t size
     if (old != NULL) {
         t = event_take_nopy(old);
     }
-    nested++;
+    me.nested++;
     void *block = to->realloc(to->ctx, old, size);
-    nested--;
+    me.nested--;
     if (PMT_UNLIKELY(block == NULL)) {
         event_put_back_nopy(old, &t);
         return NULL;
@@ -413,11 +495,11 @@ HOOKS(mem, PYMEM_DOMAIN_MEM, PMT_DOMAIN_MEM)
 PMT_INLINE bool
 guarded_passes(int python_domain)
 {
-    if (PMT_UNLIKELY(probing)) {
-        probed |= 1u << python_domain;
+    if (PMT_UNLIKELY(me.probing)) {
+        me.probed |= 1u << python_domain;
         return true;
     }
-    return nested != 0;
+    return me.nested != 0;
 }
 
 #define GUARDED_HOOKS(name, table, python_domain, domain)                           \
@@ -428,9 +510,9 @@ guarded_passes(int python_domain)
         if (guarded_passes(python_domain)) {                                        \
             return to->malloc(to->ctx, size);                                       \
         }                                                                           \
-        nested++;                                                                   \
+        me.nested++;                                                                \
         void *block = to->malloc(to->ctx, size);                                    \
-        nested--;                                                                   \
+        me.nested--;                                                                \
         if (block != NULL) {                                                        \
             event_alloc_nopy(block, size, domain);                                  \
         }                                                                           \
@@ -443,9 +525,9 @@ guarded_passes(int python_domain)
         if (guarded_passes(python_domain)) {                                        \
             return to->calloc(to->ctx, count, size);                                \
         }                                                                           \
-        nested++;                                                                   \
+        me.nested++;                                                                \
         void *block = to->calloc(to->ctx, count, size);                             \
-        nested--;                                                                   \
+        me.nested--;                                                                \
         if (block != NULL) {                                                        \
             event_alloc_nopy(block, count *size, domain);                           \
         }                                                                           \
@@ -465,9 +547,9 @@ guarded_passes(int python_domain)
         if (block != NULL && !guarded_passes(python_domain)) {                      \
             event_free_nopy(block);                                                 \
         }                                                                           \
-        nested++;                                                                   \
+        me.nested++;                                                                \
         to->free(to->ctx, block);                                                   \
-        nested--;                                                                   \
+        me.nested--;                                                                \
     }
 GUARDED_HOOKS(inner_obj, original, PYMEM_DOMAIN_OBJ, PMT_DOMAIN_OBJ)
 GUARDED_HOOKS(inner_mem, original, PYMEM_DOMAIN_MEM, PMT_DOMAIN_MEM)
@@ -484,7 +566,7 @@ raw_passes(const void *old)
     if (recording_off()) {
         return true;
     }
-    if (PMT_LIKELY((nested | in_pymalloc) == 0)) {
+    if (PMT_LIKELY((me.nested | me.in_pymalloc) == 0)) {
         return false;
     }
     const uint32_t *entry = old == NULL ? NULL : pmt__shadow_find(old);
@@ -495,7 +577,7 @@ raw_passes(const void *old)
 PMT_INLINE int
 outside_event_nopy(pmt__outside_event *e, void *block, uint64_t bytes, uint32_t domain)
 {
-    PyThreadState *state = PMT_OWN_STATE();
+    PyThreadState *state = own_state_nopy();
     if (foreign_nopy(state)) {
         return 0;
     }
@@ -520,7 +602,7 @@ raw_alloc_without_gil_nopy(void *block, size_t size, uint32_t domain)
 PMT_INLINE void
 raw_event_alloc_nopy(void *block, size_t size, uint32_t domain)
 {
-    if (!PMT_HAVE_GIL()) {
+    if (!have_gil_nopy()) {
         raw_alloc_without_gil_nopy(block, size, domain);
     } else if (size - 1 < PMT_SIZE_EXACT_MAX) {
         event_alloc_small_nopy(block, (uint32_t)size, domain);
@@ -550,7 +632,7 @@ raw_event_free_nopy(void *block)
         return; /* the inside of a block: a debug allocator's header stands before it */
     }
     /* Another interpreter may free what the main one has allocated: with a GIL of its own it is a thread like any other. */
-    if (PMT_HAVE_GIL() && !foreign_nopy(PMT_CURRENT_STATE())) {
+    if (have_gil_nopy() && !foreign_nopy(PMT_CURRENT_STATE())) {
         event_free_nopy(block);
     } else {
         raw_free_without_gil_nopy(block, entry);
@@ -560,13 +642,13 @@ raw_event_free_nopy(void *block)
 PMT_INLINE void *
 hook_raw_malloc(const PyMemAllocatorEx *to, size_t size)
 {
-    if (PMT_UNLIKELY(probing)) {
-        probed |= 1u << PYMEM_DOMAIN_RAW;
+    if (PMT_UNLIKELY(me.probing)) {
+        me.probed |= 1u << PYMEM_DOMAIN_RAW;
         return to->malloc(to->ctx, size);
     }
-    nested++;
+    me.nested++;
     void *block = to->malloc(to->ctx, size);
-    nested--;
+    me.nested--;
     if (PMT_LIKELY(block != NULL) && !raw_passes(NULL)) {
         raw_event_alloc_nopy(block, size, PMT_DOMAIN_RAW);
     }
@@ -576,9 +658,9 @@ hook_raw_malloc(const PyMemAllocatorEx *to, size_t size)
 PMT_INLINE void *
 hook_raw_calloc(const PyMemAllocatorEx *to, size_t count, size_t size)
 {
-    nested++;
+    me.nested++;
     void *block = to->calloc(to->ctx, count, size);
-    nested--;
+    me.nested--;
     if (PMT_LIKELY(block != NULL) && !raw_passes(NULL)) {
         raw_event_alloc_nopy(block, count * size, PMT_DOMAIN_RAW);
     }
@@ -591,7 +673,7 @@ hook_raw_realloc(const PyMemAllocatorEx *to, uint32_t domain, void *old, size_t 
     if (raw_passes(old)) {
         return to->realloc(to->ctx, old, size);
     }
-    if (PMT_HAVE_GIL() && !foreign_nopy(PMT_CURRENT_STATE())) {
+    if (have_gil_nopy() && !foreign_nopy(PMT_CURRENT_STATE())) {
         return hook_realloc(to, domain, old, size);
     }
     /* Without the GIL: the old block is given up first. If the allocator refuses, it is noted again as new. */
@@ -605,9 +687,9 @@ hook_raw_realloc(const PyMemAllocatorEx *to, uint32_t domain, void *old, size_t 
             raw_event_free_nopy(old);
         }
     }
-    nested++;
+    me.nested++;
     void *block = to->realloc(to->ctx, old, size);
-    nested--;
+    me.nested--;
     if (block != NULL) {
         raw_event_alloc_nopy(block, size, domain);
     } else if (known) {
@@ -623,9 +705,9 @@ hook_raw_free(const PyMemAllocatorEx *to, void *block)
         && !recording_off()) { /* nested or not: who has an entry is known */
         raw_event_free_nopy(block);
     }
-    nested++;
+    me.nested++;
     to->free(to->ctx, block);
-    nested--;
+    me.nested--;
 }
 
 #define RAW_HOOKS(name, table)                                                        \
@@ -657,9 +739,9 @@ static void *
 inner_raw_malloc(void *ctx, size_t size)
 {
     int quiet = PMT_TRACEMALLOC_TRACES();
-    nested += quiet;
+    me.nested += quiet;
     void *block = raw_malloc(ctx, size);
-    nested -= quiet;
+    me.nested -= quiet;
     return block;
 }
 
@@ -667,9 +749,9 @@ static void *
 inner_raw_calloc(void *ctx, size_t count, size_t size)
 {
     int quiet = PMT_TRACEMALLOC_TRACES();
-    nested += quiet;
+    me.nested += quiet;
     void *block = raw_calloc(ctx, count, size);
-    nested -= quiet;
+    me.nested -= quiet;
     return block;
 }
 
@@ -677,9 +759,9 @@ static void *
 inner_raw_realloc(void *ctx, void *old, size_t size)
 {
     int quiet = PMT_TRACEMALLOC_TRACES();
-    nested += quiet;
+    me.nested += quiet;
     void *block = raw_realloc(ctx, old, size);
-    nested -= quiet;
+    me.nested -= quiet;
     return block;
 }
 
@@ -691,14 +773,14 @@ inner_raw_realloc(void *ctx, void *old, size_t size)
 PMT_INLINE bool
 native_passes(void)
 {
-    return recording_off() || (nested | in_pymalloc) != 0 || pmt__lanes_closed;
+    return recording_off() || (me.nested | me.in_pymalloc) != 0 || pmt__lanes_closed;
 }
 
 /* With the GIL and inside the gate: an allocation in the middle of another event. */
 PMT_INLINE bool
 native_recurses(void)
 {
-    return __atomic_load_n(&pmt__t.busy, __ATOMIC_RELAXED) && PMT_HAVE_GIL();
+    return __atomic_load_n(&pmt__t.busy, __ATOMIC_RELAXED) && have_gil_nopy();
 }
 
 static void
@@ -712,7 +794,9 @@ native_allocated(void *block, size_t size)
 static void
 native_freeing(void *block)
 {
-    if (!recording_off() && !pmt__lanes_closed && !native_recurses()) {
+    const uint32_t *entry = pmt__shadow_find(block);
+    if (entry != NULL && PMT_SHADOW_IS_BLOCK(__atomic_load_n(entry, __ATOMIC_RELAXED))
+        && !recording_off() && !pmt__lanes_closed && !native_recurses()) {
         raw_event_free_nopy(block);
     }
 }
@@ -743,7 +827,7 @@ native_mapped(void *start, size_t size)
     if (native_passes() || native_recurses()) {
         return;
     }
-    if (PMT_HAVE_GIL()) {
+    if (have_gil_nopy()) {
         PyThreadState *state = PMT_CURRENT_STATE();
         pmt__thread *thread = thread_of_nopy(state);
         if ((thread == NULL && foreign_nopy(state)) || pmt__enter_nopy() == PMT_GATE_CLOSED) {
@@ -775,7 +859,7 @@ native_unmapping(void *start, size_t size)
         return;
     }
     uint32_t cohort;
-    if (PMT_HAVE_GIL()) {
+    if (have_gil_nopy()) {
         if (pmt__enter_nopy() != PMT_GATE_CLOSED) {
             pmt__ranges_remove_nopy((uintptr_t)start, size, &cohort);
             pmt__leave_nopy();
@@ -1179,8 +1263,8 @@ hook_missing(PyMemAllocatorDomain domain)
     enum {
         SIZE = 1 << 16 /* the way of large requests looks whether somebody asks */
     };
-    probing = 1;
-    probed = 0;
+    me.probing = 1;
+    me.probed = 0;
     switch (domain) {
     case PYMEM_DOMAIN_RAW:
         PyMem_RawFree(PyMem_RawMalloc(SIZE));
@@ -1192,8 +1276,8 @@ hook_missing(PyMemAllocatorDomain domain)
         PyObject_Free(PyObject_Malloc(SIZE));
         break;
     }
-    probing = 0;
-    return !(probed & 1u << domain);
+    me.probing = 0;
+    return !(me.probed & 1u << domain);
 }
 
 static volatile size_t probe_seen;
@@ -1230,9 +1314,9 @@ static void *
 arena_alloc(void *ctx, size_t size)
 {
     (void)ctx;
-    nested++; /* an arena of pymalloc, or frames: no mapping of the program's */
+    me.nested++; /* an arena of pymalloc, or frames: no mapping of the program's */
     void *arena = original_arena.alloc(original_arena.ctx, size);
-    nested--;
+    me.nested--;
     return arena;
 }
 
@@ -1256,6 +1340,8 @@ pmt__cpython_install(pmt_error *err)
     main_interpreter = PyInterpreterState_Main();
     pmt__t.marking = PMT_FRAMES_MARKING();
     if (!hooked_once) {
+        name_attribute = PyUnicode_InternFromString("_name");
+        PyErr_Clear();
         probe_nesting();
         arena_hook();
         hooked_once = 1;

@@ -20,6 +20,8 @@ enum {
     PMT_ATTENTION_FENCE = 8,   /* no asymmetric barrier here */
     PMT_ATTENTION_WRITER = 16, /* the writer thread must be started again (after a fork) */
     PMT_ATTENTION_CHECK = 32,  /* compare every stack with a plain walk (tests) */
+    PMT_ATTENTION_NAME =
+        128, /* the thread of the newest event has no name yet, and a frame that knows it */
     PMT_ATTENTION_SLOW =
         64 /* the short way does not do: temporaries over more than one allocation, an event log */
 };

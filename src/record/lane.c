@@ -134,51 +134,95 @@ pmt__lanes_wait(void)
 
 /* --- counting -------------------------------------------------------------------------------------------------------------- */
 
+/* The net effect on live blocks and bytes; what was born and died meanwhile counts in the totals. */
 static void
-delta_count(const pmt__delta *delta)
+sum_count(const pmt__lane_sum *sum, uint32_t size)
 {
-    if (delta->kind == PMT_DELTA_ALLOC) {
-        const pmt__cohort *cohort = &pmt__t.cohorts[delta->cohort];
-        pmt__count_add(delta->cohort, delta->bytes != 0 ? delta->bytes : cohort->size);
-        pmt__t.counters[PMT_COUNTER_NO_GIL]++;
-        return;
+    pmt__cohort *cohort = &pmt__t.cohorts[sum->cohort];
+    int sizeless = (cohort->size & PMT_COHORT_SIZELESS) != 0;
+    uint64_t born = sizeless ? sum->alloc_bytes : (uint64_t)sum->allocs * size;
+    uint64_t dead = sizeless ? sum->free_bytes : (uint64_t)sum->frees * size;
+    if (born < dead && pmt__t.growing) {
+        pmt__peak_passed_slow_nopy();
     }
-    if (delta->kind == PMT_DELTA_TEMPORARY) {
-        pmt__cohort *cohort = &pmt__t.cohorts[delta->cohort];
-        if (cohort->stamp != pmt__t.stamp) {
-            pmt__cohort_seen_slow_nopy(cohort);
+    pmt__t.live_bytes += born - dead;
+    if (born > dead && pmt__t.live_bytes >= pmt__t.peak_floor) {
+        pmt__peak_reached_slow_nopy();
+    }
+    if (cohort->stamp != pmt__t.stamp) {
+        pmt__cohort_seen_slow_nopy(cohort);
+    }
+    cohort->live += sum->allocs - sum->frees;
+    cohort->allocs += sum->allocs;
+    cohort->temporaries += sum->temporaries;
+    if (sizeless) {
+        pmt__large *large = &pmt__t.large[cohort->size & ~PMT_COHORT_SIZELESS];
+        large->live_bytes += born - dead;
+        large->alloc_bytes += born;
+        large->temporary_bytes += sum->temporary_bytes;
+    }
+    pmt__t.counters[PMT_COUNTER_NO_GIL] += sum->allocs;
+}
+
+/* gains: the sums by which live bytes do not fall, or the others. */
+static void
+lane_count(pmt__lane *lane, int gains)
+{
+    for (uint32_t i = 0; i < PMT_LANE_SUMS + PMT_LANE_PROBES; i++) {
+        pmt__lane_sum *sum = &lane->sums[i];
+        if (sum->cohort == 0) {
+            continue;
         }
-        cohort->temporaries++;
-        if (cohort->size & PMT_COHORT_SIZELESS) {
-            pmt__t.large[cohort->size & ~PMT_COHORT_SIZELESS].temporary_bytes += delta->bytes;
+        uint32_t size = pmt__t.cohorts[sum->cohort].size;
+        int is_gain = size & PMT_COHORT_SIZELESS ? sum->alloc_bytes >= sum->free_bytes
+                                                 : sum->allocs >= sum->frees;
+        if (is_gain == gains) {
+            sum_count(sum, size);
+            memset(sum, 0, sizeof *sum);
         }
     }
-    pmt__count_sub(delta->cohort, delta->bytes);
 }
 
 static void
-lane_count(const pmt__lane *lane, int births)
+lane_sizes_count(pmt__lane *lane)
 {
-    for (uint32_t i = 0; i < lane->count; i++) {
-        if ((lane->deltas[i].kind == PMT_DELTA_ALLOC) == births) {
-            delta_count(&lane->deltas[i]);
-        }
+    for (int b = 0; b < PMT_LOG2_SIZES; b++) {
+        pmt__t.size_allocs[b] += lane->size_allocs[b];
+        pmt__t.size_bytes[b] += lane->size_bytes[b];
     }
+    memset(lane->size_allocs, 0, sizeof lane->size_allocs);
+    memset(lane->size_bytes, 0, sizeof lane->size_bytes);
 }
 
 void
 pmt__lanes_count_nopy(void)
 {
-    /* All that was born before anything dies: a block may have come from one lane and gone by another. */
+    /* Gains before losses: a block may have come from one lane and gone by another. */
     pmt__lane *first = __atomic_load_n(&pmt__lanes, __ATOMIC_ACQUIRE);
     for (pmt__lane *lane = first; lane != NULL; lane = lane->next) {
-        lane_count(lane, 1);
+        if (lane->touched) {
+            lane_count(lane, 1);
+        }
     }
     for (pmt__lane *lane = first; lane != NULL; lane = lane->next) {
-        lane_count(lane, 0);
-        lane->count = 0;
-        lane->bytes = 0;
+        if (lane->touched) {
+            lane_count(lane, 0);
+            lane_sizes_count(lane);
+            lane->bytes = 0;
+            lane->touched = 0;
+        }
     }
+}
+
+static void
+lane_forget(pmt__lane *lane)
+{
+    memset(lane->sums, 0, sizeof lane->sums);
+    memset(lane->size_allocs, 0, sizeof lane->size_allocs);
+    memset(lane->size_bytes, 0, sizeof lane->size_bytes);
+    lane->bytes = 0;
+    lane->touched = 0;
+    lane->thread = NULL;
 }
 
 void
@@ -186,12 +230,10 @@ pmt__lanes_begin(void)
 {
     for (pmt__lane *lane = __atomic_load_n(&pmt__lanes, __ATOMIC_ACQUIRE); lane != NULL;
          lane = lane->next) {
-        lane->thread = NULL;
+        lane_forget(lane);
         lane->state = NULL;
         lane->last[0] = lane->last[1] = NULL;
         lane->generation = 0;
-        lane->count = 0;
-        lane->bytes = 0;
     }
     pmt__t.lane_generation = 1;
 }
@@ -211,9 +253,7 @@ pmt__lanes_forked(void)
 {
     for (pmt__lane *lane = pmt__lanes; lane != NULL; lane = lane->next) {
         lane->busy = 0;
-        lane->count = 0;
-        lane->bytes = 0;
-        lane->thread = NULL;
+        lane_forget(lane);
         lane->taken = lane == pmt__lane_mine;
     }
     if (pmt__lane_mine != NULL) {

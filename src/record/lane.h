@@ -1,16 +1,16 @@
-/* Lanes: events of threads that do not hold the GIL (raw memory, and later the C library's), without a lock.
+/* Lanes: events of threads that do not hold the GIL (raw memory, the C library's), without a lock.
 
    Every thread that allocates without the GIL has a lane: a gate of its own (`busy`, as in gate.h), a small cache from where it
-   stands to the cohort, and a list of what it did: which cohort gained or lost a block. Sums do not depend on their order, so
-   whoever holds the tables can count the lists of all lanes, one after the other. Between two events the shadow is right at
-   once: the cohort's id goes into it by the thread that owns the block.
+   stands to the cohort, and sums: how many blocks each cohort gained and lost by this thread. Sums do not depend on the order of
+   events, so whoever holds the tables can add those of all lanes, one lane after the other. Between two events the shadow is
+   right at once: the cohort's id goes into it by the thread that owns the block.
 
    What a lane does not know (another stack, a new size, a new epoch) it asks for with the tables held: some microseconds,
    once. A lane never follows a pointer into tables that can grow.
 
-   Not exact until counted: live bytes, and with them the peak. A lane is counted when its list is full, when it has allocated
-   PMT_LANE_BYTES, at every cut, and when the holder of the GIL frees a block whose birth must still be in a lane, because its
-   cohort has none left (pmt__lanes_owe): so no count is ever less than none. */
+   Not exact until counted: live bytes, and with them the peak. A lane is counted when it has touched many cohorts, when it has
+   allocated PMT_LANE_BYTES, at every cut, and when the holder of the GIL frees a block whose birth must still be in a lane,
+   because its cohort has none left (pmt__lanes_owe): so no count is ever less than none. */
 #ifndef PMT_RECORD_LANE_H
 #define PMT_RECORD_LANE_H
 
@@ -19,22 +19,23 @@
 #include "record/gate.h"
 #include "record/tables.h"
 
-#define PMT_LANE_DELTAS 1024
+#define PMT_LANE_SUM_BITS 8
+#define PMT_LANE_SUMS (1u << PMT_LANE_SUM_BITS)
+#define PMT_LANE_PROBES 8 /* places where the sum of a cohort can stand */
 #define PMT_LANE_BYTES ((uint64_t)4 << 20)
 #define PMT_LANE_BLOCK_MAX ((uint64_t)256 << 10) /* larger blocks are counted at once */
 #define PMT_LANE_LEAF_BITS 8
 
-enum {
-    PMT_DELTA_ALLOC = 1,
-    PMT_DELTA_FREE = 2,
-    PMT_DELTA_TEMPORARY = 3 /* a free, of one of the newest blocks of its thread */
-};
-
-typedef struct pmt__delta {
-    uint32_t cohort;
-    uint32_t kind;
-    uint64_t bytes; /* of a sizeless cohort; 0 else */
-} pmt__delta;
+/* What a lane did to a cohort since it was counted. */
+typedef struct pmt__lane_sum {
+    uint32_t cohort; /* 0: unused */
+    uint32_t allocs;
+    uint32_t frees;
+    uint32_t temporaries; /* of the frees: blocks that were among the newest of the thread */
+    uint64_t alloc_bytes; /* of a sizeless cohort; 0 else */
+    uint64_t free_bytes;
+    uint64_t temporary_bytes;
+} pmt__lane_sum;
 
 /* (callers' node, instruction of the top frame, key as in pmt__leaf) → cohort */
 typedef struct pmt__lane_leaf {
@@ -42,7 +43,7 @@ typedef struct pmt__lane_leaf {
     uint32_t parent;
     uint32_t key;
     uint32_t cohort;
-    uint32_t unused_;
+    uint32_t sum; /* where its sum stood last */
 } pmt__lane_leaf;
 
 /* Owned by its thread while that is inside, except the list `next`; else by the holder of the tables. */
@@ -55,12 +56,14 @@ typedef struct pmt__lane {
     pmt__thread *thread; /* NULL: not asked yet */
     uint32_t thread_key;
     uint32_t generation; /* of tables.lane_generation, for which its leaves hold */
-    uint32_t count;
-    uint64_t bytes; /* allocated and not counted */
-    void *last[2];  /* newest blocks, newest first */
+    uint32_t touched;    /* there is something to count */
+    uint64_t bytes;      /* allocated and not counted */
+    void *last[2];       /* newest blocks, newest first */
     struct pmt__lane *next;
+    uint64_t size_allocs[64]; /* as in pmt__tables, not counted yet */
+    uint64_t size_bytes[64];
     pmt__lane_leaf leaves[1 << PMT_LANE_LEAF_BITS];
-    pmt__delta deltas[PMT_LANE_DELTAS];
+    pmt__lane_sum sums[PMT_LANE_SUMS + PMT_LANE_PROBES];
 } pmt__lane;
 
 /* atomic; lanes are added, never removed */
@@ -90,8 +93,9 @@ pmt__lane_enter_nopy(pmt__lane *lane)
     }
     __atomic_store_n(&lane->busy, 1, __ATOMIC_RELAXED);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    if (PMT_UNLIKELY(__atomic_load_n(&pmt__t.attention, __ATOMIC_ACQUIRE)
-                     & ~(uint32_t)(PMT_ATTENTION_CHECK | PMT_ATTENTION_SLOW))) {
+    if (PMT_UNLIKELY(
+            __atomic_load_n(&pmt__t.attention, __ATOMIC_ACQUIRE)
+            & ~(uint32_t)(PMT_ATTENTION_CHECK | PMT_ATTENTION_SLOW | PMT_ATTENTION_NAME))) {
         return pmt__lane_enter_slow_nopy(lane);
     }
     return 1;
@@ -114,18 +118,21 @@ pmt__lanes_owe(uint32_t cohort)
     return cohort != 0 && pmt__t.cohorts[cohort].live == 0;
 }
 
-/* Notes an event; inside. */
-PMT_INLINE void
-pmt__lane_note(pmt__lane *lane, uint32_t cohort, uint32_t kind, uint64_t bytes)
+/* The sum of a cohort; NULL: there is no room for it before the lane is counted. Inside. */
+PMT_INLINE pmt__lane_sum *
+pmt__lane_sum_of(pmt__lane *lane, uint32_t cohort)
 {
-    lane->deltas[lane->count++] = (pmt__delta){cohort, kind, bytes};
-}
-
-/* To be asked before an event: is there room for it? Inside. */
-PMT_INLINE int
-pmt__lane_is_full(const pmt__lane *lane)
-{
-    return lane->count == PMT_LANE_DELTAS || lane->bytes > PMT_LANE_BYTES;
+    pmt__lane_sum *sum = &lane->sums[cohort * PMT_MIX32 >> (32 - PMT_LANE_SUM_BITS)];
+    for (int i = 0; i < PMT_LANE_PROBES; i++, sum++) {
+        if (PMT_LIKELY(sum->cohort == cohort)) {
+            return sum;
+        }
+        if (sum->cohort == 0) {
+            sum->cohort = cohort;
+            return sum;
+        }
+    }
+    return NULL;
 }
 
 /* The thread of the lane: the one with this state, or, without one, one for the lane. The caller holds the tables. NULL: no memory. */
@@ -134,7 +141,7 @@ pmt__thread *pmt__lane_thread_nopy(pmt__lane *lane, const void *state, uint64_t 
 
 /* Forgets an earlier recording. Nobody is inside. */
 void pmt__lanes_begin(void);
-/* Counts what all lanes have noted. The caller holds the tables. */
+/* Counts what all lanes have summed up. The caller holds the tables. */
 void pmt__lanes_count_nopy(void);
 /* The lanes of threads that have ended are free for others. The caller holds the tables. */
 void pmt__lanes_sweep_nopy(void);

@@ -122,7 +122,8 @@ pmt__lane_alloc_slow(pmt__lane *lane, const pmt__outside_event *e)
             memset(lane->leaves, 0, sizeof lane->leaves);
             lane->generation = pmt__t.lane_generation;
         }
-        *pmt__lane_slot(lane, instr, parent, size) = (pmt__lane_leaf){instr, parent, key, id, 0};
+        *pmt__lane_slot(lane, instr, parent, size) =
+            (pmt__lane_leaf){instr, parent, key, id, PMT_LANE_SUMS};
     }
     pmt__tables_release();
 }
@@ -133,7 +134,7 @@ pmt__lane_alloc_fast(pmt__lane *lane, const pmt__outside_event *e)
 {
     pmt__thread *thread = lane->thread;
     if (PMT_UNLIKELY(
-            thread == NULL || e->bytes > PMT_LANE_BLOCK_MAX || pmt__lane_is_full(lane)
+            thread == NULL || e->bytes > PMT_LANE_BLOCK_MAX || lane->bytes > PMT_LANE_BYTES
             || lane->generation != __atomic_load_n(&pmt__t.lane_generation, __ATOMIC_RELAXED)
             || (__atomic_load_n(&pmt__t.attention, __ATOMIC_RELAXED) & PMT_ATTENTION_SLOW))) {
         return 0;
@@ -154,22 +155,33 @@ pmt__lane_alloc_fast(pmt__lane *lane, const pmt__outside_event *e)
     }
     uint32_t size = pmt__lane_size_key(e->bytes);
     uint32_t key = size | e->domain << PMT_KEY_DOMAIN_SHIFT | lane->thread_key | pmt__t.epoch_key;
-    const pmt__lane_leaf *leaf = pmt__lane_slot(lane, instr, parent, size);
+    pmt__lane_leaf *leaf = pmt__lane_slot(lane, instr, parent, size);
     uint32_t *entry = pmt__shadow_find(e->block);
     if (PMT_UNLIKELY(leaf->instr != instr || leaf->parent != parent || leaf->key != key
                      || entry == NULL
                      || PMT_SHADOW_IS_BLOCK(__atomic_load_n(entry, __ATOMIC_RELAXED)))) {
         return 0;
     }
-    uint64_t large = 0;
+    pmt__lane_sum *sum = &lane->sums[leaf->sum];
+    if (PMT_UNLIKELY(sum->cohort != leaf->cohort)) {
+        sum = pmt__lane_sum_of(lane, leaf->cohort);
+        if (sum == NULL) {
+            return 0;
+        }
+        leaf->sum = (uint32_t)(sum - lane->sums);
+    }
+    lane->touched = 1;
     if (PMT_UNLIKELY(e->bytes > PMT_SIZE_EXACT_MAX)) {
         if (pmt__shadow_size_put(e->block, e->bytes) < 0) {
             return 0;
         }
-        large = e->bytes;
+        sum->alloc_bytes += e->bytes;
+        int bucket = 63 - __builtin_clzll(e->bytes);
+        lane->size_allocs[bucket]++;
+        lane->size_bytes[bucket] += e->bytes;
     }
     __atomic_store_n(entry, leaf->cohort, __ATOMIC_RELEASE);
-    pmt__lane_note(lane, leaf->cohort, PMT_DELTA_ALLOC, large);
+    sum->allocs++;
     lane->bytes += e->bytes;
     lane->last[1] = lane->last[0];
     lane->last[0] = e->block;
@@ -235,19 +247,26 @@ pmt__outside_free(void *block, uint32_t *entry)
     if (PMT_UNLIKELY(lane == NULL) || !pmt__lane_enter_nopy(lane)) {
         return;
     }
-    if (PMT_UNLIKELY(
-            pmt__lane_is_full(lane)
-            || (__atomic_load_n(&pmt__t.attention, __ATOMIC_RELAXED) & PMT_ATTENTION_SLOW))) {
+    uint32_t value = __atomic_load_n(entry, __ATOMIC_RELAXED);
+    pmt__lane_sum *sum = NULL;
+    if (PMT_LIKELY(PMT_SHADOW_IS_PLAIN(value))
+        && PMT_LIKELY(
+            !(__atomic_load_n(&pmt__t.attention, __ATOMIC_RELAXED) & PMT_ATTENTION_SLOW))) {
+        sum = pmt__lane_sum_of(lane, value);
+    }
+    if (PMT_UNLIKELY(sum == NULL)) {
         pmt__lane_leave_nopy(lane);
         pmt__lane_free_slow(lane, block, entry);
         return;
     }
-    uint32_t value = __atomic_load_n(entry, __ATOMIC_RELAXED);
-    if (PMT_LIKELY(PMT_SHADOW_IS_PLAIN(value))) {
-        __atomic_store_n(entry, 0, __ATOMIC_RELEASE);
-        uint32_t kind =
-            pmt__lane_temporary_take(lane, block) ? PMT_DELTA_TEMPORARY : PMT_DELTA_FREE;
-        pmt__lane_note(lane, value, kind, pmt__shadow_size_take(block));
+    __atomic_store_n(entry, 0, __ATOMIC_RELEASE);
+    uint64_t bytes = pmt__shadow_size_take(block);
+    lane->touched = 1;
+    sum->frees++;
+    sum->free_bytes += bytes;
+    if (PMT_UNLIKELY(pmt__lane_temporary_take(lane, block))) {
+        sum->temporaries++;
+        sum->temporary_bytes += bytes;
     }
     pmt__lane_leave_nopy(lane);
 }

@@ -220,7 +220,8 @@ typedef struct pmt__thread {
     int32_t
         heap_top; /* no frame above this index is in a heap object (a generator), whose memory can vanish; -1: none */
     uint32_t ended;
-    void *fresh; /* the newest block, until an object was made in it (reference tracer) */
+    uint32_t name_asked; /* its first stack has been seen, and with it a chance to learn its name */
+    void *fresh;         /* the newest block, until an object was made in it (reference tracer) */
     void *last[PMT_TEMPORARIES_MAX + 1]; /* addresses of the newest blocks, newest first */
     void **frame;                        /* [capacity] */
     pmt__link *link;                     /* [capacity] */

@@ -68,6 +68,7 @@ thread_new(void)
     }
     thread->ended = 0;
     thread->name = 0;
+    thread->name_asked = 0;
     thread->depth = 0;
     thread->top = NULL;
     thread->heap_top = -1;

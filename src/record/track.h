@@ -170,6 +170,10 @@ pmt__stack_rebuild(pmt__thread *thread, PMT_FRAME *top)
     for (PMT_FRAME *f = top; f != NULL; f = PMT_FRAME_PREVIOUS(f)) {
         count++;
     }
+    if (PMT_UNLIKELY(thread->name == 0 && !thread->name_asked)) {
+        thread->name_asked = 1;
+        pmt__attention_set(PMT_ATTENTION_NAME);
+    }
     if (!pmt__stack_push(thread, top, -1, count)) {
         pmt__t.counters[PMT_COUNTER_FOLDED_STACKS]++;
         return PMT_NODE_FOLDED;

@@ -79,3 +79,22 @@ def test_a_preloaded_library_of_the_user_stays(
     )
     done = command("run", "-q", "-o", "x.pmt", "-c", code, cwd=tmp_path)
     assert (done.stdout, done.stderr) == ("libm.so.6\nTrue\n", "")
+
+
+def test_native_threads_and_threads_that_ended_have_names(command: Any, tmp_path: Path) -> None:
+    code = (
+        "import threading\n"
+        "def work(): global kept; kept = bytearray(1 << 20)\n"
+        "for n in range(3):\n"
+        "    t = threading.Thread(target=work, name=f'worker {n}'); t.start(); t.join()\n"
+        "class Raises(threading.Thread):\n"
+        "    def run(self):\n"
+        "        try: {}['missing']\n"
+        "        except KeyError as error: self.error = [repr(error)] * 1000\n"
+        "t = Raises(name='raising'); t.start(); t.join(); print(t.error[0])\n"
+    )
+    done = command("run", "-q", "-o", "x.pmt", "-c", code, cwd=tmp_path)
+    assert (done.stdout, done.stderr) == ("KeyError('missing')\n", "")
+    threads = json.loads(command("stats", "--json", tmp_path / "x.pmt").stdout)["by_thread"]
+    names = {thread["name"] for thread in threads}
+    assert {"MainThread", "worker 0", "worker 1", "worker 2", "raising"} <= names

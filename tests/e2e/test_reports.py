@@ -209,6 +209,21 @@ def test_tree_without_the_import_system(command: Any, tmp_path: Path) -> None:
     assert "_find_and_load" in command("tree", "--json", "x.pmt", cwd=tmp_path).stdout
 
 
+def test_inverted_tree_begins_with_what_allocates(command: Any, tmp_path: Path) -> None:
+    code = "import sqlite3, asyncio"
+    assert command("run", "-o", "x.pmt", "-c", code, cwd=tmp_path).returncode == 0
+    top = json.loads(command("table", "--leaks", "--json", "x.pmt", cwd=tmp_path).stdout)["rows"][0]
+    text = command("tree", "--leaks", "--inverted", "x.pmt", cwd=tmp_path).stdout
+    assert text.splitlines()[4].split()[-1].endswith(f":{top['site']['line']}")
+
+
+def test_depth_counts_the_frames_that_are_shown(command: Any, tmp_path: Path) -> None:
+    (tmp_path / "imported.py").write_text("kept = bytearray(1 << 20)\n")
+    assert command("run", "-o", "x.pmt", "-c", "import imported", cwd=tmp_path).returncode == 0
+    text = command("tree", "--depth", 2, "x.pmt", cwd=tmp_path).stdout
+    assert "imported.py:1" in text
+
+
 def test_tree_of_a_deep_recursion(command: Any, tmp_path: Path) -> None:
     code = (
         "import sys; sys.setrecursionlimit(20000)\n"
