@@ -11,7 +11,7 @@ export PYTHON JOBS
 
 .PHONY: help setup build demo test test-all test-c test-py test-web lint format asan tsan \
 	fuzz-short bench bench-overhead bench-pair bench-exactness bench-stacks bench-observer \
-	bench-memory bench-startup bench-reports docs clean
+	bench-memory bench-startup bench-native bench-reports docs clean
 
 help:       ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' Makefile
@@ -77,6 +77,9 @@ bench-memory: build  ## memory of the recorder
 
 bench-startup: build  ## what recording adds to start and exit
 	@.venv/bin/python bench/startup.py $(ARGS)
+
+bench-native: build  ## the native layer: cost of malloc + free, known truth, libraries
+	@.venv/bin/python bench/native.py $(ARGS)
 
 bench-reports: build  ## time, memory and size of the reports on a long run
 	@.venv/bin/python bench/reports.py $(ARGS)

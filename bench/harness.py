@@ -23,6 +23,8 @@ WORKLOADS = {
     "trees": "trees",
     "deep": "deep",
     "native": "native",
+    "threads": "threads",
+    "pandas": "pandas_job",
 }
 
 

@@ -19,6 +19,7 @@ BENCHMARKS = {
     "observer": (["--scale", "0.1"], ["--scale", "0.5", "--peers"]),
     "exactness": (["--pythons", "3.11,3.13,3.15"], []),
     "stacks": ([], ["--millions", "20"]),
+    "native": (["--rounds", "2"], []),
     "reports": ([], ["--peers"]),
 }
 
