@@ -10,7 +10,7 @@ SHELL := /bin/bash
 export PYTHON JOBS
 
 .PHONY: help setup build demo test test-all test-c test-py test-web lint format asan tsan \
-	fuzz-short bench bench-overhead bench-pair bench-exactness bench-stacks bench-observer \
+	stress fuzz-short bench bench-overhead bench-pair bench-exactness bench-stacks bench-observer \
 	bench-memory bench-startup bench-native bench-reports docs clean
 
 help:       ## list the targets
@@ -50,6 +50,9 @@ asan: setup  ## the C unit tests under AddressSanitizer and UndefinedBehaviorSan
 
 tsan: setup  ## the C unit tests under ThreadSanitizer
 	@tools/test_c.sh tsan $(ARGS)
+
+stress: build  ## threads, forks, libraries, starts and stops at once, for minutes (STORM_SECONDS)
+	@PYMEMTRACE_STORM_SECONDS=$(or $(STORM_SECONDS),300) tools/test_py.sh .venv tests/e2e/test_storm.py $(ARGS)
 
 fuzz-short: setup  ## replay the fuzzers' corpus and mutate it for some seconds, under ASan
 	@tools/test_c.sh asan --suite fuzz $(ARGS)

@@ -14,6 +14,7 @@ from pymemtrace import _core
 
 TARGETS = Path(__file__).resolve().parents[1] / "targets" / "hostile"
 MB = 1 << 20
+TIMEOUT = 120 + 2 * float(os.environ.get("PYMEMTRACE_STORM_SECONDS", "0"))
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def execute(
 ) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [str(word) for word in command], env=environment(env), preexec_fn=before, cwd=cwd,
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=TIMEOUT,
     )  # fmt: skip
 
 
