@@ -38,6 +38,9 @@ class record:
     temporaries: a block is temporary if it is freed within this many further allocations of its
         thread; 1 to 255.
     interval_s: seconds between two writes to the file; 0.01 to 3600.
+    native: also what goes past Python's allocators (malloc, mmap). Every object that is loaded is
+        made to call us instead of the C library, once and for good; pointers to malloc that the
+        program has fetched before are not seen, libraries loaded later within interval_s.
 
     Entering raises CaptureExistsError if the file exists (without force), UnsupportedError if this
     interpreter cannot be recorded, PymemtraceError if the process is being recorded already,
@@ -60,6 +63,7 @@ class record:
         max_size_bytes: int = 0,
         temporaries: int = 1,
         interval_s: float = 1.0,
+        native: bool = True,
     ) -> None:
         if max_memory_bytes < 0 or max_size_bytes < 0:
             raise ValueError("max_memory_bytes and max_size_bytes must not be negative")
@@ -71,6 +75,7 @@ class record:
             "max_size_bytes": max_size_bytes,
             "temporaries": temporaries,
             "interval_s": interval_s,
+            "native": native,
         }
         self._count = 0
         self._active = False

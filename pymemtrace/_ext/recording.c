@@ -1,6 +1,7 @@
 /* start, stop, mark and what goes with them: converts arguments and facts, calls src/record and src/cpython. */
 #include "recording.h"
 
+#include <dlfcn.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -11,6 +12,7 @@
 #include "format/encode.h"
 #include "native/connect.h"
 #include "native/pair.h"
+#include "native/patch.h"
 #include "record/writer.h"
 #include "state.h"
 
@@ -125,6 +127,20 @@ facts_collect(facts *self, PyObject *argv)
     return self->buffer.failed ? (PyErr_NoMemory(), -1) : 0;
 }
 
+/* The path of the preload library, beside this extension; NULL if it is not there. */
+static const char *
+preload_library(char *path, size_t size)
+{
+    Dl_info own;
+    if (dladdr((const void *)(uintptr_t)&preload_library, &own) == 0 || own.dli_fname == NULL) {
+        return NULL;
+    }
+    const char *slash = strrchr(own.dli_fname, '/');
+    int folder = slash == NULL ? 0 : (int)(slash - own.dli_fname + 1);
+    int length = snprintf(path, size, "%.*s_preload.so", folder, own.dli_fname);
+    return length > 0 && (size_t)length < size && access(path, R_OK) == 0 ? path : NULL;
+}
+
 /* --- start and stop ------------------------------------------------------------------------------------------------------------ */
 
 static void
@@ -216,8 +232,10 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
     fact_put_number(&f, "temporaries_n", temporaries);
     fact_put_number(&f, "max_size_bytes", max_size);
     fact_put_number(&f, "max_memory_bytes", max_memory);
-    int preloaded = pmt__native_connect(native ? pmt__cpython_native_table() : NULL);
-    pmt__fact_put_text(&f.buffer, "native_layer", native && preloaded ? "preload" : "none");
+    char library[4096];
+    pmt__fact_put_text(&f.buffer, "native_layer",
+                       pmt__native_connect(native ? pmt__cpython_native_table() : NULL,
+                                           preload_library(library, sizeof library)));
     f.count++;
     if (!exit_registered && Py_AtExit(stop_at_exit) < 0) {
         PyErr_SetString(PyExc_RuntimeError, "no room for another exit handler");
@@ -232,6 +250,7 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
         .max_memory_bytes = max_memory,
         .temporaries_n = temporaries,
         .events = events,
+        .before_cut = pmt__native_patch_again,
         .facts = &f.buffer,
         .fact_count = f.count,
     };

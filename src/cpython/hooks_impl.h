@@ -794,9 +794,12 @@ native_allocated(void *block, size_t size)
 static void
 native_freeing(void *block)
 {
+    if (recording_off()) { /* there may be no shadow yet */
+        return;
+    }
     const uint32_t *entry = pmt__shadow_find(block);
     if (entry != NULL && PMT_SHADOW_IS_BLOCK(__atomic_load_n(entry, __ATOMIC_RELAXED))
-        && !recording_off() && !pmt__lanes_closed && !native_recurses()) {
+        && !pmt__lanes_closed && !native_recurses()) {
         raw_event_free_nopy(block);
     }
 }

@@ -3,15 +3,31 @@
 #include <dlfcn.h>
 #include <string.h>
 
-int
-pmt__native_connect(const pmt__native_table *table)
+#include "native/patch.h"
+
+static void
+give(void *address, const pmt__native_table *table)
 {
-    void *address = dlsym(RTLD_DEFAULT, PMT_PRELOAD_CONNECT);
-    if (address == NULL) {
-        return 0;
-    }
     pmt__preload_connect connect;
     memcpy(&connect, &address, sizeof connect);
     connect(table);
-    return 1;
+}
+
+const char *
+pmt__native_connect(const pmt__native_table *table, const char *library)
+{
+    void *preloaded = dlsym(RTLD_DEFAULT, PMT_PRELOAD_CONNECT);
+    if (preloaded != NULL) {
+        give(preloaded, table);
+        return table == NULL ? "none" : "preload";
+    }
+    pmt_error err = PMT_ERROR_INIT;
+    if (table != NULL && (library == NULL || pmt__native_patch(library, &err) < 0)) {
+        return "none";
+    }
+    void *loaded = pmt__native_patched_connect();
+    if (loaded != NULL) {
+        give(loaded, table);
+    }
+    return table == NULL || loaded == NULL ? "none" : "patch";
 }

@@ -4,7 +4,9 @@
 
 #include "record/native_table.h"
 
-/* Gives the preloaded library its table (NULL: takes it away). 1, or 0 if the library is not in this process. */
-int pmt__native_connect(const pmt__native_table *table);
+/* Gives the preload library its table; NULL takes it away. Where the library was not preloaded, it is loaded from this path and the
+   objects of the process are patched (patch.h); library NULL: they are not. Returns how the native layer works now, as the fact
+   `native_layer` has it: "preload", "patch" or "none". */
+const char *pmt__native_connect(const pmt__native_table *table, const char *library);
 
 #endif

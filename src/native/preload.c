@@ -22,7 +22,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "record/native_table.h"
+#include "native/preload.h"
 
 #define EXPORT __attribute__((visibility("default")))
 #define PAGE 4096 /* as large as on x86-64; elsewhere only what is counted is rounded less */
@@ -66,6 +66,8 @@ recorder(void)
 {
     return atomic_load_explicit(&table, memory_order_acquire);
 }
+
+EXPORT const pmt__preload_function *pymemtrace_preload_functions(size_t *count);
 
 /* The real dlsym, which is not to be found by itself. */
 static void *(*real_dlsym(void))(void *, const char *)
@@ -410,21 +412,40 @@ brk(void *end)
 /* --- looking up ---------------------------------------------------------------------------------------------------------------- */
 
 #define KNOWN(function) {#function, (void **)(void *)&real.function, (void *)(uintptr_t)&function}
-static struct {
-    const char *name;
-    void **place;
-    void *ours;
-} known[] = {
-    KNOWN(calloc),   KNOWN(realloc),        KNOWN(reallocarray),
-    KNOWN(free),     KNOWN(posix_memalign), KNOWN(aligned_alloc),
-    KNOWN(memalign), KNOWN(valloc),         KNOWN(pvalloc),
-    KNOWN(mmap),     KNOWN(mmap64),         KNOWN(munmap),
-    KNOWN(mremap),   KNOWN(sbrk),           KNOWN(brk),
+#define OURS(function) {#function, NULL, (void *)(uintptr_t)&function}
+extern void *our_dlsym(void *handle, const char *name) __asm__("dlsym");
+static const pmt__preload_function known[] = {
+    KNOWN(calloc),
+    KNOWN(realloc),
+    KNOWN(reallocarray),
+    KNOWN(free),
+    KNOWN(posix_memalign),
+    KNOWN(aligned_alloc),
+    KNOWN(memalign),
+    KNOWN(valloc),
+    KNOWN(pvalloc),
+    KNOWN(mmap),
+    KNOWN(mmap64),
+    KNOWN(munmap),
+    KNOWN(mremap),
+    KNOWN(sbrk),
+    KNOWN(brk),
+    OURS(free_sized),
+    OURS(free_aligned_sized),
+    OURS(cfree),
+    {"dlsym", NULL, (void *)(uintptr_t)&our_dlsym},
     KNOWN(malloc), /* the last: that it is known says that all are */
 };
 enum {
     KNOWN_COUNT = sizeof known / sizeof *known
 };
+
+const pmt__preload_function *
+pymemtrace_preload_functions(size_t *count)
+{
+    *count = KNOWN_COUNT;
+    return known;
+}
 
 static void
 originals_find(void)
@@ -437,7 +458,9 @@ originals_find(void)
     inside = 1;
     atomic_fetch_add(&finding, 1); /* two threads at once find the same */
     for (int i = 0; i < KNOWN_COUNT; i++) {
-        *known[i].place = real_dlsym()(RTLD_NEXT, known[i].name);
+        if (known[i].original != NULL) {
+            *known[i].original = real_dlsym()(RTLD_NEXT, known[i].name);
+        }
     }
     inside = 0;
 }
@@ -447,7 +470,7 @@ __attribute__((used)) static void *
 instead_of(void *found)
 {
     for (int i = 0; found != NULL && i < KNOWN_COUNT; i++) {
-        if (found == *known[i].place) {
+        if (known[i].original != NULL && found == *known[i].original) {
             return known[i].ours;
         }
     }

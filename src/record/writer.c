@@ -51,6 +51,7 @@ static struct {
     uint64_t sequence;
     uint64_t max_size_bytes;
     uint64_t interval_ns;
+    void (*before_cut)(void);
     pmt__slot slot;
     pmt__cut cut;
     pmt__buffer payload;
@@ -429,6 +430,9 @@ cut_write_surely(uint32_t flags)
 static void
 cut_due(void)
 {
+    if (w.before_cut != NULL) {
+        w.before_cut();
+    }
     io_take();
     cut_write(0);
     io_give();
@@ -769,6 +773,7 @@ pmt__record_start(const pmt__record_options *options, const pmt__frame_source *s
     }
     memset(&w, 0, sizeof w);
     w.interval_ns = options->interval_ns;
+    w.before_cut = options->before_cut;
     w.max_size_bytes = options->max_size_bytes;
     pmt__cut_init(&w.cut);
     pmt__buffer_init(&w.payload);

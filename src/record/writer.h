@@ -20,6 +20,8 @@ typedef struct pmt__record_options {
     uint64_t max_memory_bytes; /* 0 = default */
     uint32_t temporaries_n;    /* 1 … PMT_TEMPORARIES_MAX */
     int events;                /* keep the event log */
+    void (*before_cut)(
+        void); /* called by the thread before its cuts, with nothing held; may be NULL */
     const pmt__buffer *
         facts; /* PROC entries (each with pmt__fact_put_*), without the count and the facts of the host */
     uint32_t fact_count;

@@ -1,11 +1,15 @@
 """What goes past Python's allocators: a program that knows what it keeps."""
 
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from hostile import compile_c, execute
 
 TARGETS = Path(__file__).resolve().parents[1] / "targets"
 PYTHON_OBJECTS = 1500  # bytes of Python's own that a function may leave behind
@@ -98,3 +102,59 @@ def test_native_threads_and_threads_that_ended_have_names(command: Any, tmp_path
     threads = json.loads(command("stats", "--json", tmp_path / "x.pmt").stdout)["by_thread"]
     names = {thread["name"] for thread in threads}
     assert {"MainThread", "worker 0", "worker 1", "worker 2", "raising"} <= names
+
+
+IN_PROCESS = """
+import ctypes, mmap, sys, time, pymemtrace
+from pymemtrace import _core
+
+def read_only():  # which pages of loaded objects nobody may write
+    lines = [line.split() for line in open("/proc/self/maps")]
+    return {(l[0], l[-1]) for l in lines if len(l) == 6 and l[1] == "r--p" and ".so" in l[-1]}
+
+_core._malloc_pair_ns()
+before = read_only()
+keep = []
+def mapped(): keep.append(mmap.mmap(-1, 100 * 4096))
+def found_now():
+    malloc = ctypes.CDLL(None).malloc
+    malloc.restype = ctypes.c_void_p
+    for _ in range(10): malloc(10_000)
+def loaded_later():
+    library = ctypes.CDLL(sys.argv[1])
+    time.sleep(0.5)
+    library.take(20, 5000)
+with pymemtrace.record("x.pmt", interval_s=0.05):
+    mapped(); found_now(); loaded_later()
+    for name in sys.argv[2:]: found_now()
+missing = {item for item in before - read_only() if "_preload" not in item[1]}
+print(missing or "read-only as before")
+reader = _core.Reader("x.pmt")
+print(reader.proc()["native_layer"])
+rows = reader.aggregate("leaks").sites()
+for name in ("mapped", "found_now", "loaded_later"):
+    print(name, sum(row["bytes"] for row in rows if row["site"]["function"] == name))
+with pymemtrace.record("y.pmt", native=False):
+    found_now()
+reader = _core.Reader("y.pmt")
+print(reader.proc()["native_layer"], reader.stats()["by_domain"]["malloc"]["allocations"])
+"""
+
+
+def test_a_process_that_runs_already(tmp_path: Path) -> None:
+    source = tmp_path / "late.c"
+    source.write_text(
+        "#include <stdlib.h>\n#include <string.h>\n"
+        "void take(int n, int size) { while (n--) memset(malloc(size), 1, size); }\n"
+    )
+    compile_c("-shared", "-o", tmp_path / "late.so", source)
+    (tmp_path / "program.py").write_text(IN_PROCESS)
+    done = execute([sys.executable, tmp_path / "program.py", tmp_path / "late.so"], cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[:2] == ["read-only as before", "patch"]
+    found = {name: int(count) for name, count in (line.split() for line in lines[2:5])}
+    assert 100 * 4096 <= found["mapped"] <= 100 * 4096 + PYTHON_OBJECTS
+    assert 100_000 <= found["found_now"] <= 100_000 + PYTHON_OBJECTS
+    assert 100_000 <= found["loaded_later"] <= 100_000 + PYTHON_OBJECTS
+    assert lines[5] == "none 0"

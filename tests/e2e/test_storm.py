@@ -1,4 +1,4 @@
-"""Threads, forks, libraries, starts and stops at once: nothing hangs, nothing breaks, the figures add up.
+"""Threads, forks, libraries, starts and stops at once: nothing hangs or breaks, the figures add up.
 
 PYMEMTRACE_STORM_SECONDS makes it longer (`make stress`).
 """
