@@ -78,7 +78,7 @@ pauses = Pauses()
 gc.collect()
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + "/workloads")  # noqa: PTH100, PTH120
 tracemalloc.start(1)
-_core.start(CAPTURE, argv=[WORKLOAD], force=True, interval_s=3600.0)
+_core.start(CAPTURE, argv=[WORKLOAD], force=True, interval_s=3600.0, native=False)
 workload = importlib.import_module(WORKLOAD)
 workload.pause = pauses
 try:

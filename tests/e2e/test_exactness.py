@@ -14,7 +14,7 @@ sys.path.insert(0, sys.argv[1])
 import random_stacks
 from pymemtrace import _core
 tracemalloc.start(1)
-_core.start("live.pmt", argv=["live"])
+_core.start("live.pmt", argv=["live"], native=False)
 theirs, ours = tracemalloc.get_traced_memory()[0], _core.status()["live_bytes"]
 random_stacks.main(int(sys.argv[2]), 100)
 gc.collect()

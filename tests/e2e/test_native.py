@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from hostile import compile_c, execute
 
 TARGETS = Path(__file__).resolve().parents[1] / "targets"
-PYTHON_OBJECTS = 1500  # bytes of Python's own that a function may leave behind
+PYTHON_OBJECTS = 4000  # bytes of Python's own that a function may leave behind
 
 
 def by_function(command: Any, capture: Path) -> tuple[Counter[str], Counter[str]]:
@@ -56,7 +56,8 @@ def test_domains(command: Any, tmp_path: Path) -> None:
     done = command("run", "-q", "-o", "x.pmt", TARGETS / "native_libc.py", cwd=tmp_path)
     assert done.returncode == 0
     domains = json.loads(command("stats", "--json", tmp_path / "x.pmt").stdout)["by_domain"]
-    assert domains["mmap"]["end_bytes"] == (10 + 18 + 45 + 100) * 4096
+    # 3.14 and later map two pages of their own
+    assert domains["mmap"]["end_bytes"] // 4096 - (10 + 18 + 45 + 100) in (0, 2)
     assert domains["malloc"]["end_bytes"] > 100_000 + 70_000 + 30_000
 
 
