@@ -39,7 +39,8 @@ def test_every_function_of_the_c_library(command: Any, tmp_path: Path, folder: s
     for line in lines:
         name, bytes_alive, blocks_alive = line.split()
         assert int(bytes_alive) <= found[name] <= int(bytes_alive) + PYTHON_OBJECTS, name
-        assert int(blocks_alive) <= blocks[name] <= int(blocks_alive) + 10, name
+        # 3.14 and later keep freed integers for the next ones
+        assert int(blocks_alive) <= blocks[name] <= int(blocks_alive) + 60, name
 
 
 def test_python_only(command: Any, tmp_path: Path) -> None:
