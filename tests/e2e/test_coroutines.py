@@ -1,4 +1,4 @@
-"""asyncio, greenlet and gevent: every stack is that of a plain walk, and what they keep is at its lines."""
+"""asyncio, greenlet and gevent: stacks are those of a plain walk; what is kept is at its lines."""
 
 import subprocess
 import sys
