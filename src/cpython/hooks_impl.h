@@ -57,17 +57,34 @@ thread_select_nopy(PyThreadState *state)
     return thread;
 }
 
-/* Other interpreters may have a GIL of their own: their events must not enter. */
-static PMT_NOINLINE bool
-foreign_nopy(PyThreadState *state)
+static PMT_NOINLINE void
+foreign_count_nopy(void)
 {
-    if (state == NULL || state->interp == main_interpreter) {
-        return false;
-    }
     if (!(__atomic_load_n(&pmt__t.attention, __ATOMIC_RELAXED) & PMT_ATTENTION_OFF)) {
         __atomic_fetch_add(&pmt__t.counters[PMT_COUNTER_FOREIGN], 1, __ATOMIC_RELAXED);
     }
+}
+
+/* Other interpreters may have a GIL of their own: their events must not enter. */
+PMT_INLINE bool
+foreign_nopy(PyThreadState *state)
+{
+    if (PMT_LIKELY(state == NULL || state->interp == main_interpreter)) {
+        return false;
+    }
+    foreign_count_nopy();
     return true;
+}
+
+/* What pthread_self() says, without the call. */
+PMT_INLINE unsigned long
+own_ident(void)
+{
+#if defined(__x86_64__) && defined(__GLIBC__)
+    return (unsigned long)(uintptr_t)__builtin_thread_pointer();
+#else
+    return (unsigned long)pthread_self();
+#endif
 }
 
 /* Does this thread hold the GIL? */
@@ -79,7 +96,7 @@ have_gil_nopy(void)
     /* That of whoever holds it. Asking for our own is a call; what was ours may have died, and another thread's may stand at its
        address. */
     if (PMT_LIKELY(state == me.own) && state != NULL
-        && PMT_LIKELY(state->thread_id == (unsigned long)pthread_self())) {
+        && PMT_LIKELY(state->thread_id == own_ident())) {
         return true;
     }
     if (state == NULL || state != PMT_OWN_STATE()) {

@@ -4,8 +4,9 @@
 
 #include <stddef.h>
 
-/* CPU time in ns of a malloc + free pair of `size` bytes, in batches of 64, of `threads` threads at once that do `rounds` rounds of
-   1,280 pairs each. With one thread: the calling one, and the best round counts. With more: the mean over all. -1: no thread. */
+/* ns of a malloc + free pair of `size` bytes, in batches of 64, of `threads` threads at once that do `rounds` rounds of 1,280 pairs
+   each. With one thread: the calling one; of its rounds the best counts, since noise only adds. With more: their CPU time, the mean
+   over all. -1: no thread. */
 double pmt__native_pair_ns(size_t size, unsigned rounds, unsigned threads);
 
 #endif
