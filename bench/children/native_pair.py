@@ -1,8 +1,8 @@
 """Child of native.py: ns per malloc + free pair of 64 bytes, as this process sees them.
 
-Printed: with the GIL and without, the lowest of many rounds; of eight threads at once, the mean. All
-but the first in a process that has another thread, which waits: the C library's allocator takes locks
-and atomic operations only where there is one, and the recorder brings one along.
+Printed: with the GIL and without, the lowest of many rounds; of eight threads at once, the mean.
+All but the first in a process that has another thread, which waits: the C library's allocator takes
+locks and atomic operations only where there is one, and the recorder brings one along.
 """
 
 import json
