@@ -93,14 +93,15 @@ pmt__lane_alloc_slow(pmt__lane *lane, const pmt__outside_event *e)
     PMT_FRAME *top = e->state != NULL ? e->top : NULL;
     uint32_t size = pmt__lane_size_key(e->bytes);
     uint32_t *entry = pmt__shadow_make(e->block);
+    if (entry != NULL && *entry != 0) {
+        pmt__missed_free(e->block, *entry);
+        *entry = 0;
+    }
     if (id == 0 || entry == NULL
         || (e->bytes > PMT_SIZE_EXACT_MAX && pmt__shadow_size_put(e->block, e->bytes) < 0)) {
         pmt__t.counters[PMT_COUNTER_MEMORY_LIMIT]++;
         pmt__tables_release();
         return;
-    }
-    if (PMT_SHADOW_IS_BLOCK(*entry)) {
-        pmt__missed_free(e->block, *entry);
     }
     __atomic_store_n(entry, id, __ATOMIC_RELEASE);
     pmt__count_add(id, e->bytes);
@@ -158,8 +159,7 @@ pmt__lane_alloc_fast(pmt__lane *lane, const pmt__outside_event *e)
     pmt__lane_leaf *leaf = pmt__lane_slot(lane, instr, parent, size);
     uint32_t *entry = pmt__shadow_find(e->block);
     if (PMT_UNLIKELY(leaf->instr != instr || leaf->parent != parent || leaf->key != key
-                     || entry == NULL
-                     || PMT_SHADOW_IS_BLOCK(__atomic_load_n(entry, __ATOMIC_RELAXED)))) {
+                     || entry == NULL || __atomic_load_n(entry, __ATOMIC_RELAXED) != 0)) {
         return 0;
     }
     pmt__lane_sum *sum = &lane->sums[leaf->sum];

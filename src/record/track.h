@@ -471,15 +471,42 @@ pmt__cohort_now(pmt__thread *thread, PMT_FRAME *top, uint64_t bytes, uint32_t do
     return pmt__leaf_miss(leaf, parent, place, key, size, domain, thread, top);
 }
 
-/* Frees whatever the shadow says of this block, because the allocator gave the address out again. */
+/* The large block whose size stands in this entry: it starts one or two entries before. NULL: it is not known any more. */
+static inline void *
+pmt__size_owner(void *inside)
+{
+    for (int back = 16; back <= 32; back += 16) {
+        char *block = (char *)inside - back;
+        const uint32_t *entry = pmt__shadow_find(block);
+        if (entry != NULL && PMT_SHADOW_IS_BLOCK(*entry) && PMT_SHADOW_ID(*entry) != 0
+            && pmt__shadow_size_get(block) > (uint64_t)back) {
+            return block;
+        }
+    }
+    return NULL;
+}
+
+/* Frees whatever the shadow says of this block, because the allocator gave the address out again. That happens to blocks of the C
+   library: some of its functions free or move what the program has allocated (getline). Elsewhere it is counted: it should not. */
 static PMT_NOINLINE void
 pmt__missed_free(void *block, uint32_t value)
 {
-    pmt__t.counters[PMT_COUNTER_MISSED_FREES]++;
-    if (PMT_SHADOW_IS_SIZE(value) || PMT_SHADOW_ID(value) == 0) {
-        return; /* of a size: the block it belongs to goes on counting as live, it cannot be found from here */
+    if (PMT_SHADOW_IS_SIZE(value)) {
+        void *owner = pmt__size_owner(block);
+        if (owner != NULL) {
+            uint32_t *entry = pmt__shadow_find(owner);
+            value = *entry;
+            *entry = 0;
+            block = owner;
+        }
     }
-    uint32_t id = PMT_SHADOW_ID(value);
+    uint32_t id = PMT_SHADOW_IS_BLOCK(value) ? PMT_SHADOW_ID(value) : 0;
+    uint32_t domain =
+        id == 0 ? 0 : pmt__t.sites[PMT_COHORT_SITE(&pmt__t.cohorts[id])].thread >> PMT_THREAD_BITS;
+    pmt__t.counters[PMT_COUNTER_MISSED_FREES] += domain != PMT_DOMAIN_MALLOC;
+    if (id == 0) {
+        return;
+    }
     uint64_t bytes = 0;
     if (pmt__t.cohorts[id].size & PMT_COHORT_SIZELESS) {
         bytes = pmt__shadow_size_take(block);
