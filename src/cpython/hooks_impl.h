@@ -113,13 +113,6 @@ have_gil_nopy(void)
     return true;
 }
 
-/* The state of this thread, which does not hold the GIL; NULL: Python does not know it. */
-PMT_INLINE PyThreadState *
-own_state_nopy(void)
-{
-    return me.own != NULL ? me.own : PMT_OWN_STATE();
-}
-
 PMT_INLINE pmt__thread *
 thread_of_nopy(PyThreadState *state)
 {
@@ -256,12 +249,19 @@ watched_died_nopy(const void *block)
     if (pmt__code_known(block)) {
         pmt__code_died_nopy(block);
     }
+    bool was_a_thread_s = false;
     for (pmt__thread *t = pmt__t.threads; t != NULL; t = t->next) {
         if (__atomic_load_n(&t->state, __ATOMIC_RELAXED) == block) {
             __atomic_store_n(&t->state, NULL, __ATOMIC_RELEASE);
             t->ended = 1;
             pmt__t.threads_changed = 1;
+            was_a_thread_s = true;
         }
+    }
+    if (was_a_thread_s
+        && me.own != NULL) { /* another thread's, which may be looking at it without the GIL */
+        pmt__barrier_all();
+        pmt__lanes_wait();
     }
 }
 
@@ -590,30 +590,29 @@ raw_passes(const void *old)
     return entry == NULL || !PMT_SHADOW_IS_BLOCK(__atomic_load_n(entry, __ATOMIC_RELAXED));
 }
 
-/* What a thread without the GIL does; 0: it belongs to another interpreter. */
-PMT_INLINE int
-outside_event_nopy(pmt__outside_event *e, void *block, uint64_t bytes, uint32_t domain)
+/* Where a thread without the GIL stands: its frames do not move, it is in a C call. It is inside its lane, or holds the tables. */
+PMT_INLINE void
+own_frames_nopy(const pmt__lane *lane, pmt__outside_event *e)
 {
-    PyThreadState *state = own_state_nopy();
-    if (foreign_nopy(state)) {
-        return 0;
-    }
-    *e = (pmt__outside_event){block, bytes, domain, state, 0, 0, NULL};
-    if (state != NULL) {
+    PyThreadState *state = me.own;
+    if (state != NULL && pmt__lane_state_is_alive(lane, state)) {
+        e->state = state;
         e->state_id = state->id;
         e->ident = state->thread_id;
         e->top = PMT_CURRENT_FRAME(state);
     }
-    return 1;
 }
 
 static PMT_NOINLINE void
 raw_alloc_without_gil_nopy(void *block, size_t size, uint32_t domain)
 {
-    pmt__outside_event e;
-    if (outside_event_nopy(&e, block, size, domain)) {
-        pmt__outside_alloc(&e);
+    pmt__lane *lane = pmt__lane_own();
+    if (lane == NULL || !pmt__lane_enter_nopy(lane)) {
+        return;
     }
+    pmt__outside_event e = {block, size, domain, NULL, 0, 0, NULL};
+    own_frames_nopy(lane, &e);
+    pmt__outside_alloc(lane, &e);
 }
 
 PMT_INLINE void
@@ -861,15 +860,17 @@ native_mapped(void *start, size_t size)
         pmt__leave_nopy();
         return;
     }
-    pmt__outside_event e;
     pmt__lane *lane = pmt__lane_own();
-    if (lane != NULL && outside_event_nopy(&e, start, size, PMT_DOMAIN_MMAP)) {
-        pmt__tables_acquire();
-        if (!recording_off()) {
-            pmt__range_map(start, size, pmt__lane_cohort_nopy(lane, &e));
-        }
-        pmt__tables_release();
+    if (lane == NULL) {
+        return;
     }
+    pmt__tables_acquire();
+    if (!recording_off()) {
+        pmt__outside_event e = {start, size, PMT_DOMAIN_MMAP, NULL, 0, 0, NULL};
+        own_frames_nopy(lane, &e);
+        pmt__range_map(start, size, pmt__lane_cohort_nopy(lane, &e));
+    }
+    pmt__tables_release();
 }
 
 static void

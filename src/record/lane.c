@@ -71,6 +71,18 @@ pmt__lanes_sweep_nopy(void)
     }
 }
 
+int
+pmt__state_is_alive(const void *state)
+{
+    for (pmt__thread *t = __atomic_load_n(&pmt__t.threads, __ATOMIC_ACQUIRE); t != NULL;
+         t = t->next) {
+        if (__atomic_load_n(&t->state, __ATOMIC_ACQUIRE) == state) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 pmt__thread *
 pmt__lane_thread_nopy(pmt__lane *lane, const void *state, uint64_t state_id, uint64_t ident)
 {

@@ -135,6 +135,19 @@ pmt__lane_sum_of(pmt__lane *lane, uint32_t cohort)
     return NULL;
 }
 
+/* Is this the state of a thread that was seen with the GIL and that has not been freed since? Only such a state may be looked at
+   without the GIL: at the end of the interpreter, threads that go on lose theirs. It stays as long as the caller is inside, or holds
+   the tables: whoever frees a state waits for that (watched_died_nopy in src/cpython). */
+int pmt__state_is_alive(const void *state);
+PMT_INLINE int
+pmt__lane_state_is_alive(const pmt__lane *lane, const void *state)
+{
+    const pmt__thread *thread = lane->thread;
+    return PMT_LIKELY(thread != NULL && lane->state == state
+                      && __atomic_load_n(&thread->state, __ATOMIC_ACQUIRE) == state)
+           || pmt__state_is_alive(state);
+}
+
 /* The thread of the lane: the one with this state, or, without one, one for the lane. The caller holds the tables. NULL: no memory. */
 pmt__thread *pmt__lane_thread_nopy(pmt__lane *lane, const void *state, uint64_t state_id,
                                    uint64_t ident);

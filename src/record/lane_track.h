@@ -61,8 +61,12 @@ pmt__lane_slot(pmt__lane *lane, uint64_t instr, uint32_t parent, uint32_t size)
 
 /* The cohort for an allocation now. The caller holds the tables and is not inside. */
 static PMT_NOINLINE uint32_t
-pmt__lane_cohort_nopy(pmt__lane *lane, const pmt__outside_event *e)
+pmt__lane_cohort_nopy(pmt__lane *lane, pmt__outside_event *e)
 {
+    if (e->state != NULL && !pmt__state_is_alive(e->state)) {
+        e->state = NULL; /* it was, before the tables were ours */
+        e->top = NULL;
+    }
     pmt__thread *thread = pmt__lane_thread_nopy(lane, e->state, e->state_id, e->ident);
     if (thread != NULL && e->state != NULL && e->top != NULL) {
         uint32_t marking = pmt__t.marking;
@@ -80,7 +84,7 @@ pmt__lane_cohort_nopy(pmt__lane *lane, const pmt__outside_event *e)
 
 /* With the tables: any stack, any size, the event log. The caller is not inside. */
 static PMT_NOINLINE void
-pmt__lane_alloc_slow(pmt__lane *lane, const pmt__outside_event *e)
+pmt__lane_alloc_slow(pmt__lane *lane, pmt__outside_event *e)
 {
     pmt__tables_acquire();
     if (__atomic_load_n(&pmt__t.attention, __ATOMIC_RELAXED) & PMT_ATTENTION_OFF) {
@@ -188,14 +192,10 @@ pmt__lane_alloc_fast(pmt__lane *lane, const pmt__outside_event *e)
     return 1;
 }
 
-/* A block was allocated by a thread without the GIL. */
+/* A block was allocated by a thread without the GIL, which is inside its lane; it is not when this returns. */
 PMT_INLINE void
-pmt__outside_alloc(const pmt__outside_event *e)
+pmt__outside_alloc(pmt__lane *lane, pmt__outside_event *e)
 {
-    pmt__lane *lane = pmt__lane_own();
-    if (PMT_UNLIKELY(lane == NULL) || !pmt__lane_enter_nopy(lane)) {
-        return;
-    }
     int done = pmt__lane_alloc_fast(lane, e);
     pmt__lane_leave_nopy(lane);
     if (PMT_UNLIKELY(!done)) {

@@ -87,6 +87,9 @@ raw_program(void *arg)
     int live[BLOCKS] = {0};
     test_frame frame = {.running = &code_a, .instr = (uint64_t)(uintptr_t)code_a.bytecode + 8};
     char state_of_thread; /* an address */
+    pmt__tables_acquire();
+    pmt__thread_get_nopy(&state_of_thread, (uint64_t)which, 0, 100 + (uint64_t)which);
+    pmt__tables_release();
     unsigned random = (unsigned)which + 7;
     for (int n = 0; n < RAW_EVENTS; n++) {
         random = random * 1103515245u + 12345u;
@@ -104,7 +107,9 @@ raw_program(void *arg)
             /* every other thread is one that Python does not know */
             const void *own = which & 1 ? NULL : &state_of_thread;
             pmt__outside_event e = {block, 16, PMT_DOMAIN_RAW, own, (uint64_t)which, 0, &frame};
-            pmt__outside_alloc(&e);
+            pmt__lane *lane = pmt__lane_own();
+            assert_true(pmt__lane_enter_nopy(lane));
+            pmt__outside_alloc(lane, &e);
         }
     }
     return NULL;

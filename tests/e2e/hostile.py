@@ -103,7 +103,7 @@ def row_at(reader: _core.Reader, view: str, target: str, mark: str) -> dict[str,
 def assert_whole(reader: _core.Reader, ended: str = "normal") -> None:
     """Nothing is lost, and the totals are the sums of the rows."""
     info = reader.info()
-    assert info["dropped"] == {}
+    assert info["dropped"] == {}, info["dropped"]
     assert info["ended"] == ended
     assert_sums(reader)
 
