@@ -110,6 +110,9 @@ def answer(
             ),
         ],
     )
+    where = opened.reader.where()
+    if where is not None:
+        yield "dominating part", [(where["dominating"], ""), (" at the last measurement", "")]
     lost = _captures.losses(info)
     if lost:
         yield "not recorded", [(", ".join(lost), "yellow")]
