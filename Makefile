@@ -11,7 +11,7 @@ export PYTHON JOBS
 
 .PHONY: help setup build demo test test-all test-c test-py test-web lint format asan tsan \
 	fuzz-short bench bench-overhead bench-pair bench-exactness bench-stacks bench-observer \
-	bench-memory bench-startup bench-reports docs clean
+	bench-memory bench-startup bench-reports bench-where docs clean
 
 help:       ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' Makefile
@@ -80,6 +80,9 @@ bench-startup: build  ## what recording adds to start and exit
 
 bench-reports: build  ## time, memory and size of the reports on a long run
 	@.venv/bin/python bench/reports.py $(ARGS)
+
+bench-where: build  ## what of the resident memory stays unattributed
+	@.venv/bin/python bench/where.py $(ARGS)
 
 docs: setup  ## check the links of the documentation
 	@.venv/bin/python tools/check_links.py

@@ -20,6 +20,7 @@ BENCHMARKS = {
     "exactness": (["--pythons", "3.11,3.13,3.15"], []),
     "stacks": ([], ["--millions", "20"]),
     "reports": ([], ["--peers"]),
+    "where": (["--seconds", "4"], ["--seconds", "20"]),
 }
 
 

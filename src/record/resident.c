@@ -630,11 +630,48 @@ stacks_find(pmt__measure *self)
     self->result.value[PMT_RESIDENT_STACKS_COUNT] = self->stack_count;
 }
 
-int
-pmt__measure_run(pmt__measure *self)
+static int
+measure_once(pmt__measure *self)
 {
     memset(&self->result, 0, sizeof self->result);
     self->area_count = 0;
+    int rc = pmt__process_areas(area_keep, self);
+    if (rc < 0 || self->area_count == 0) {
+        return rc < 0 ? rc : -EIO;
+    }
+    stacks_find(self);
+    self->result.value[PMT_RESIDENT_BY_PAGES] = 1;
+    for (size_t i = 0; i < self->area_count; i++) {
+        area_count(self, &self->areas[i], i == 0 ? NULL : &self->areas[i - 1]);
+    }
+    return 0;
+}
+
+/* What was there when the kernel told the areas and was gone when the pages were looked at. */
+static uint64_t
+missed(const pmt__resident *self)
+{
+    static const uint8_t parts[] = {
+        PMT_RESIDENT_ARENAS,        PMT_RESIDENT_FRAMES,        PMT_RESIDENT_HEAP,
+        PMT_RESIDENT_HEAPS,         PMT_RESIDENT_CHUNKS,        PMT_RESIDENT_MAPPINGS,
+        PMT_RESIDENT_FILES,         PMT_RESIDENT_FILES_PRIVATE, PMT_RESIDENT_SHARED_MEMORY,
+        PMT_RESIDENT_STACKS,        PMT_RESIDENT_MAIN_STACK,    PMT_RESIDENT_OWN,
+        PMT_RESIDENT_KERNEL,        PMT_RESIDENT_UNKNOWN,
+    };
+    uint64_t found = 0;
+    for (size_t i = 0; i < sizeof parts; i++) {
+        found += self->value[parts[i]];
+    }
+    uint64_t rss = self->value[PMT_RESIDENT_RSS];
+    return rss > found ? rss - found : 0;
+}
+
+int
+pmt__measure_run(pmt__measure *self)
+{
+    enum {
+        TRIES = 3
+    };
     if (self->stacks == NULL) {
         self->stacks = pmt__pages_map(THREADS_MAX * sizeof *self->stacks);
     }
@@ -644,17 +681,15 @@ pmt__measure_run(pmt__measure *self)
     if (self->stacks == NULL || self->states == NULL) {
         return -ENOMEM;
     }
-    int rc = pmt__process_areas(area_keep, self);
-    if (rc < 0) {
-        return rc;
-    }
-    if (self->area_count == 0) {
-        return -EIO;
-    }
-    stacks_find(self);
-    self->result.value[PMT_RESIDENT_BY_PAGES] = 1;
-    for (size_t i = 0; i < self->area_count; i++) {
-        area_count(self, &self->areas[i], i == 0 ? NULL : &self->areas[i - 1]);
+    /* A program that maps and unmaps much meanwhile is looked at again. */
+    for (int i = 0; i < TRIES; i++) {
+        int rc = measure_once(self);
+        if (rc < 0) {
+            return rc;
+        }
+        if (missed(&self->result) <= self->result.value[PMT_RESIDENT_RSS] / 128) {
+            break;
+        }
     }
     pmt__malloc_facts facts;
     if (pmt__malloc_facts_get(&facts) == 0) {

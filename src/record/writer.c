@@ -42,7 +42,7 @@
 #define COMPACT_TAIL_BYTES ((uint64_t)1 << 20)    /* what is copied while everybody waits */
 
 /* The resident memory is taken apart at cuts, so often that it takes at most a hundredth of the time; rarely where little changes. */
-#define MEASURE_SHARE 100u
+#define MEASURE_SHARE 200u /* the other half is for the ones at the end and for what varies */
 #define MEASURE_IDLE_NS ((uint64_t)10 * 1000000000)
 /* A cut during which nobody measures, besides PMT_CUT_*: it must be short. */
 #define CUT_SHORT 0x80000000u
@@ -65,6 +65,7 @@ static struct {
     pmt__buffer out; /* encoded chunk that waits to be written; empty: none */
     pmt__measure measure;
     uint64_t measured_ns, measure_after_ns, measured_rss;
+    int measured_end; /* when main had returned */
     uint64_t own_bytes;
     uint64_t log_bytes;      /* of the file */
     int ending;              /* the END chunk is being written */
@@ -226,7 +227,9 @@ measure_is_due(uint32_t flags, uint64_t rss_bytes)
 {
     uint64_t now_ns = pmt__clock_mono_ns();
     if (flags & (PMT_CUT_MAIN_RETURNED | PMT_CUT_FINAL)) {
-        return 1;
+        int had = w.measured_end;
+        w.measured_end = 1;
+        return !had; /* what is left when the interpreter is gone says nothing of the program */
     }
     if ((flags & CUT_SHORT) || now_ns < w.measure_after_ns) {
         return 0;
