@@ -36,6 +36,7 @@
 #define DESCRIPTOR_BYTES \
     4096u /* from the part of a thread's descriptor that we know to its end, or more */
 #define GUARD_MAX ((uint64_t)1 << 20)
+#define MISSES_MAX ((size_t)4096)
 #define PEEK 64 /* bytes that are looked at where something may begin */
 /* An area with so many more pages than resident ones is not looked at page by page. */
 #define SPARSE(pages, resident) ((pages) > ((size_t)1 << 24) && (pages) / 64 > (resident))
@@ -188,7 +189,8 @@ typedef struct walk {
     tally pages;
     size_t page_bytes;
     uintptr_t window, window_end; /* whose states are known */
-    /* What a header said that lies before. */
+    uintptr_t reach;              /* up to where areas like this one follow without a gap */
+    /* What a header said that lies before; it may do so in the area before (madvise divides areas). */
     uintptr_t until;
     unsigned until_use;
     unsigned unless; /* the use of what no header explains */
@@ -197,6 +199,7 @@ typedef struct walk {
     uint8_t peeked[256][PEEK];
     uintptr_t peeked_at[256];
     size_t peeked_count, peeked_next, ahead;
+    size_t misses; /* pages on which nothing began, since something did */
 } walk;
 
 static void
@@ -321,7 +324,7 @@ static bool
 header_found(walk *self, uintptr_t address, uintptr_t end)
 {
     const uint8_t *header = peek(self, address, end);
-    uint64_t left = self->area->end - address;
+    uint64_t left = self->reach - address;
     bool first;
     if (address % HEAP_ALIGNMENT == 0) {
         uint64_t size = heap_parse(address, header, &first);
@@ -387,6 +390,7 @@ unknown_count(walk *self, uintptr_t from, uintptr_t to)
             self->at_border = true;
             self->unless = PMT_RESIDENT_UNKNOWN;
             self->ahead = 0;
+            self->misses = 0;
             at = end;
             continue;
         }
@@ -401,9 +405,13 @@ unknown_count(walk *self, uintptr_t from, uintptr_t to)
         }
         if (state_of(self, at) != PMT_PAGE_ABSENT) {
             self->at_border = false;
+            self->misses++;
         }
-        pages_count(self, at, at + self->page_bytes, self->unless);
-        at += self->page_bytes;
+        /* Where nothing has been found for long, something else hardly begins without a border. */
+        uintptr_t step = self->misses > MISSES_MAX ? 16 * self->page_bytes : self->page_bytes;
+        uintptr_t end = to - at < step ? to : at + step;
+        pages_count(self, at, end, self->unless);
+        at = end;
     }
 }
 
@@ -488,35 +496,54 @@ area_count_whole(pmt__measure *self, const pmt__area *area)
     value_add(self, which, area->rss_bytes);
 }
 
+static walk the_walk; /* owned by the caller of pmt__measure_run */
+
+static uintptr_t
+reach_of(const pmt__measure *self, const pmt__area *area)
+{
+    const pmt__area *end = self->areas + self->area_count;
+    const pmt__area *last = area;
+    while (last + 1 < end && last[1].start == last->end && last[1].kind == area->kind
+           && (last[1].flags & PMT_AREA_IS_OWN) == 0
+           && last[1].end - area->start <= (uint64_t)1 << 40) {
+        last++;
+    }
+    return last->end;
+}
+
 static void
 area_count_pages(pmt__measure *self, const pmt__area *area, const pmt__area *before)
 {
-    static walk w; /* owned by the caller of pmt__measure_run */
-    memset(&w, 0, sizeof w);
-    w.measure = self;
-    w.area = area;
-    w.page_bytes = pmt__page_size();
-    w.unless = PMT_RESIDENT_UNKNOWN;
-    w.at_border = true;
+    walk *w = &the_walk;
+    memset(&w->pages, 0, sizeof w->pages);
+    w->measure = self;
+    w->area = area;
+    if (area->end > w->reach) {
+        w->reach = reach_of(self, area);
+    }
+    w->page_bytes = pmt__page_size();
+    w->unless = PMT_RESIDENT_UNKNOWN;
+    w->at_border = true;
+    w->misses = 0;
     if (before != NULL && before->end == area->start) {
         if ((before->flags & (PMT_AREA_READABLE | PMT_AREA_WRITABLE)) == 0
             && before->end - before->start <= GUARD_MAX) {
-            w.unless = PMT_RESIDENT_STACKS;
+            w->unless = PMT_RESIDENT_STACKS;
         } else if (before->kind == PMT_AREA_FILE && (before->flags & PMT_AREA_WRITABLE)) {
-            w.unless = PMT_RESIDENT_FILES_PRIVATE;
+            w->unless = PMT_RESIDENT_FILES_PRIVATE;
         }
     }
-    size_t pages = (area->end - area->start) / w.page_bytes;
-    if (SPARSE(pages, area->rss_bytes / w.page_bytes)) {
+    size_t pages = (area->end - area->start) / w->page_bytes;
+    if (SPARSE(pages, area->rss_bytes / w->page_bytes)) {
         area_count_whole(self, area);
         return;
     }
-    for (uintptr_t at = area->start; at < area->end; at = w.window_end) {
-        size_t left = (area->end - at) / w.page_bytes;
+    for (uintptr_t at = area->start; at < area->end; at = w->window_end) {
+        size_t left = (area->end - at) / w->page_bytes;
         size_t count = left < WINDOW ? left : WINDOW;
-        w.window = at;
-        w.window_end = at + count * w.page_bytes;
-        w.peeked_count = 0;
+        w->window = at;
+        w->window_end = at + count * w->page_bytes;
+        w->peeked_count = 0;
         if (count == 0) {
             break;
         }
@@ -528,9 +555,9 @@ area_count_pages(pmt__measure *self, const pmt__area *area, const pmt__area *bef
             }
             break;
         }
-        window_count(&w);
+        window_count(w);
     }
-    tally_settle(&w);
+    tally_settle(w);
 }
 
 static void
@@ -634,6 +661,7 @@ static int
 measure_once(pmt__measure *self)
 {
     memset(&self->result, 0, sizeof self->result);
+    memset(&the_walk, 0, sizeof the_walk);
     self->area_count = 0;
     int rc = pmt__process_areas(area_keep, self);
     if (rc < 0 || self->area_count == 0) {
@@ -652,11 +680,11 @@ static uint64_t
 missed(const pmt__resident *self)
 {
     static const uint8_t parts[] = {
-        PMT_RESIDENT_ARENAS,        PMT_RESIDENT_FRAMES,        PMT_RESIDENT_HEAP,
-        PMT_RESIDENT_HEAPS,         PMT_RESIDENT_CHUNKS,        PMT_RESIDENT_MAPPINGS,
-        PMT_RESIDENT_FILES,         PMT_RESIDENT_FILES_PRIVATE, PMT_RESIDENT_SHARED_MEMORY,
-        PMT_RESIDENT_STACKS,        PMT_RESIDENT_MAIN_STACK,    PMT_RESIDENT_OWN,
-        PMT_RESIDENT_KERNEL,        PMT_RESIDENT_UNKNOWN,
+        PMT_RESIDENT_ARENAS, PMT_RESIDENT_FRAMES,        PMT_RESIDENT_HEAP,
+        PMT_RESIDENT_HEAPS,  PMT_RESIDENT_CHUNKS,        PMT_RESIDENT_MAPPINGS,
+        PMT_RESIDENT_FILES,  PMT_RESIDENT_FILES_PRIVATE, PMT_RESIDENT_SHARED_MEMORY,
+        PMT_RESIDENT_STACKS, PMT_RESIDENT_MAIN_STACK,    PMT_RESIDENT_OWN,
+        PMT_RESIDENT_KERNEL, PMT_RESIDENT_UNKNOWN,
     };
     uint64_t found = 0;
     for (size_t i = 0; i < sizeof parts; i++) {
