@@ -148,7 +148,7 @@ pmt__input_areas(uint64_t pid, void (*each)(void *context, const pmt__area *area
     }
     int rc = n < 0 ? -errno : 0;
     close(fd);
-    if (rc == 0 && pmt__smaps_end(&parser, &area)) {
+    while (rc == 0 && pmt__smaps_end(&parser, &area)) {
         each(context, &area);
     }
     return rc;

@@ -124,8 +124,8 @@ pmt__process_areas(int (*each)(void *context, const pmt__area *area), void *cont
             }
         }
     }
-    if (rc == 0 && !stopped && pmt__smaps_end(&parser, &area)) {
-        each(context, &area);
+    while (rc == 0 && !stopped && pmt__smaps_end(&parser, &area)) {
+        stopped = each(context, &area) != 0;
     }
     errno = saved;
     return rc;

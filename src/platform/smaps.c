@@ -194,9 +194,7 @@ pmt__smaps_take(pmt__smaps *self, const char *text, size_t size, size_t *used, p
 int
 pmt__smaps_end(pmt__smaps *self, pmt__area *out)
 {
-    if (self->len != 0 && line_end(self, out)) {
-        /* a header without fields: it has nothing to say */
-        self->open = 0;
+    if (self->len != 0 && line_end(self, out)) { /* the last line began another one */
         return 1;
     }
     if (!self->open) {

@@ -52,7 +52,7 @@ void pmt__smaps_init(pmt__smaps *self);
 /* Takes text until an area is complete. 1: it is in *out, and *used bytes of the text were taken; call again with the rest.
    0: all bytes were taken. */
 int pmt__smaps_take(pmt__smaps *self, const char *text, size_t size, size_t *used, pmt__area *out);
-/* The end of the text: 1 if there is a last area. */
+/* The end of the text: 1 as long as there are areas. */
 int pmt__smaps_end(pmt__smaps *self, pmt__area *out);
 
 #endif

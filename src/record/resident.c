@@ -35,7 +35,7 @@
     ((uint64_t)64 << 10) /* less is hardly given a mapping, and may be data that looks so */
 #define DESCRIPTOR_BYTES \
     4096u /* from the part of a thread's descriptor that we know to its end, or more */
-#define GUARD_MAX ((uint64_t)1 << 20)
+#define GUARD_MAX ((uint64_t)64 << 10)
 #define MISSES_MAX ((size_t)4096)
 #define PEEK 64 /* bytes that are looked at where something may begin */
 /* An area with so many more pages than resident ones is not looked at page by page. */
