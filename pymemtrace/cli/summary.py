@@ -99,6 +99,7 @@ def answer(
     if stacks:
         share = _format.share(stacks[0]["share"])
         yield "dominating stack", [(share, "bold"), (f" {title}: {chain(stacks[0], opened)}", "")]
+    where = opened.reader.where()
     yield (
         "process (RSS)",
         [
@@ -108,11 +109,9 @@ def answer(
                 " to the recorder",
                 "",
             ),
+            ("" if where is None else f"; dominating part: {where['dominating']}", ""),
         ],
     )
-    where = opened.reader.where()
-    if where is not None:
-        yield "dominating part", [(where["dominating"], ""), (" at the last measurement", "")]
     lost = _captures.losses(info)
     if lost:
         yield "not recorded", [(", ".join(lost), "yellow")]

@@ -96,7 +96,7 @@ def test_text(command: Any, capture: Path) -> None:
     assert any(line.strip().startswith("dominating part") for line in lines)
     assert any("unattributed" in line for line in lines)
     done = command("summary", capture)
-    assert any(line.strip().startswith("dominating part") for line in done.stdout.splitlines())
+    assert any("dominating part: " in line and "(RSS)" in line for line in done.stdout.splitlines())
 
 
 def test_over_time(command: Any, tmp_path: Path) -> None:
