@@ -1,7 +1,7 @@
 """Where the resident memory is: what of it stays unattributed, at every moment that was measured.
 
-Six different programs are recorded; each capture is then asked for all its moments. The last column is
-the wall time that measuring took, over the length of the run.
+Six different programs are recorded; each capture is then asked for all its moments. "ms" is how
+long measuring took; the targets hold its sum against the length of the run.
 """
 
 import sys

@@ -75,7 +75,7 @@ def test_known_parts(command: Any, capture: Path) -> None:
     assert_about(parts["python objects"], 200_000 * 133)
     assert parts["pymalloc rounding"] < 0.25 * parts["python objects"]  # 144 for 133
     assert_about(parts["native heap blocks"], 50_000_000)
-    assert_about(parts["large native blocks"], 100 * MIB)  # and the list of the objects
+    assert_about(parts["large native blocks"], 100 * MIB)  # and a list
     assert_about(parts["mappings"], 50 * MIB)
     assert_about(parts["shared memory"], 20 * MIB)
     for name in ("file pages", "library data", "main stack", "recorder", "kernel pages"):
@@ -115,7 +115,8 @@ def test_over_time(command: Any, tmp_path: Path) -> None:
     assert all(m["unattributed_bytes"] <= 0.03 * m["rss_bytes"] for m in moments)
     objects = [m["parts"]["python objects"] for m in moments]
     assert_about(max(objects), 200_000 * 133)
-    assert objects[0] < 3 * MIB and objects[-1] < 3 * MIB
+    assert objects[0] < 3 * MIB
+    assert objects[-1] < 3 * MIB
     assert parts_of(answer)["python objects"] == objects[-1]
     first = json.loads(command("where", "--at", "1.2s", "--json", tmp_path / "x.pmt").stdout)
     assert first["at_s"] == moments[0]["t_s"]
@@ -131,7 +132,7 @@ def test_without_the_native_layer(command: Any, tmp_path: Path) -> None:
     assert done.returncode == 0
     answer = json.loads(command("where", "--json", tmp_path / "x.pmt").stdout)
     parts = parts_of(answer)
-    assert_about(parts["large native blocks"], 100 * MIB)  # and the list of the objects
+    assert_about(parts["large native blocks"], 100 * MIB)  # and a list
     assert parts["native heap other"] >= 50_000_000
     assert "mappings" not in parts
     assert_about(answer["unattributed_bytes"], 50 * MIB)
@@ -149,7 +150,8 @@ def test_other_allocators(
     parts = parts_of(answer)
     assert answer["unattributed_bytes"] <= 0.03 * answer["rss_bytes"]
     if allocator == "malloc":
-        assert "pymalloc free" not in parts and "python objects" not in parts
+        assert "pymalloc free" not in parts
+        assert "python objects" not in parts
         assert parts["native heap blocks"] > 50_000_000 + 200_000 * 133
     else:
         assert_about(parts["python objects"], 200_000 * 133)
@@ -203,7 +205,8 @@ def test_another_process(command: Any, waiting: "subprocess.Popen[str]") -> None
     done = command("where", "--json", waiting.pid)
     assert (done.returncode, done.stderr) == (0, "")
     answer = json.loads(done.stdout)
-    assert answer["from_outside"] and answer["captures"] == []
+    assert answer["from_outside"]
+    assert answer["captures"] == []
     assert "not being recorded" in answer["note"]
     parts = parts_of(answer)
     assert 30 * MIB <= parts["anonymous memory"] <= 45 * MIB
@@ -213,7 +216,8 @@ def test_another_process(command: Any, waiting: "subprocess.Popen[str]") -> None
     done = command("where", waiting.pid)
     assert (done.returncode, done.stderr) == (0, "")
     notes = [line for line in done.stdout.splitlines() if line.startswith("note:")]
-    assert len(notes) == 1 and "not being recorded" in notes[0]
+    assert len(notes) == 1
+    assert "not being recorded" in notes[0]
     assert command("where", "--at", "1s", waiting.pid).returncode == 2
 
 
