@@ -136,7 +136,8 @@ static void
 arenas_split(pmt__where *self, const pmt__moment *m, split *s)
 {
     uint64_t arenas = m->value[PMT_RESIDENT_ARENAS];
-    uint64_t used = least(m->value[PMT_RESIDENT_POOLS_USED], arenas);
+    bool known = m->value[PMT_RESIDENT_POOLS] != 0; /* the pools could be read */
+    uint64_t used = known ? least(m->value[PMT_RESIDENT_POOLS_USED], arenas) : arenas;
     uint64_t objects = least(live(m, PMT_DOMAIN_OBJ, 0), used);
     uint64_t buffers = least(live(m, PMT_DOMAIN_MEM, 0), used - objects);
     uint64_t other = used - objects - buffers;
@@ -147,8 +148,9 @@ arenas_split(pmt__where *self, const pmt__moment *m, split *s)
         "live blocks of at most 512 bytes of the domain obj, as requested, in pymalloc's arenas");
     part_add(self, "python buffers", buffers,
              "the same of the domain mem: dict tables, lists' items, interpreter data");
-    part_add(self, "pymalloc rounding", other,
-             "sizes rounded up to 16 bytes, and blocks from before the recording");
+    part_add(self, "pymalloc rounding", other, "sizes rounded up to 16 bytes, and %s",
+             known ? "blocks from before the recording"
+                   : "what is free or not recorded: the system did not let the pools be read");
     char classes[PMT_WHERE_TEXT / 2];
     classes_text(classes, sizeof classes, m);
     part_add(self, "pymalloc free", s->pool_free, "in %s of arenas: %s in empty pools%s%s",

@@ -599,12 +599,18 @@ area_count(pmt__measure *self, const pmt__area *area, const pmt__area *before)
 
 /* --- all of them ------------------------------------------------------------------------------------------------------------- */
 
+static bool
+is_stopped(const pmt__measure *self)
+{
+    return self->stop != NULL && __atomic_load_n(self->stop, __ATOMIC_ACQUIRE) != 0;
+}
+
 static int
 area_keep(void *context, const pmt__area *area)
 {
     pmt__measure *self = context;
     void *areas = self->areas;
-    if (self->area_count == AREAS_MAX
+    if (is_stopped(self) || self->area_count == AREAS_MAX
         || !grow(&areas, &self->area_room, self->area_count + 1, sizeof *area)) {
         return 1;
     }
@@ -665,14 +671,14 @@ measure_once(pmt__measure *self)
     self->area_count = 0;
     int rc = pmt__process_areas(area_keep, self);
     if (rc < 0 || self->area_count == 0) {
-        return rc < 0 ? rc : -EIO;
+        return rc < 0 ? rc : is_stopped(self) ? -ECANCELED : -EIO;
     }
     stacks_find(self);
     self->result.value[PMT_RESIDENT_BY_PAGES] = 1;
-    for (size_t i = 0; i < self->area_count; i++) {
+    for (size_t i = 0; i < self->area_count && !is_stopped(self); i++) {
         area_count(self, &self->areas[i], i == 0 ? NULL : &self->areas[i - 1]);
     }
-    return 0;
+    return is_stopped(self) ? -ECANCELED : 0;
 }
 
 /* What was there when the kernel told the areas and was gone when the pages were looked at. */
@@ -695,11 +701,12 @@ missed(const pmt__resident *self)
 }
 
 int
-pmt__measure_run(pmt__measure *self)
+pmt__measure_run(pmt__measure *self, const uint32_t *stop)
 {
     enum {
         TRIES = 3
     };
+    self->stop = stop;
     if (self->stacks == NULL) {
         self->stacks = pmt__pages_map(THREADS_MAX * sizeof *self->stacks);
     }

@@ -26,7 +26,8 @@ typedef struct pmt__measure {
     size_t range_count, range_room;
     pmt__extent *stacks; /* of the threads that run, sorted */
     size_t stack_count;
-    uint8_t *states; /* of the pages of one window */
+    uint8_t *states;      /* of the pages of one window */
+    const uint32_t *stop; /* borrowed, or NULL; atomic: whoever wants the measurement to end */
 } pmt__measure;
 
 void pmt__measure_init(pmt__measure *self);
@@ -37,8 +38,9 @@ uint64_t pmt__measure_bytes(const pmt__measure *self); /* of its memory */
 void pmt__measure_prepare_nopy(pmt__measure *self);
 
 /* Measures into self->result, but for T, TOOK and LIVE. 0, or a negative errno: nothing is known. Reads the memory of others without
-   trusting it, takes the C library's locks, allocates nothing but pages. The caller does not hold the tables. */
-int pmt__measure_run(pmt__measure *self);
+   trusting it, takes the C library's locks, allocates nothing but pages. The caller does not hold the tables. Ends
+   early, with -ECANCELED, when *stop is not 0 (NULL: never). */
+int pmt__measure_run(pmt__measure *self, const uint32_t *stop);
 
 /* The body of the section. */
 void pmt__resident_put(pmt__buffer *out, const pmt__resident *self);

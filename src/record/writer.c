@@ -242,14 +242,19 @@ measure_is_due(uint32_t flags, uint64_t rss_bytes)
 
 /* Puts a section RESIDENT into the payload, if the measurement succeeds. */
 static void
-measure_write(uint64_t rss_bytes)
+measure_write(uint32_t flags, uint64_t rss_bytes)
 {
+    /* The thread must end at once where it is told to: somebody waits who forks. */
+    int may_last = (flags & (PMT_CUT_MAIN_RETURNED | PMT_CUT_FINAL)) != 0;
     uint64_t from_ns = pmt__clock_mono_ns();
-    int rc = pmt__measure_run(&w.measure);
+    int rc = pmt__measure_run(&w.measure, may_last ? NULL : &stop);
     uint64_t now_ns = pmt__clock_mono_ns();
     w.measured_ns = now_ns;
     w.measured_rss = rss_bytes;
     w.measure_after_ns = now_ns + (now_ns - from_ns) * MEASURE_SHARE;
+    if (rc == -ECANCELED) {
+        return;
+    }
     if (rc < 0) {
         w.measure_after_ns = now_ns + MEASURE_IDLE_NS; /* no /proc, or no right to read it */
         return;
@@ -330,7 +335,7 @@ cut_write(uint32_t flags)
     pmt__cut_live(&w.cut);
     pmt__buffer_clear(&w.payload);
     if (measure) {
-        measure_write(rss_bytes);
+        measure_write(flags, rss_bytes);
     }
     w.own_bytes = own_bytes();
     pmt__cut_encode(&w.cut, &w.payload, flags & ~CUT_SHORT, rss_bytes, w.own_bytes);

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -445,6 +446,7 @@ test_parts(void **state)
     v[PMT_RESIDENT_LIVE + 2 * PMT_DOMAIN_TRACK + 1] = 70 * MIB; /* counted elsewhere as well */
     v[PMT_RESIDENT_FILES] = 60 * MIB;
     v[PMT_RESIDENT_UNKNOWN] = 50 * MIB;
+    v[PMT_RESIDENT_POOLS] = 10000;
     m.classes[0].size_bytes = 64;
     m.classes[0].pools = 10000;
     m.classes[0].blocks = 10;
@@ -475,6 +477,15 @@ test_parts(void **state)
     assert_int_equal(part_of(&where, "native heap blocks"), 320 * MIB);
     assert_int_equal(part_of(&where, "native heap other"), 0);
     assert_int_equal(part_of(&where, "native heap free"), 80 * MIB);
+
+    v[PMT_RESIDENT_POOLS] = 0; /* the pools could not be read: what is free is not known */
+    v[PMT_RESIDENT_POOLS_USED] = 0;
+    pmt__where_of(&where, &m, "pymalloc");
+    assert_adds_up(&where);
+    assert_int_equal(part_of(&where, "python objects"), 100 * MIB);
+    assert_int_equal(part_of(&where, "pymalloc free"), 0);
+    assert_int_equal(part_of(&where, "pymalloc rounding"), 280 * MIB);
+    assert_false(advises(&where, "pymalloc"));
 
     v[PMT_RESIDENT_MALLOC_USED] = 0; /* the C library does not tell: nothing is called free */
     pmt__where_of(&where, &m, "pymalloc");
@@ -520,7 +531,7 @@ static pmt__measure measure;
 static const uint64_t *
 measured(void)
 {
-    assert_int_equal(pmt__measure_run(&measure), 0);
+    assert_int_equal(pmt__measure_run(&measure, NULL), 0);
     return measure.result.value;
 }
 
@@ -661,6 +672,17 @@ test_misleading_memory(void **state)
 }
 
 static void
+test_a_measurement_can_be_stopped(void **state)
+{
+    (void)state;
+    const uint32_t stop = 1;
+    pmt__measure_init(&measure);
+    assert_int_equal(pmt__measure_run(&measure, &stop), -ECANCELED);
+    pmt__measure_dispose(&measure);
+    pmt__process_files_close();
+}
+
+static void
 test_from_outside(void **state)
 {
     (void)state;
@@ -690,6 +712,7 @@ main(void)
         cmocka_unit_test(test_no_figures_break_it),
         cmocka_unit_test(test_measuring),
         cmocka_unit_test(test_misleading_memory),
+        cmocka_unit_test(test_a_measurement_can_be_stopped),
         cmocka_unit_test(test_from_outside),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
