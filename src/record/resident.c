@@ -151,6 +151,9 @@ pmt__chunk_parse(const uint8_t *page, size_t size, size_t *block)
     for (size_t offset = 0; offset + 16 <= size; offset = 2 * offset + 16) {
         uint64_t before = word_at(page + offset), field = word_at(page + offset + 8);
         uint64_t total = offset + (field & ~(uint64_t)FLAGS);
+        if (total % page_bytes == page_bytes - 16) {
+            total += 16; /* newer versions leave the header out of the size */
+        }
         if (before == offset && (field & FLAGS) == HAS_MAPPING && field < (uint64_t)1 << 47
             && total % page_bytes == 0 && total >= CHUNK_MIN) {
             *block = offset + 16;

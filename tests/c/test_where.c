@@ -223,6 +223,8 @@ test_chunks(void **state)
     size_t block;
     assert_int_equal(pmt__chunk_parse((const uint8_t *)page, 16, &block), 1 * MIB);
     assert_int_equal(block, 16);
+    page[1] = (1 * MIB - 16) | 2; /* since 2.43 */
+    assert_int_equal(pmt__chunk_parse((const uint8_t *)page, 16, &block), 1 * MIB);
     page[1] = (1 * MIB + 16) | 2; /* not whole pages */
     assert_int_equal(pmt__chunk_parse((const uint8_t *)page, sizeof page, &block), 0);
     page[1] = 1 * MIB | 3; /* a block in a heap */
