@@ -21,6 +21,7 @@ BENCHMARKS = {
     "stacks": ([], ["--millions", "20"]),
     "native": (["--rounds", "2"], []),
     "reports": ([], ["--peers"]),
+    "where": (["--seconds", "4"], ["--seconds", "20"]),
 }
 
 

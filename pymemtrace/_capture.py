@@ -96,6 +96,18 @@ class Capture:
         """
         return self._reader.stats(**filters)
 
+    def where(self, at_s: float | None = None) -> dict[str, Any] | None:
+        """How the resident memory was made up, at the last measurement or the last one not behind
+        at_s: at, at_s, rss_bytes, parts (name, bytes, detail; the largest first),
+        unattributed_bytes, requested_bytes (live blocks), dominating, advice. None if the capture
+        holds no measurement."""
+        return self._reader.where(at_s)
+
+    def where_timeline(self) -> Rows[dict[str, Any]]:
+        """One row per measurement: t_s, rss_bytes, requested_bytes, unattributed_bytes, parts (by
+        name, in bytes)."""
+        return Rows(self._reader.where_timeline())
+
     def event_log(self) -> dict[str, int] | None:
         """What there is of an event log, None without one: events (that happened), logged (of
         these), complete (no event below this number is missing)."""

@@ -9,6 +9,7 @@
 #include "pymemtrace/reader.h"
 #include "state.h"
 #include "values.h"
+#include "where.h"
 
 typedef struct {
     PyObject_HEAD
@@ -690,6 +691,22 @@ reader_stats(PyObject *object, PyObject *args, PyObject *kwargs)
     return dict;
 }
 
+static PyObject *
+reader_where(PyObject *object, PyObject *args, PyObject *kwargs)
+{
+    const ext_state *state = PyType_GetModuleState(Py_TYPE(object));
+    const pmt_reader *reader = get_reader(object);
+    return reader == NULL || state == NULL ? NULL : ext_where(state, reader, args, kwargs);
+}
+
+static PyObject *
+reader_where_timeline(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    const pmt_reader *reader = get_reader(object);
+    return reader == NULL ? NULL : ext_where_timeline(reader);
+}
+
 /* --- type ------------------------------------------------------------------------------------ */
 
 static PyObject *
@@ -744,6 +761,11 @@ static PyMethodDef reader_methods[] = {
     {"stats", (PyCFunction)(void (*)(void))reader_stats, METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("stats($self, *, start_s=None, end_s=None, thread=None, include=(), exclude=())\n"
                "--\n\nSizes, domains, threads, lifetimes of what the filters let through.")},
+    {"where", (PyCFunction)(void (*)(void))reader_where, METH_VARARGS | METH_KEYWORDS,
+     PyDoc_STR("where($self, at_s=None)\n--\n\nHow the resident memory was made up at the last "
+               "measurement (not behind at_s); None if there is none.")},
+    {"where_timeline", reader_where_timeline, METH_NOARGS,
+     PyDoc_STR("where_timeline($self, /)\n--\n\nThe same at every measurement, in short.")},
     {"aggregate", (PyCFunction)(void (*)(void))reader_aggregate, METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("aggregate($self, view='peak', *, start_s=None, end_s=None, thread=None, "
                "include=(), exclude=())\n--\n\nA view, summed over what the filters let through.")},

@@ -99,6 +99,7 @@ def answer(
     if stacks:
         share = _format.share(stacks[0]["share"])
         yield "dominating stack", [(share, "bold"), (f" {title}: {chain(stacks[0], opened)}", "")]
+    where = opened.reader.where()
     yield (
         "process (RSS)",
         [
@@ -108,6 +109,7 @@ def answer(
                 " to the recorder",
                 "",
             ),
+            ("" if where is None else f"; dominating part: {where['dominating']}", ""),
         ],
     )
     lost = _captures.losses(info)

@@ -941,6 +941,7 @@ arena_free(void *ctx, void *arena, size_t size)
         t->depth = 0;
         t->top = NULL;
     }
+    pmt__pages_note(arena, size, PMT_PAGES_UNKNOWN);
     original_arena.free(original_arena.ctx, arena, size);
 }
 
@@ -1338,6 +1339,10 @@ arena_alloc(void *ctx, size_t size)
     me.nested++; /* an arena of pymalloc, or frames: no mapping of the program's */
     void *arena = original_arena.alloc(original_arena.ctx, size);
     me.nested--;
+    if (arena != NULL) { /* arenas have 1 MiB, or more of them where pages are huge */
+        pmt__pages_note(arena, size,
+                        size % ((size_t)1 << 20) == 0 ? PMT_PAGES_ARENA : PMT_PAGES_FRAMES);
+    }
     return arena;
 }
 

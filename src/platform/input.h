@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "platform/smaps.h"
+
 /* Opens a regular file for reading, not inherited by children. Returns the descriptor or a negative
    errno; -EISDIR, -EINVAL for what is no regular file (a pipe would block). */
 int pmt__input_open(const char *path, uint64_t *size_bytes);
@@ -19,6 +21,10 @@ void pmt__input_close(int fd);
 
 /* Whether the process with this id runs and started at these ticks since boot. A zombie does not. */
 int pmt__process_is_alive(uint64_t pid, uint64_t start_ticks);
+/* The areas of any process, as pmt__process_areas. 0 or a negative errno: -ESRCH, -ENOENT: there is none; -EACCES, -EPERM: it is
+   another user's. */
+int pmt__input_areas(uint64_t pid, void (*each)(void *context, const pmt__area *area),
+                     void *context);
 /* The id of this boot of the host, NUL-terminated; empty if unknown. */
 void pmt__boot_id_get(char out[64]);
 

@@ -123,3 +123,33 @@ pmt__boot_id_get(char out[64])
         out[--n] = '\0';
     }
 }
+
+int
+pmt__input_areas(uint64_t pid, void (*each)(void *context, const pmt__area *area), void *context)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%llu/smaps", (unsigned long long)pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return -errno;
+    }
+    pmt__smaps parser;
+    pmt__smaps_init(&parser);
+    pmt__area area;
+    char text[16 << 10];
+    ssize_t n;
+    while ((n = read(fd, text, sizeof text)) > 0 || (n < 0 && errno == EINTR)) {
+        size_t used = 0;
+        for (size_t at = 0; n > 0 && at < (size_t)n; at += used) {
+            if (pmt__smaps_take(&parser, text + at, (size_t)n - at, &used, &area)) {
+                each(context, &area);
+            }
+        }
+    }
+    int rc = n < 0 ? -errno : 0;
+    close(fd);
+    while (rc == 0 && pmt__smaps_end(&parser, &area)) {
+        each(context, &area);
+    }
+    return rc;
+}

@@ -23,6 +23,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "platform/linux.h"
+
+#ifndef PR_SET_VMA
+#define PR_SET_VMA 0x53564d41
+#define PR_SET_VMA_ANON_NAME 0
+#endif
+
 /* --- memory --- */
 
 static size_t
@@ -34,6 +41,11 @@ round_to_pages(size_t size_bytes)
 
 /* By system call, not by the C library's functions: those may be interposed, by ourselves for one, and our own memory is not the
    program's. */
+#if defined(__SANITIZE_THREAD__) /* it must see where memory begins to be another's */
+#define own_mmap(address, size, protection, flags) mmap(address, size, protection, flags, -1, 0)
+#define own_munmap(pages, size) munmap(pages, size)
+#define own_mremap(pages, size, new_size) mremap(pages, size, new_size, MREMAP_MAYMOVE)
+#else
 static void *
 own_mmap(void *address, size_t size_bytes, int protection, int flags)
 {
@@ -54,12 +66,29 @@ own_mremap(void *pages, size_t size_bytes, size_t new_size_bytes)
     return result == -1 ? MAP_FAILED : (void *)result;
 }
 
+/* Our pages get a name in /proc/PID/smaps where the kernel has names, and are noted in any case. */
+static void
+own_name(void *pages, size_t size_bytes)
+{
+    static int refused; /* atomic: any thread that was refused */
+    if (!__atomic_load_n(&refused, __ATOMIC_RELAXED)
+        && prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, pages, size_bytes, "pymemtrace") != 0) {
+        __atomic_store_n(&refused, 1, __ATOMIC_RELAXED);
+    }
+    pmt__pages_note(pages, size_bytes, PMT_PAGES_OWN);
+}
+#endif
+
 void *
 pmt__pages_map(size_t size_bytes)
 {
     int saved = errno;
-    void *pages = own_mmap(NULL, round_to_pages(size_bytes), PROT_READ | PROT_WRITE,
-                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
+    size_t size = round_to_pages(size_bytes);
+    void *pages =
+        own_mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
+    if (pages != MAP_FAILED) {
+        own_name(pages, size);
+    }
     errno = saved;
     return pages == MAP_FAILED ? NULL : pages;
 }
@@ -82,6 +111,7 @@ pmt__pages_unmap(void *pages, size_t size_bytes)
 {
     if (pages != NULL) {
         int saved = errno;
+        pmt__pages_note(pages, round_to_pages(size_bytes), PMT_PAGES_UNKNOWN);
         own_munmap(pages, round_to_pages(size_bytes));
         errno = saved;
     }
@@ -91,7 +121,14 @@ void *
 pmt__pages_resize(void *pages, size_t size_bytes, size_t new_size_bytes)
 {
     int saved = errno;
-    void *now = own_mremap(pages, round_to_pages(size_bytes), round_to_pages(new_size_bytes));
+    size_t size = round_to_pages(size_bytes), new_size = round_to_pages(new_size_bytes);
+    pmt__pages_note(pages, size, PMT_PAGES_UNKNOWN); /* before they can be another's */
+    void *now = own_mremap(pages, size, new_size);
+    if (now == MAP_FAILED) {
+        pmt__pages_note(pages, size, PMT_PAGES_OWN);
+    } else {
+        pmt__pages_note(now, new_size, PMT_PAGES_OWN);
+    }
     errno = saved;
     return now == MAP_FAILED ? NULL : now;
 }
@@ -259,8 +296,8 @@ pmt__barrier_all(void)
 
 #define HIGH_DESCRIPTOR 900 /* below the usual soft limit of 1024 */
 
-static int
-move_high(int fd)
+int
+pmt__descriptor_move_high(int fd)
 {
     int high = fcntl(fd, F_DUPFD_CLOEXEC, HIGH_DESCRIPTOR);
     struct rlimit limit;
@@ -304,7 +341,7 @@ pmt__file_create(const char *path, int replace)
         close(fd);
         return rc;
     }
-    return move_high(fd);
+    return pmt__descriptor_move_high(fd);
 }
 
 int
@@ -337,7 +374,7 @@ pmt__file_reopen(const char *path, uint64_t device, uint64_t inode)
         close(fd);
         return rc;
     }
-    return move_high(fd);
+    return pmt__descriptor_move_high(fd);
 }
 
 int
@@ -455,59 +492,6 @@ read_line(const char *path, char *out, size_t cap)
 {
     read_small(path, out, cap);
     out[strcspn(out, "\n")] = '\0';
-}
-
-/* /proc/self/statm, kept open: an open() once a second would take the lowest free descriptor for a moment, at which another
-   thread of the program may just be aiming (close(0), then open()). */
-static struct {
-    int fd; /* 0 = none */
-    uint64_t device, inode;
-} statm;
-
-static int
-statm_fd(void)
-{
-    uint64_t device, inode;
-    if (statm.fd > 0 && pmt__file_identity(statm.fd, &device, &inode) == 0 && device == statm.device
-        && inode == statm.inode) {
-        return statm.fd;
-    }
-    statm.fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-    if (statm.fd >= 0) {
-        statm.fd = move_high(statm.fd);
-        pmt__file_identity(statm.fd, &statm.device, &statm.inode);
-    }
-    return statm.fd;
-}
-
-uint64_t
-pmt__process_rss_bytes(void)
-{
-    int saved = errno;
-    char text[128];
-    unsigned long long total = 0, resident = 0;
-    int fd = statm_fd();
-    ssize_t n = fd < 0 ? -1 : pread(fd, text, sizeof text - 1, 0);
-    errno = saved;
-    if (n <= 0) {
-        return 0;
-    }
-    text[n] = '\0';
-    if (sscanf(text, "%llu %llu", &total, &resident) != 2) {
-        return 0;
-    }
-    return (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
-void
-pmt__process_rss_close(void)
-{
-    uint64_t device, inode;
-    if (statm.fd > 0 && pmt__file_identity(statm.fd, &device, &inode) == 0 && device == statm.device
-        && inode == statm.inode) {
-        pmt__file_close(statm.fd);
-    }
-    statm.fd = 0;
 }
 
 uint64_t

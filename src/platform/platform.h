@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "platform/smaps.h"
+
 /* --- memory ---------------------------------------------------------------------------------------------------------- */
 
 /* Zeroed private pages, committed on first touch; size is rounded up to pages. NULL if the system refuses. */
@@ -21,6 +23,18 @@ void *pmt__pages_resize(void *pages, size_t size_bytes, size_t new_size_bytes);
 void pmt__pages_discard(void *pages, size_t size_bytes);
 /* How much of the range is resident now. */
 uint64_t pmt__pages_resident(const void *pages, size_t size_bytes);
+
+/* What pages are for, as far as somebody noted it. The functions above note our own pages. Any thread at any time; nothing is
+   promised about a range that changes meanwhile. Where there is no memory for the note, the pages stay unknown. */
+typedef enum pmt__pages_use {
+    PMT_PAGES_UNKNOWN = 0,
+    PMT_PAGES_OWN = 1,
+    PMT_PAGES_ARENA = 2, /* of pymalloc */
+    PMT_PAGES_FRAMES = 3 /* the interpreter's memory for frames */
+} pmt__pages_use;
+void pmt__pages_note(const void *start, size_t size_bytes, pmt__pages_use use);
+/* The use of the page at this address; *run_end: up to where it is the same, at most `end`. address < end. */
+pmt__pages_use pmt__pages_use_at(uintptr_t address, uintptr_t end, uintptr_t *run_end);
 
 /* --- clocks ---------------------------------------------------------------------------------------------------------- */
 
@@ -85,10 +99,41 @@ void pmt__file_close(int fd);
 
 /* --- the process and its host ---------------------------------------------------------------------------------------- */
 
-/* Resident set now; 0 if unknown. Keeps a file open at a high descriptor number. One caller at a time. */
+/* Resident set now; 0 if unknown. This one and the next ones keep files open at high descriptor numbers. One caller at a time. */
 uint64_t pmt__process_rss_bytes(void);
-/* Closes that file. */
-void pmt__process_rss_close(void);
+/* All areas of this process in the order of their addresses, each given to `each` until that returns other than 0. 0, or a
+   negative errno. Takes milliseconds per GiB that is resident. */
+int pmt__process_areas(int (*each)(void *context, const pmt__area *area), void *context);
+/* The state of so many pages of this process from `start` on. 0, or a negative errno. */
+enum {
+    PMT_PAGE_ABSENT = 0,
+    PMT_PAGE_MAYBE =
+        1, /* in the page table, but it may be the page of zeros, which counts nowhere */
+    PMT_PAGE_PRESENT = 2 /* resident */
+};
+int pmt__process_pages(uintptr_t start, size_t count, uint8_t *states);
+/* The native ids of the threads of this process; returns how many were put (0: unknown). */
+size_t pmt__process_threads(uint64_t *native_ids, size_t room);
+/* Closes those files. */
+void pmt__process_files_close(void);
+
+/* Copies memory of this process that may not be there (any more). Whether all of it was. */
+int pmt__process_peek(uintptr_t address, void *out, size_t size_bytes);
+/* The same for many places: size_bytes of each one after the other; what is not there reads as zeros. */
+void pmt__process_peek_each(const uintptr_t *addresses, size_t count, void *out, size_t size_bytes);
+/* An address in the part of a thread's stack that the C library keeps for itself, at its upper end; 0 if unknown. */
+uintptr_t pmt__thread_block(uint64_t native_id);
+size_t pmt__page_size(void);
+
+/* What the C library's allocator says of itself. Takes its locks: not for hooks. 0, or -1: it does not tell. */
+typedef struct pmt__malloc_facts {
+    uint64_t held_bytes; /* the heaps of all arenas */
+    uint64_t used_bytes; /* of these: blocks with their headers, those in the threads' caches too */
+    uint64_t free_bytes; /* of these: free blocks and what was never used */
+    uint64_t top_bytes;  /* of these: at the end of the main heap, where it could be given back */
+    uint64_t mapped_bytes; /* blocks with a mapping of their own */
+} pmt__malloc_facts;
+int pmt__malloc_facts_get(pmt__malloc_facts *out);
 uint64_t pmt__process_start_ticks(void);
 uint64_t pmt__process_id(void); /* = the native id of the first thread */
 typedef struct pmt__host_facts {

@@ -15,7 +15,7 @@ pmt__cut_init(pmt__cut *cut)
 {
     memset(cut, 0, sizeof *cut);
     pmt__buffer *buffers[] = {&cut->rows,  &cut->strings, &cut->codes, &cut->nodes,
-                              &cut->sites, &cut->threads, &cut->marks};
+                              &cut->sites, &cut->threads, &cut->marks, &cut->site_facts};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
         pmt__buffer_init(buffers[i]);
     }
@@ -36,7 +36,7 @@ pmt__cut_dispose(pmt__cut *cut)
 {
     keys_dispose(cut);
     pmt__buffer *buffers[] = {&cut->rows,  &cut->strings, &cut->codes, &cut->nodes,
-                              &cut->sites, &cut->threads, &cut->marks};
+                              &cut->sites, &cut->threads, &cut->marks, &cut->site_facts};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
         pmt__buffer_dispose(buffers[i]);
     }
@@ -180,9 +180,14 @@ nodes_take(pmt__cut *cut)
     pmt__t.node_flushed = pmt__t.node_count;
 }
 
+#define SITE_SIZE_BITS 10
+
 static void
 sites_take(pmt__cut *cut)
 {
+    if (cut->site_facts.len == 0) {
+        pmt__buffer_put(&cut->site_facts, "\0", 2); /* ids start at 1 */
+    }
     cut->site_first = pmt__t.site_flushed;
     cut->site_count = pmt__t.site_count - pmt__t.site_flushed;
     int64_t before = 0;
@@ -198,6 +203,8 @@ sites_take(pmt__cut *cut)
         at = pmt__varint_put(at, site->thread & ((1u << PMT_THREAD_BITS) - 1));
         cut->sites.len = (size_t)(at - cut->sites.data);
         before = site->node;
+        uint16_t fact = (uint16_t)(site->size | site->thread >> PMT_THREAD_BITS << SITE_SIZE_BITS);
+        pmt__buffer_put(&cut->site_facts, &fact, sizeof fact);
     }
     pmt__t.site_flushed = pmt__t.site_count;
 }
@@ -352,6 +359,44 @@ pmt__cut_take(pmt__cut *cut)
         pmt__t.source->gc_counts_nopy(cut->gc);
     }
     return 0;
+}
+
+void
+pmt__cut_live(pmt__cut *cut)
+{
+    for (uint32_t i = 0; i < cut->row_count && !cut->site_facts.failed; i++) {
+        uint64_t key = cut->keys[0][i];
+        uint16_t fact;
+        if ((key >> 32) >= cut->site_facts.len / sizeof fact) {
+            continue;
+        }
+        memcpy(&fact, cut->site_facts.data + (key >> 32) * sizeof fact, sizeof fact);
+        uint64_t size = fact & ((1u << SITE_SIZE_BITS) - 1);
+        const uint8_t *at = cut->rows.data + (uint32_t)key, *end = at + 1 + *at;
+        enum {
+            AGE,
+            ALLOCS,
+            FREES,
+            TEMPORARIES,
+            ALLOC_BYTES,
+            FREE_BYTES,
+            FIELDS
+        };
+        uint64_t field[FIELDS] = {0};
+        at++;
+        for (int f = 0; f < (size == PMT_SIZE_LARGE ? FIELDS : TEMPORARIES); f++) {
+            at = pmt__varint_get(at, end, &field[f]);
+            if (at == NULL) {
+                break;
+            }
+        }
+        uint64_t *live = cut->live_by[(fact >> SITE_SIZE_BITS) % PMT_DOMAIN_COUNT];
+        if (size == PMT_SIZE_LARGE) {
+            live[1] += field[ALLOC_BYTES] - field[FREE_BYTES];
+        } else {
+            live[0] += (field[ALLOCS] - field[FREES]) * size;
+        }
+    }
 }
 
 /* --- encoding ------------------------------------------------------------------------------------------------------------ */

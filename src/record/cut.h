@@ -40,6 +40,9 @@ typedef struct pmt__cut {
     uint64_t live_blocks, allocations, frees, allocated_bytes;
     uint64_t last_t_ns;
     uint64_t last_ticks;
+    /* Requested bytes that are alive, by domain and whether the blocks are larger than 512 bytes. */
+    uint64_t live_by[PMT_DOMAIN_COUNT][2];
+    pmt__buffer site_facts; /* u16 per site: size | domain << 10; up to the last cut */
 } pmt__cut;
 
 void pmt__cut_init(pmt__cut *cut);
@@ -49,7 +52,10 @@ void pmt__cut_dispose(pmt__cut *cut);
    -1 when there was no memory for it: then nothing was taken and the changes wait for the next cut. */
 int pmt__cut_take(pmt__cut *cut);
 
-/* Encodes what was taken as the payload of a DLTA chunk. flags: PMT_CUT_*. */
+/* Brings live_by to the state of the cut that was taken; once per cut. Without the tables. */
+void pmt__cut_live(pmt__cut *cut);
+
+/* Encodes what was taken as the payload of a DLTA chunk, behind what the payload holds. flags: PMT_CUT_*. */
 void pmt__cut_encode(pmt__cut *cut, pmt__buffer *payload, uint32_t flags, uint64_t rss_bytes,
                      uint64_t own_bytes);
 

@@ -33,6 +33,7 @@ pmt__merge_init(pmt__merge *self, const pmt_allocator *allocator)
     self->sites = 1;
     pmt__buffer_init(&self->counters);
     pmt__buffer_init(&self->definitions);
+    pmt__buffer_init(&self->resident);
     pmt__buffer_init(&self->body);
 }
 
@@ -41,6 +42,7 @@ pmt__merge_dispose(pmt__merge *self)
 {
     pmt__buffer_dispose(&self->counters);
     pmt__buffer_dispose(&self->definitions);
+    pmt__buffer_dispose(&self->resident);
     pmt__buffer_dispose(&self->body);
     PMT__VEC_DISPOSE(self->allocator, &self->sizeless);
     PMT__VEC_DISPOSE(self->allocator, &self->threads);
@@ -128,7 +130,7 @@ pmt__merge_scan(pmt__merge *self, const uint8_t *payload, size_t size, uint64_t 
     const uint8_t *start;
     uint8_t kind = 0;
     while (section_next(&in, &kind, &body, &start)) {
-        if (kind < PMT_SECTION_STRINGS || kind > PMT_SECTION_SIZES) {
+        if (kind < PMT_SECTION_STRINGS || kind > PMT_SECTION_RESIDENT) {
             return -EBADMSG;
         }
         if (kind == PMT_SECTION_SITES) {
@@ -363,6 +365,7 @@ pmt__merge_begin(pmt__merge *self, uint64_t epoch_before, bool keeps_epochs)
     memset(self->size_allocs, 0, sizeof self->size_allocs);
     memset(self->size_bytes, 0, sizeof self->size_bytes);
     pmt__buffer_clear(&self->definitions);
+    pmt__buffer_clear(&self->resident);
     self->threads.len = 0;
     self->marks.len = 0;
     self->sums.len = 0;
@@ -461,6 +464,10 @@ pmt__merge_add(pmt__merge *self, const uint8_t *payload, size_t size)
             break;
         case PMT_SECTION_CUT:
             rc = cut_add(self, &body);
+            break;
+        case PMT_SECTION_RESIDENT: /* the last one stays */
+            pmt__buffer_clear(&self->resident);
+            pmt__buffer_put(&self->resident, start, (size_t)(in.at - start));
             break;
         case PMT_SECTION_MARKS:
             rc = marks_add(self, &body);
@@ -689,6 +696,7 @@ pmt__merge_finish(pmt__merge *self, pmt__buffer *payload)
     pmt__buffer_put(payload, self->definitions.data, self->definitions.len);
     threads_put(self, payload);
     sizes_put(self, payload);
+    pmt__buffer_put(payload, self->resident.data, self->resident.len);
 
     /* The end of the run and its last cut end a window, so these flags are those of the last. */
     self->head[PMT_HEAD_FLAGS] &= PMT_CUT_MAIN_RETURNED | PMT_CUT_FINAL;
@@ -708,5 +716,8 @@ pmt__merge_finish(pmt__merge *self, pmt__buffer *payload)
         before = sum->site;
     }
     pmt__section_put(payload, PMT_SECTION_CUT, body);
-    return payload->failed || self->definitions.failed || self->counters.failed ? -ENOMEM : 0;
+    return payload->failed || self->definitions.failed || self->counters.failed
+                   || self->resident.failed
+               ? -ENOMEM
+               : 0;
 }

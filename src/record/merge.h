@@ -56,6 +56,7 @@ typedef struct pmt__merge {
     uint64_t size_allocs[64], size_bytes[64];
     pmt__buffer counters;    /* of the last cut, encoded */
     pmt__buffer definitions; /* sections as they were */
+    pmt__buffer resident;    /* the last RESIDENT, as it was */
     PMT__VEC(pmt__merge_thread) threads;
     PMT__VEC(uint64_t) marks; /* epochs that marks ended, rising */
     PMT__VEC(pmt__sum) sums;

@@ -33,6 +33,15 @@ pmt__ranges_bytes(void)
     return room * (uint64_t)(sizeof *ranges + sizeof *pieces_of);
 }
 
+size_t
+pmt__ranges_copy_nopy(pmt__extent *out, size_t to_room)
+{
+    for (size_t i = 0; i < count && i < to_room; i++) {
+        out[i] = (pmt__extent){ranges[i].start, ranges[i].start + ranges[i].size};
+    }
+    return count;
+}
+
 static int
 grow(void)
 {

@@ -6,6 +6,7 @@
 #ifndef PMT_RECORD_RANGES_H
 #define PMT_RECORD_RANGES_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "record/tables.h"
@@ -19,6 +20,12 @@ int pmt__ranges_add_nopy(uintptr_t start, uint64_t size, uint32_t cohort);
 uint64_t pmt__ranges_remove_nopy(uintptr_t start, uint64_t size, uint32_t *cohort);
 
 uint64_t pmt__ranges_bytes(void); /* of the table itself */
+
+/* Copies where they are, sorted, at most `room` of them; returns how many there are. */
+typedef struct pmt__extent {
+    uintptr_t start, end;
+} pmt__extent;
+size_t pmt__ranges_copy_nopy(pmt__extent *out, size_t room);
 
 /* A mapping of this cohort (0: there was no memory for one). */
 static inline void

@@ -23,6 +23,7 @@
 #include "record/gate.h"
 #include "record/lane.h"
 #include "record/log.h"
+#include "record/resident.h"
 #include "record/shadow.h"
 
 #define DEFAULT_MAX_MEMORY ((uint64_t)1 << 30)
@@ -39,7 +40,14 @@
     ((uint64_t)30 * 1000000000) /* after an error, such as no space for the copy */
 #define COMPACT_RESTART_NS ((uint64_t)1000000000) /* after a fork has interrupted it */
 #define COMPACT_TAIL_BYTES ((uint64_t)1 << 20)    /* what is copied while everybody waits */
-#define END_BYTES 64u                             /* --max-size leaves room for the END chunk */
+
+/* The resident memory is taken apart at cuts, so often that it takes at most a hundredth of the time; rarely where little changes. */
+#define MEASURE_SHARE 200u /* the other half is for the ones at the end and for what varies */
+#define MEASURE_IDLE_NS ((uint64_t)10 * 1000000000)
+/* A cut during which nobody measures, besides PMT_CUT_*: it must be short. */
+#define CUT_SHORT 0x80000000u
+
+#define END_BYTES 64u /* --max-size leaves room for the END chunk */
 
 static struct {
     int active; /* recording, in this process */
@@ -56,6 +64,9 @@ static struct {
     pmt__cut cut;
     pmt__buffer payload;
     pmt__buffer out; /* encoded chunk that waits to be written; empty: none */
+    pmt__measure measure;
+    uint64_t measured_ns, measure_after_ns, measured_rss;
+    int measured_end; /* when main had returned */
     uint64_t own_bytes;
     uint64_t log_bytes;      /* of the file */
     int ending;              /* the END chunk is being written */
@@ -206,7 +217,62 @@ static uint64_t
 own_bytes(void)
 {
     return w.cut.table_bytes + pmt__log_bytes() + pmt__shadow_bytes() + pmt__compact_bytes()
-           + w.payload.cap + w.out.cap + w.cut.rows.cap + w.cut.capacity * 2 * sizeof(uint64_t);
+           + w.payload.cap + w.out.cap + w.cut.rows.cap + w.cut.capacity * 2 * sizeof(uint64_t)
+           + w.cut.site_facts.cap + pmt__measure_bytes(&w.measure);
+}
+
+/* --- where the resident memory is ------------------------------------------------------------------------------------------- */
+
+static int
+measure_is_due(uint32_t flags, uint64_t rss_bytes)
+{
+    uint64_t now_ns = pmt__clock_mono_ns();
+    if (flags & (PMT_CUT_MAIN_RETURNED | PMT_CUT_FINAL)) {
+        int had = w.measured_end;
+        w.measured_end = 1;
+        return !had; /* what is left when the interpreter is gone says nothing of the program */
+    }
+    if ((flags & CUT_SHORT) || now_ns < w.measure_after_ns) {
+        return 0;
+    }
+    uint64_t moved =
+        rss_bytes > w.measured_rss ? rss_bytes - w.measured_rss : w.measured_rss - rss_bytes;
+    return w.measured_ns == 0 || now_ns - w.measured_ns >= MEASURE_IDLE_NS
+           || moved > rss_bytes / 64;
+}
+
+/* Puts a section RESIDENT into the payload, if the measurement succeeds. */
+static void
+measure_write(uint32_t flags, uint64_t rss_bytes)
+{
+    /* The thread must end at once where it is told to: somebody waits who forks. */
+    int may_last = (flags & (PMT_CUT_MAIN_RETURNED | PMT_CUT_FINAL)) != 0;
+    uint64_t from_ns = pmt__clock_mono_ns();
+    int rc = pmt__measure_run(&w.measure, may_last ? NULL : &stop);
+    uint64_t now_ns = pmt__clock_mono_ns();
+    w.measured_ns = now_ns;
+    w.measured_rss = rss_bytes;
+    w.measure_after_ns = now_ns + (now_ns - from_ns) * MEASURE_SHARE;
+    if (rc == -ECANCELED) {
+        return;
+    }
+    if (rc < 0) {
+        w.measure_after_ns = now_ns + MEASURE_IDLE_NS; /* no /proc, or no right to read it */
+        return;
+    }
+    pmt__resident *result = &w.measure.result;
+    result->value[PMT_RESIDENT_T] = from_ns - pmt__t.start_ns;
+    result->value[PMT_RESIDENT_TOOK] = now_ns - from_ns;
+    for (unsigned domain = 1; domain < PMT_DOMAIN_COUNT; domain++) {
+        result->value[PMT_RESIDENT_LIVE + 2 * domain] = w.cut.live_by[domain][0];
+        result->value[PMT_RESIDENT_LIVE + 2 * domain + 1] = w.cut.live_by[domain][1];
+    }
+    pmt__buffer body;
+    pmt__buffer_init(&body);
+    pmt__resident_put(&body, result);
+    w.payload.failed |= body.failed;
+    pmt__section_put(&w.payload, PMT_SECTION_RESIDENT, &body);
+    pmt__buffer_dispose(&body);
 }
 
 /* Room for a chunk of the event log that waits in `out`: it may take a quarter of --max-size. */
@@ -253,18 +319,27 @@ cut_write(uint32_t flags)
     if (rc < 0) {
         return PMT_ERR_IO;
     }
+    uint64_t rss_bytes = pmt__process_rss_bytes();
+    int measure = measure_is_due(flags, rss_bytes);
     pmt__tables_acquire();
     rc = pmt__cut_take(&w.cut);
     if (rc == 0) {
         pmt__log_take_nopy();
+        if (measure) {
+            pmt__measure_prepare_nopy(&w.measure);
+        }
     }
     pmt__tables_release();
     if (rc < 0) {
         return PMT_ERR_NOMEM;
     }
-    w.own_bytes = own_bytes();
+    pmt__cut_live(&w.cut);
     pmt__buffer_clear(&w.payload);
-    pmt__cut_encode(&w.cut, &w.payload, flags, pmt__process_rss_bytes(), w.own_bytes);
+    if (measure) {
+        measure_write(flags, rss_bytes);
+    }
+    w.own_bytes = own_bytes();
+    pmt__cut_encode(&w.cut, &w.payload, flags & ~CUT_SHORT, rss_bytes, w.own_bytes);
     if (!w.payload.failed) {
         pmt__chunk_put(&w.out, "DLTA", 0, w.sequence + 1, w.payload.data, w.payload.len);
     }
@@ -598,7 +673,7 @@ fork_prepare(void)
     }
     lock_take(&starting);
     io_take();
-    cut_write(0);
+    cut_write(CUT_SHORT);
     io_give();
     thread_stop();
     io_take();
@@ -625,7 +700,7 @@ fork_parent(void)
 static void
 fork_child(void)
 {
-    pmt__process_rss_close(); /* it speaks of the parent */
+    pmt__process_files_close(); /* it speaks of the parent */
     if (!forking) {
         return;
     }
@@ -737,6 +812,7 @@ static void
 buffers_dispose(void)
 {
     pmt__cut_dispose(&w.cut);
+    pmt__measure_dispose(&w.measure);
     pmt__buffer_dispose(&w.payload);
     pmt__buffer_dispose(&w.out);
 }
@@ -776,6 +852,7 @@ pmt__record_start(const pmt__record_options *options, const pmt__frame_source *s
     w.before_cut = options->before_cut;
     w.max_size_bytes = options->max_size_bytes;
     pmt__cut_init(&w.cut);
+    pmt__measure_init(&w.measure);
     pmt__buffer_init(&w.payload);
     pmt__buffer_init(&w.out);
     int rc = file_open(options, err);
@@ -892,7 +969,7 @@ pmt__record_stop(uint32_t reason)
     if (file_is_ours()) {
         pmt__file_close(w.fd);
     }
-    pmt__process_rss_close();
+    pmt__process_files_close();
     w.fd = -1;
     w.active = 0;
     pmt__log_dispose();

@@ -9,6 +9,7 @@
 #include "model/location.h"
 #include "platform/input.h"
 #include "store/names.h"
+#include "store/resident.h"
 #include "store/store.h"
 
 #define POOL_LIMIT UINT32_MAX /* bytes of all texts: places in the pool have 32 bits */
@@ -720,6 +721,10 @@ load_delta(loader *self, const pmt__chunk *chunk)
             body.what = "SIZES";
             result = load_sizes(self, &body);
             break;
+        case PMT_SECTION_RESIDENT:
+            body.what = "RESIDENT";
+            result = pmt__reader_add_resident(self->reader, &body, self->err);
+            break;
         default:
             if (kind >= 128) {
                 return pmt__cursor_fail(&in, "section %u is not known and must not be skipped",
@@ -1015,5 +1020,7 @@ pmt_reader_destroy(pmt_reader *self)
     PMT__VEC_DISPOSE(allocator, &self->cuts);
     PMT__VEC_DISPOSE(allocator, &self->rows);
     PMT__VEC_DISPOSE(allocator, &self->event_chunks);
+    PMT__VEC_DISPOSE(allocator, &self->resident_bytes);
+    PMT__VEC_DISPOSE(allocator, &self->moments);
     pmt__release(allocator, self);
 }

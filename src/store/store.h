@@ -74,6 +74,13 @@ typedef struct pmt__event_chunk {
     uint64_t site_limit; /* sites that were defined when it was written */
 } pmt__event_chunk;
 
+/* Where a section RESIDENT lies in `resident_bytes`. */
+typedef struct pmt__stored_moment {
+    size_t offset;
+    size_t size;
+    size_t cut; /* its place among the cuts */
+} pmt__stored_moment;
+
 typedef struct pmt__size_class {
     uint64_t allocations;
     uint64_t bytes;
@@ -103,6 +110,8 @@ struct pmt_reader {
     PMT__VEC(pmt_cut) cuts;
     PMT__VEC(pmt__rows) rows; /* one per cut */
     PMT__VEC(pmt__event_chunk) event_chunks;
+    PMT__VEC(uint8_t) resident_bytes;
+    PMT__VEC(pmt__stored_moment) moments; /* resident.h */
     uint64_t counters[PMT_COUNTERS];
     pmt__size_class large_sizes[64]; /* by log2 */
 };

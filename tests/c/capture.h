@@ -156,6 +156,22 @@ capture_cut(pmt__buffer *payload, uint64_t number)
     pmt__buffer_dispose(&body);
 }
 
+/* A moment whose figures follow from its number: `which` is 1000 * number + which. Every third cut has one. */
+static inline void
+capture_resident(pmt__buffer *payload, uint64_t number)
+{
+    pmt__buffer body;
+    pmt__buffer_init(&body);
+    if (number % 3 == 0) {
+        CAPTURE_PUT(&body, 4, PMT_RESIDENT_T, number * SECOND, PMT_RESIDENT_RSS,
+                    1000 * number + PMT_RESIDENT_RSS, PMT_RESIDENT_HEAP,
+                    1000 * number + PMT_RESIDENT_HEAP, 12345 /* not known */, 1);
+        CAPTURE_PUT(&body, 2, 16, 1, 2, 512, 3, 4);
+        capture_section(payload, PMT_SECTION_RESIDENT, &body);
+    }
+    pmt__buffer_dispose(&body);
+}
+
 /* The whole file in *out, which the caller disposes of. */
 static inline void
 capture_build(pmt__buffer *out)
@@ -173,6 +189,7 @@ capture_build(pmt__buffer *out)
     capture_names(&payload);
     uint64_t sequence = 2;
     for (uint64_t number = 1; number <= CAPTURE_CUTS; number++) {
+        capture_resident(&payload, number);
         capture_cut(&payload, number);
         pmt__chunk_put(out, "DLTA", 0, sequence++, payload.data, payload.len);
         pmt__buffer_clear(&payload);

@@ -1,0 +1,140 @@
+#include "where.h"
+
+#include <errno.h>
+
+#include "analyze/where.h"
+#include "values.h"
+
+static PyObject *
+make_parts(const pmt__where *where)
+{
+    PyObject *list = PyList_New(0);
+    for (size_t i = 0; list != NULL && i < where->part_count; i++) {
+        const pmt__part *part = &where->parts[i];
+        PyObject *dict = PyDict_New();
+        if (dict == NULL || values_put(dict, "name", PyUnicode_FromString(part->name)) < 0
+            || values_put_u64(dict, "bytes", part->bytes) < 0
+            || values_put(dict, "detail", PyUnicode_FromString(part->detail)) < 0) {
+            Py_CLEAR(dict);
+        }
+        if (values_append(list, dict) < 0) {
+            Py_CLEAR(list);
+        }
+    }
+    return list;
+}
+
+static PyObject *
+make_advice(const pmt__where *where)
+{
+    PyObject *list = PyList_New(0);
+    for (size_t i = 0; list != NULL && i < where->advice_count; i++) {
+        if (values_append(list, PyUnicode_FromString(where->advice[i])) < 0) {
+            Py_CLEAR(list);
+        }
+    }
+    return list;
+}
+
+/* at: taken over. */
+static PyObject *
+make_where(const pmt__where *where, PyObject *at)
+{
+    PyObject *dict = PyDict_New();
+    if (values_put(dict, "at", at) < 0 || values_put_seconds(dict, "at_s", where->t_ns) < 0
+        || values_put_seconds(dict, "took_s", where->took_ns) < 0
+        || values_put_u64(dict, "rss_bytes", where->rss_bytes) < 0
+        || values_put_u64(dict, "swap_bytes", where->swap_bytes) < 0
+        || values_put_u64(dict, "requested_bytes", where->requested_bytes) < 0
+        || values_put_u64(dict, "unattributed_bytes", where->unattributed_bytes) < 0
+        || values_put(dict, "parts", make_parts(where)) < 0
+        || values_put(dict, "dominating", PyUnicode_FromString(where->dominating)) < 0
+        || values_put(dict, "advice", make_advice(where)) < 0
+        || values_put(dict, "from_outside", PyBool_FromLong(where->from_outside)) < 0) {
+        Py_CLEAR(dict);
+    }
+    return dict;
+}
+
+PyObject *
+ext_where(const ext_state *state, const pmt_reader *reader, PyObject *args, PyObject *kwargs)
+{
+    static char at_key[] = "at_s";
+    static char *keywords[] = {at_key, NULL};
+    PyObject *at = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:where", keywords, &at)) {
+        return NULL;
+    }
+    double seconds = at == Py_None ? 0.0 : PyFloat_AsDouble(at);
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+    uint64_t ns = seconds > 0.0 && seconds < 1e10 ? (uint64_t)(seconds * 1e9)
+                  : seconds > 0.0                 ? UINT64_MAX
+                                                  : 0;
+    pmt__where where;
+    pmt_error err = PMT_ERROR_INIT;
+    int rc = pmt__where_at(&where, reader, at != Py_None, ns, &err);
+    if (rc == PMT_ERR_STATE) { /* none was measured */
+        Py_RETURN_NONE;
+    }
+    if (rc < 0) {
+        return ext_errors_raise(&state->errors, &err);
+    }
+    pmt_capture capture;
+    pmt_reader_capture(reader, &capture);
+    return make_where(&where, values_instant(capture.started_unix_ns + where.t_ns));
+}
+
+PyObject *
+ext_where_timeline(const pmt_reader *reader)
+{
+    PyObject *list = PyList_New(0);
+    for (size_t i = 0; list != NULL && i < pmt__where_count(reader); i++) {
+        pmt__where where;
+        pmt__where_moment(&where, reader, i);
+        PyObject *parts = PyDict_New();
+        for (size_t k = 0; parts != NULL && k < where.part_count; k++) {
+            if (values_put_u64(parts, where.parts[k].name, where.parts[k].bytes) < 0) {
+                Py_CLEAR(parts);
+            }
+        }
+        PyObject *dict = PyDict_New();
+        if (dict == NULL || values_put_seconds(dict, "t_s", where.t_ns) < 0
+            || values_put_seconds(dict, "took_s", where.took_ns) < 0
+            || values_put_u64(dict, "rss_bytes", where.rss_bytes) < 0
+            || values_put_u64(dict, "requested_bytes", where.requested_bytes) < 0
+            || values_put_u64(dict, "unattributed_bytes", where.unattributed_bytes) < 0) {
+            Py_CLEAR(dict);
+        }
+        if (dict == NULL) {
+            Py_XDECREF(parts);
+        } else if (values_put(dict, "parts", parts) < 0) {
+            Py_CLEAR(dict);
+        }
+        if (values_append(list, dict) < 0) {
+            Py_CLEAR(list);
+        }
+    }
+    return list;
+}
+
+PyObject *
+ext_where_process(PyObject *module, PyObject *pid)
+{
+    (void)module;
+    unsigned long long number = PyLong_AsUnsignedLongLong(pid);
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+    pmt__where where;
+    pmt_error err = PMT_ERROR_INIT;
+    if (pmt__where_process(&where, number, &err) < 0) {
+        errno = err.sys_errno;
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    struct timespec now;
+    timespec_get(&now, TIME_UTC);
+    return make_where(&where,
+                      values_instant((uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec));
+}
