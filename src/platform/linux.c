@@ -517,6 +517,12 @@ pmt__process_id(void)
 }
 
 uint64_t
+pmt__process_parent_id(void)
+{
+    return (uint64_t)getppid();
+}
+
+uint64_t
 pmt__process_start_ticks(void)
 {
     char text[1024];

@@ -91,6 +91,7 @@ uint64_t pmt__process_rss_bytes(void);
 void pmt__process_rss_close(void);
 uint64_t pmt__process_start_ticks(void);
 uint64_t pmt__process_id(void); /* = the native id of the first thread */
+uint64_t pmt__process_parent_id(void);
 typedef struct pmt__host_facts {
     char hostname[256];
     char kernel[256];

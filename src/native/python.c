@@ -1,0 +1,135 @@
+/* A Python that a recorded process has executed: records itself from the moment on in which it is about to run its program.
+
+   Nothing may be changed that the program could notice: its command line, its flags, its path, its environment. So the
+   interpreter starts as it always does, and tells us by an audit event that it is ready, when `site` has been imported and
+   sys.argv and sys.path are as they will be. An audit hook can be set before the interpreter exists. We know none of its headers
+   here, only names of its public interface, looked up at run time: the library must not depend on a version.
+
+   What is executed then is pymemtrace/_child.py, in a namespace of its own. If anything fails, the process goes on unrecorded. */
+#include <dlfcn.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "native/exec.h"
+
+static struct {
+    const char *words;
+    long parent, generation;
+    bool done;
+} follow;
+
+enum {
+    FILE_INPUT = 257 /* Py_file_input */
+};
+
+/* Objects are passed through, so their type does not matter. */
+static struct {
+    int (*add_hook)(int (*)(const char *, void *, void *), void *);
+    void *(*dict_new)(void);
+    int (*dict_set)(void *, const char *, void *);
+    void *(*decode)(const char *);
+    void *(*from_long)(long);
+    void *(*builtins)(void);
+    void *(*run)(const char *, int, void *, void *, void *);
+    void (*error_clear)(void);
+    void (*release)(void *);
+} py;
+
+static bool
+interface_find(void)
+{
+    static const struct {
+        const char *name;
+        void *place;
+    } wanted[] = {
+        {"PySys_AddAuditHook", &py.add_hook},
+        {"PyDict_New", &py.dict_new},
+        {"PyDict_SetItemString", &py.dict_set},
+        {"PyUnicode_DecodeFSDefault", &py.decode},
+        {"PyLong_FromLong", &py.from_long},
+        {"PyEval_GetBuiltins", &py.builtins},
+        {"PyRun_StringFlags", &py.run},
+        {"PyErr_Clear", &py.error_clear},
+        {"Py_DecRef", &py.release},
+    };
+    bool all = true;
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
+        void *address = dlsym(RTLD_DEFAULT, wanted[i].name);
+        memcpy(wanted[i].place, &address, sizeof address);
+        all &= address != NULL;
+    }
+    return all;
+}
+
+static void
+put(void *namespace, const char *name, void *value)
+{
+    if (value == NULL || py.dict_set(namespace, name, value) < 0) {
+        py.error_clear();
+    }
+    if (value != NULL) {
+        py.release(value);
+    }
+}
+
+/* The loader reads what was compiled before, so a child does not compile it anew. */
+static const char bootstrap[] =
+    "import sys\n"
+    "try:\n"
+    "    words = dict(word.split('=', 1) for word in words.split('\\x1f') if word)\n"
+    "    loader = sys.modules['_frozen_importlib_external'].SourceFileLoader\n"
+    "    name = 'pymemtrace._child'\n"
+    "    code = loader(name, words['package'] + '/_child.py').get_code(name)\n"
+    "    exec(code, {'__name__': name, 'words': words, 'parent': parent,\n"
+    "                'generation': generation})\n"
+    "except BaseException:\n"
+    "    pass\n";
+
+static void
+record(void)
+{
+    void *namespace = py.dict_new();
+    if (namespace == NULL) {
+        py.error_clear();
+        return;
+    }
+    if (py.dict_set(namespace, "__builtins__", py.builtins()) < 0) {
+        py.error_clear();
+    }
+    put(namespace, "words", py.decode(follow.words));
+    put(namespace, "parent", py.from_long(follow.parent));
+    put(namespace, "generation", py.from_long(follow.generation));
+    void *result = py.run(bootstrap, FILE_INPUT, namespace, namespace, NULL);
+    if (result == NULL) {
+        py.error_clear();
+    } else {
+        py.release(result);
+    }
+    py.release(namespace);
+}
+
+/* The events with which the interpreter says that it will now run -c, -m, a file, and so on. */
+static int
+on_event(const char *event, void *args, void *unused)
+{
+    (void)args;
+    (void)unused;
+    if (__builtin_expect(follow.done, 1) || strncmp(event, "cpython.run_", 12) != 0) {
+        return 0;
+    }
+    follow.done = true;
+    record();
+    return 0;
+}
+
+void
+pmt__preload_python_follow(const char *words, long parent, long generation)
+{
+    follow.words = words;
+    follow.parent = parent;
+    follow.generation = generation;
+    if (interface_find()) {
+        py.add_hook(on_event, NULL);
+    }
+}
