@@ -31,12 +31,13 @@ def is_helper() -> bool:
 
 
 def load(name: str, path: str, loader: "Any", folders: "list[str] | None") -> "Any":
-    spec = _frozen_importlib_external.spec_from_file_location(
-        name, path, loader=loader(name, path), submodule_search_locations=folders
+    found = loader(name, path)
+    spec: Any = _frozen_importlib_external.spec_from_file_location(
+        name, path, loader=found, submodule_search_locations=folders
     )
     module = _frozen_importlib.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    found.exec_module(module)
     return module
 
 
@@ -84,7 +85,8 @@ def start(core: "Any") -> None:
 
 def call_when_main_returned(core: "Any") -> None:
     """The last exit handler, through a module object that sys.modules does not show."""
-    spec = _frozen_importlib.ModuleSpec("atexit", _frozen_importlib.BuiltinImporter)
+    importer: Any = _frozen_importlib.BuiltinImporter
+    spec = _frozen_importlib.ModuleSpec("atexit", importer)
     atexit = _imp.create_builtin(spec)
     _imp.exec_builtin(atexit)
     atexit.register(core.main_returned)
@@ -93,5 +95,5 @@ def call_when_main_returned(core: "Any") -> None:
 if sys.implementation.cache_tag == words["tag"] and not is_helper():
     _core = load_core()
     if _core is not None:
-        start(_core)
         call_when_main_returned(_core)
+        start(_core)

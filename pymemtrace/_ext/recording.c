@@ -242,7 +242,6 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
     if (parent != 0) {
         fact_put_number(&f, "parent_pid", parent);
     }
-    fact_put_number(&f, "exec_generation", generation);
     int preloaded = pmt__native_connect(native ? pmt__cpython_native_table() : NULL);
     pmt__fact_put_text(&f.buffer, "native_layer", native && preloaded ? "preload" : "none");
     f.count++;
@@ -260,6 +259,7 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
         .temporaries_n = temporaries,
         .events = events,
         .follow = follow != NULL,
+        .generation = generation,
         .follow_base = base == NULL ? NULL : PyBytes_AS_STRING(base),
         .facts = &f.buffer,
         .fact_count = f.count,
@@ -275,7 +275,7 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
         raise_for(module, &err);
         goto done;
     }
-    pmt__native_children(follow == NULL ? NULL : PyBytes_AS_STRING(follow), generation);
+    pmt__native_children(follow == NULL ? NULL : PyBytes_AS_STRING(follow));
     pmt__record_enable();
     result = Py_NewRef(Py_None);
 done:

@@ -142,7 +142,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add("--python-only", action="store_true",
         help="leave out what goes past Python's allocators: malloc and mmap")  # fmt: skip
     add("--no-follow", action="store_true",
-        help="do not record children (default: each into a capture of its own, beside FILE)")  # fmt: skip
+        help="do not record children (they go into FILE's name with .<pid>.pmt)")  # fmt: skip
     add("-X", metavar="OPT", dest="x_options", action="append", default=[],
         help="as python -X OPT")  # fmt: skip
     add("-W", metavar="ARG", dest="warnings", action="append", default=[],

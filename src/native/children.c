@@ -10,13 +10,14 @@
 static const pmt__children_table table = {
     .version = PMT_CHILDREN_TABLE_VERSION,
     .process = pmt__record_process,
+    .origin = pmt__record_origin,
     .exiting = pmt__record_exiting,
     .exec_begin = pmt__record_exec_begin,
     .exec_failed = pmt__record_exec_failed,
 };
 
 int
-pmt__native_children(const char *words, unsigned generation)
+pmt__native_children(const char *words)
 {
     void *address = dlsym(RTLD_DEFAULT, PMT_PRELOAD_CHILDREN);
     if (address == NULL) {
@@ -24,6 +25,6 @@ pmt__native_children(const char *words, unsigned generation)
     }
     pmt__preload_children connect;
     memcpy(&connect, &address, sizeof connect);
-    connect(&table, words, generation);
+    connect(&table, words);
     return 1;
 }

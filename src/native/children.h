@@ -3,6 +3,6 @@
 #define PMT_NATIVE_CHILDREN_H
 
 /* Tells the preloaded library whom to call (record/children_table.h). 1, or 0 if the library is not in this process. */
-int pmt__native_children(const char *words, unsigned generation);
+int pmt__native_children(const char *words);
 
 #endif

@@ -57,7 +57,7 @@ static struct {
     const char *library;              /* our own path, in words */
     dev_t device;                     /* of the interpreter */
     ino_t inode;
-    long parent, generation; /* in a shell: as they came */
+    uint64_t parent, generation; /* in a shell: as they came */
 } here;
 
 /* --- words ------------------------------------------------------------------------------------------------------------------------- */
@@ -112,13 +112,10 @@ words_keep(const char *words)
     here.inode = found.st_ino;
 }
 
-EXPORT void pymemtrace_preload_children(const pmt__children_table *table, const char *words,
-                                        unsigned generation);
+EXPORT void pymemtrace_preload_children(const pmt__children_table *table, const char *words);
 void
-pymemtrace_preload_children(const pmt__children_table *table, const char *words,
-                            unsigned generation)
+pymemtrace_preload_children(const pmt__children_table *table, const char *words)
 {
-    here.generation = (long)generation;
     here.words = NULL;
     if (words != NULL) {
         words_keep(words);
@@ -303,9 +300,9 @@ process_here(void)
     return table == NULL ? 0 : (long)table->process();
 }
 
-/* false: it does not fit. may_open: descriptors that are opened here reach the program only. */
+/* false: it does not fit. itself: the program takes the place of the caller, so descriptors that are opened here reach nobody else. */
 static bool
-environment_make(environment *self, char *const *given, bool may_open)
+environment_make(environment *self, char *const *given, bool itself)
 {
     const char *before = NULL;
     size_t count = 0;
@@ -323,7 +320,7 @@ environment_make(environment *self, char *const *given, bool may_open)
     char library[PATH_MAX];
     snprintf(library, sizeof library, "%s", here.library);
     if (strpbrk(library, " \t\n:") != NULL) {
-        int fd = may_open ? open(here.library, O_RDONLY | O_CLOEXEC) : -1;
+        int fd = itself ? open(here.library, O_RDONLY | O_CLOEXEC) : -1;
         self->fd = fd < 0 ? -1 : fcntl(fd, F_DUPFD, DESCRIPTOR_HIGH);
         close(fd);
         if (self->fd < 0) {
@@ -331,9 +328,10 @@ environment_make(environment *self, char *const *given, bool may_open)
         }
         snprintf(library, sizeof library, DESCRIPTOR "%d", self->fd);
     }
-    long process = process_here();
-    long parent = here.table == NULL ? here.parent : process;
-    long generation = here.generation + (parent == getpid());
+    uint64_t parent = here.parent, generation = here.generation;
+    if (here.table != NULL) {
+        here.table->origin(itself && process_here() == getpid(), &parent, &generation);
+    }
     int sizes[] = {
         snprintf(self->preload, sizeof self->preload, PRELOAD "%s%s%s", library,
                  before == NULL ? "" : ":", before == NULL ? "" : before),
@@ -346,7 +344,8 @@ environment_make(environment *self, char *const *given, bool may_open)
         }
         return false;
     }
-    snprintf(self->parent, sizeof self->parent, PARENT "%ld.%ld", parent, generation);
+    snprintf(self->parent, sizeof self->parent, PARENT "%llu.%llu",
+             (unsigned long long)parent, (unsigned long long)generation);
     self->entries[count++] = self->preload;
     self->entries[count++] = self->before;
     self->entries[count++] = self->parent;
@@ -580,13 +579,14 @@ start(void)
         return;
     }
     char *end;
-    here.parent = strtol(parent + sizeof PARENT - 1, &end, 10);
-    here.generation = *end == '.' ? strtol(end + 1, NULL, 10) : 0;
+    here.parent = strtoull(parent + sizeof PARENT - 1, &end, 10);
+    here.generation = *end == '.' ? strtoull(end + 1, NULL, 10) : 0;
     words_keep(words + sizeof WORDS - 1);
     take_out(words);
     take_out(parent);
     struct stat self;
     if (here.words != NULL && stat("/proc/self/exe", &self) == 0 && is_interpreter(&self)) {
-        pmt__preload_python_follow(here.words + sizeof WORDS - 1, here.parent, here.generation);
+        pmt__preload_python_follow(here.words + sizeof WORDS - 1, (long)here.parent,
+                                   (long)here.generation);
     }
 }

@@ -26,6 +26,8 @@ enum {
 /* Objects are passed through, so their type does not matter. */
 static struct {
     int (*add_hook)(int (*)(const char *, void *, void *), void *);
+    void (*allocator_get)(int, void *);
+    void (*allocator_set)(int, void *);
     void *(*dict_new)(void);
     int (*dict_set)(void *, const char *, void *);
     void *(*decode)(const char *);
@@ -44,6 +46,8 @@ interface_find(void)
         void *place;
     } wanted[] = {
         {"PySys_AddAuditHook", &py.add_hook},
+        {"PyMem_GetAllocator", &py.allocator_get},
+        {"PyMem_SetAllocator", &py.allocator_set},
         {"PyDict_New", &py.dict_new},
         {"PyDict_SetItemString", &py.dict_set},
         {"PyUnicode_DecodeFSDefault", &py.decode},
@@ -123,6 +127,57 @@ on_event(const char *event, void *args, void *unused)
     return 0;
 }
 
+/* --- setting the hook ----------------------------------------------------------------------------------------------------------------
+
+   What an audit hook takes before the interpreter exists comes from its raw allocator as it is then, and goes back to it as it is
+   at the end. Under -X dev or PYTHONMALLOC=debug those are two different ones, and the interpreter aborts over it. So while the hook is
+   set, an allocator of ours gives it a block that both find in order: it has the marks of the debug allocator around it, and to free()
+   it is one of those that are never given back. */
+
+typedef struct allocator { /* PyMemAllocatorEx */
+    void *ctx;
+    void *(*malloc)(void *, size_t);
+    void *(*calloc)(void *, size_t, size_t);
+    void *(*realloc)(void *, void *, size_t);
+    void (*free)(void *, void *);
+} allocator;
+
+static void *
+marked_malloc(void *ctx, size_t size)
+{
+    enum {
+        WORD = sizeof(size_t),
+        MARK = 0xfd
+    };
+    (void)ctx;
+    unsigned char *block = pmt__preload_early(size + 4 * WORD);
+    if (block == NULL) {
+        return NULL;
+    }
+    for (size_t i = 0; i < WORD; i++) { /* the size, its highest byte first */
+        block[i] = (unsigned char)(size >> 8 * (WORD - 1 - i));
+    }
+    block[WORD] = 'r';
+    memset(block + WORD + 1, MARK, WORD - 1);
+    memset(block + 2 * WORD + size, MARK, WORD);
+    return block + 2 * WORD;
+}
+
+static void
+hook_set(void)
+{
+    enum {
+        RAW = 0 /* PYMEM_DOMAIN_RAW */
+    };
+    allocator before;
+    py.allocator_get(RAW, &before);
+    allocator ours = before;
+    ours.malloc = marked_malloc;
+    py.allocator_set(RAW, &ours);
+    py.add_hook(on_event, NULL);
+    py.allocator_set(RAW, &before);
+}
+
 void
 pmt__preload_python_follow(const char *words, long parent, long generation)
 {
@@ -130,6 +185,6 @@ pmt__preload_python_follow(const char *words, long parent, long generation)
     follow.parent = parent;
     follow.generation = generation;
     if (interface_find()) {
-        py.add_hook(on_event, NULL);
+        hook_set();
     }
 }

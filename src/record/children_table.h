@@ -14,6 +14,9 @@ typedef struct pmt__children_table {
     unsigned version;
     /* The process that is recorded, 0: none. In a child by vfork it is not the calling one. */
     uint64_t (*process)(void);
+    /* For a program that the calling process executes (itself: in its own place): whose child it is, and how often its process will have
+       executed itself under recording. */
+    void (*origin)(int itself, uint64_t *parent, uint64_t *generation);
     /* _exit() follows. */
     void (*exiting)(void);
     /* exec follows. 1: exec_failed must be called if it comes back. */
@@ -22,9 +25,8 @@ typedef struct pmt__children_table {
 } pmt__children_table;
 
 /* Exported by the preloaded library: gives it the table. words: what a Python that is executed must know to record itself (see
-   native/exec.c), copied; NULL: children are not followed through exec. generation: how often this process has executed itself. */
+   native/exec.c), copied; NULL: children are not followed through exec. */
 #define PMT_PRELOAD_CHILDREN "pymemtrace_preload_children"
-typedef void (*pmt__preload_children)(const pmt__children_table *table, const char *words,
-                                      unsigned generation);
+typedef void (*pmt__preload_children)(const pmt__children_table *table, const char *words);
 
 #endif

@@ -61,11 +61,13 @@ static struct {
     int refused;        /* it could not have one */
     uint64_t born_ns;   /* when it was forked */
     uint64_t born_live; /* with so many bytes */
+    uint64_t generation;
     uint64_t fork_epoch, fork_t_ns, parent_pid;
     uint8_t parent_id[16]; /* of its capture */
     pmt__buffer facts;     /* PROC entries for the captures of children */
     uint32_t fact_count;
     uint64_t features;
+    uint64_t end_offset; /* of the END chunk that was written before exec; 0: none */
     uint64_t device, inode;
     uint8_t id[16];  /* of the capture: inode numbers are used again */
     uint64_t offset; /* where the next chunk goes */
@@ -768,6 +770,7 @@ child_goes_on(void)
         memcpy(w.parent_id, w.id, sizeof w.parent_id);
     }
     w.unborn = 1;
+    w.generation = 0;
     w.fork_t_ns = pmt__clock_mono_ns() - pmt__t.start_ns;
     w.fork_epoch = pmt__tables_forked_nopy(forker);
     w.forked_ns = w.born_ns = pmt__t.start_ns;
@@ -821,10 +824,11 @@ host_facts_put(pmt__buffer *out, uint32_t *count)
     pmt__fact_put_number(out, "memory_limit_bytes", host.memory_limit_bytes);
     pmt__fact_put_number(out, "pid", w.pid);
     pmt__fact_put_number(out, "ppid", pmt__process_parent_id());
+    pmt__fact_put_number(out, "exec_generation", w.generation);
     pmt__fact_put_number(out, "start_ticks", pmt__process_start_ticks());
     pmt__fact_put_number(out, "started_unix_ns", pmt__clock_unix_ns());
     pmt__fact_put_number(out, "started_mono_ns", pmt__clock_mono_ns());
-    *count += 13;
+    *count += 14;
 }
 
 /* Where a forked child comes from. */
@@ -981,6 +985,7 @@ pmt__record_start(const pmt__record_options *options, const pmt__frame_source *s
     memset(&w, 0, sizeof w);
     w.pid = pmt__process_id();
     w.interval_ns = options->interval_ns;
+    w.generation = options->generation;
     w.max_size_bytes = options->max_size_bytes;
     w.features = PMT_FEATURE_EPOCHS | (options->events ? PMT_FEATURE_EVENTS : 0);
     pmt__buffer_init(&w.facts);
@@ -1079,6 +1084,21 @@ pmt__record_thread_name(uint64_t ident, const pmt__text *name)
     pmt__tables_release();
 }
 
+/* Behind the last cut. The caller holds io. */
+static void
+end_write(uint32_t reason)
+{
+    w.ending = 1;
+    pmt__buffer_clear(&w.payload);
+    pmt__buffer_put_varint(&w.payload, reason);
+    pmt__buffer_put_varint(&w.payload, pmt__clock_mono_ns() - pmt__t.start_ns);
+    pmt__chunk_put(&w.out, "END ", 0, ++w.sequence, w.payload.data, w.payload.len);
+    if (out_write() == 0) {
+        w.slot.status = PMT_STATUS_ENDED;
+    }
+    slot_write();
+}
+
 /* The last cut and the END chunk. The caller holds io, and the thread has ended or will not write again. */
 static void
 capture_finish(uint32_t reason)
@@ -1092,16 +1112,10 @@ capture_finish(uint32_t reason)
     pmt__tables_acquire(); /* the last hook has left, and so have threads without the GIL */
     pmt__tables_release();
     if (rc == 0) {
-        w.ending = 1;
-        pmt__buffer_clear(&w.payload);
-        pmt__buffer_put_varint(&w.payload, reason);
-        pmt__buffer_put_varint(&w.payload, pmt__clock_mono_ns() - pmt__t.start_ns);
-        pmt__chunk_put(&w.out, "END ", 0, ++w.sequence, w.payload.data, w.payload.len);
-        if (out_write() == 0) {
-            w.slot.status = PMT_STATUS_ENDED;
-        }
+        end_write(reason);
+    } else {
+        slot_write();
     }
-    slot_write();
     if (file_is_ours()) {
         pmt__file_close(w.fd);
     }
@@ -1173,8 +1187,10 @@ pmt__record_exec_begin(void)
     if (!calm_down()) {
         return 0;
     }
-    if (!w.unborn || (child_did_something() && birth() == 0)) {
-        cut_write(0);
+    w.end_offset = 0;
+    if ((!w.unborn || (child_did_something() && birth() == 0)) && cut_write_surely(0) == 0) {
+        w.end_offset = w.offset;
+        end_write(PMT_END_EXEC);
     }
     return 1;
 }
@@ -1182,6 +1198,21 @@ pmt__record_exec_begin(void)
 void
 pmt__record_exec_failed(void)
 {
+    if (w.end_offset != 0) { /* the next chunk goes where the end was */
+        w.ending = 0;
+        if (w.offset != w.end_offset) {
+            w.offset = w.end_offset;
+            w.sequence--;
+        } else { /* it was not written */
+            pmt__buffer_clear(&w.out);
+            w.sequence--;
+        }
+        if (file_check() == 0) {
+            pmt__file_truncate(w.fd, w.offset);
+        }
+        w.slot.status = PMT_STATUS_RECORDING;
+        slot_write();
+    }
     io_give();
 }
 
@@ -1189,6 +1220,14 @@ uint64_t
 pmt__record_process(void)
 {
     return w.active ? w.pid : 0;
+}
+
+void
+pmt__record_origin(int itself, uint64_t *parent, uint64_t *generation)
+{
+    int goes_on = itself && w.unborn; /* it was forked for the sake of the program */
+    *parent = goes_on ? w.parent_pid : w.pid;
+    *generation = itself && !goes_on ? w.generation + 1 : 0;
 }
 
 void

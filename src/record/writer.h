@@ -21,6 +21,7 @@ typedef struct pmt__record_options {
     uint32_t temporaries_n;    /* 1 … PMT_TEMPORARIES_MAX */
     int events;                /* keep the event log */
     int follow; /* forked children record themselves, into <path without .pmt>.<pid>.pmt */
+    uint32_t generation; /* how often this process has executed itself under recording */
     const char *follow_base; /* instead of the path without .pmt, if not NULL */
     const pmt__buffer
         *facts; /* PROC entries (each with pmt__fact_put_*), without the count and the facts of
@@ -59,6 +60,8 @@ int pmt__record_exec_begin(void);
 void pmt__record_exec_failed(void);
 /* The process that is recorded here; 0: none. Not the calling process, after a vfork. */
 uint64_t pmt__record_process(void);
+/* See record/children_table.h. */
+void pmt__record_origin(int itself, uint64_t *parent, uint64_t *generation);
 
 /* From a hook: starts the thread again some milliseconds after a fork. */
 void pmt__writer_restart_nopy(void);
