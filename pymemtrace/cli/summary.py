@@ -132,7 +132,7 @@ def inherited(opened: _captures.Opened) -> Iterator[tuple[str, list[Segment]]]:
                     (_format.size(epoch["allocated_bytes"]), "bold"),
                     (f" in {_format.count(epoch['allocations'])} blocks from", ""),
                     (f" process {proc['parent_pid']};", ""),
-                    (f" {_format.size(epoch['heap_bytes_end'])} of it alive at the end", ""),
+                    (f" {_format.size(epoch['live_bytes'])} of it alive at the end", ""),
                 ],
             )
 

@@ -344,8 +344,8 @@ environment_make(environment *self, char *const *given, bool itself)
         }
         return false;
     }
-    snprintf(self->parent, sizeof self->parent, PARENT "%llu.%llu",
-             (unsigned long long)parent, (unsigned long long)generation);
+    snprintf(self->parent, sizeof self->parent, PARENT "%llu.%llu", (unsigned long long)parent,
+             (unsigned long long)generation);
     self->entries[count++] = self->preload;
     self->entries[count++] = self->before;
     self->entries[count++] = self->parent;

@@ -85,8 +85,9 @@ static const char bootstrap[] =
     "    loader = sys.modules['_frozen_importlib_external'].SourceFileLoader\n"
     "    name = 'pymemtrace._child'\n"
     "    code = loader(name, words['package'] + '/_child.py').get_code(name)\n"
-    "    exec(code, {'__name__': name, 'words': words, 'parent': parent,\n"
-    "                'generation': generation})\n"
+    "    namespace = {'__name__': name}\n"
+    "    exec(code, namespace)\n"
+    "    namespace['record'](words, parent, generation)\n"
     "except BaseException:\n"
     "    pass\n";
 

@@ -20,7 +20,7 @@ typedef struct pmt__record_options {
     uint64_t max_memory_bytes; /* 0 = default */
     uint32_t temporaries_n;    /* 1 … PMT_TEMPORARIES_MAX */
     int events;                /* keep the event log */
-    int follow; /* forked children record themselves, into <path without .pmt>.<pid>.pmt */
+    int follow;          /* forked children record themselves, into <path without .pmt>.<pid>.pmt */
     uint32_t generation; /* how often this process has executed itself under recording */
     const char *follow_base; /* instead of the path without .pmt, if not NULL */
     const pmt__buffer

@@ -1,4 +1,4 @@
-"""Children, daemons and descriptors: a capture holds one process, and nothing else is written to."""
+"""Children, daemons and descriptors: a capture holds one process; nothing else is written to."""
 
 import sys
 from pathlib import Path

@@ -1,6 +1,5 @@
 """The parts of the launcher that need no process of their own, with a recorder that only notes."""
 
-import os
 import sys
 import textwrap
 from pathlib import Path
@@ -32,9 +31,7 @@ class Recorder:
         if self.error is not None:
             raise self.error
 
-    def run_main(
-        self, kind: str, what: str, fd: int, note: str | None, base: str | None
-    ) -> None:
+    def run_main(self, kind: str, what: str, fd: int, note: str | None, base: str | None) -> None:
         main = sys.modules["__main__"]
         self.calls.append(
             (kind, what, fd, note, list(sys.argv), sys.path[0], dict(vars(main)), base)
@@ -86,7 +83,7 @@ def test_children_are_told() -> None:
     assert told["library"] == "/p/_preload.so"
     assert told["core"] == recorder.__file__
     assert told["package"] == str(Path(_launch.__file__).parent)
-    assert told["interpreter"] == os.readlink("/proc/self/exe")
+    assert told["interpreter"] == str(Path("/proc/self/exe").readlink())
     assert (told["base"], main[7]) == ("/x", "/x")
     assert (told["events"], told["temporaries"]) == ("1", "2")
     assert "force" not in told
