@@ -37,7 +37,9 @@
 /* A forked child that ends before this, and never gained or lost so much, leaves no capture. */
 #define BIRTH_NS ((uint64_t)20000000)
 #define BIRTH_BYTES ((uint64_t)1 << 20)
-#define PATIENCE_NS ((uint64_t)1000000000) /* of an end that can come in a signal handler */
+/* Of an end that can come in a signal handler: for a write that is under way, for hooks that are. */
+#define PATIENCE_NS ((uint64_t)1000000000)
+#define HOOK_PATIENCE_NS ((uint64_t)200000000)
 #define NAMES_TRIED 1000
 #define MAX_LOG_MEMORY ((uint64_t)64 << 20)
 
@@ -1151,7 +1153,7 @@ calm_down(void)
         || !lock_take_within(&io, PATIENCE_NS)) {
         return 0;
     }
-    if (!w.active || !pmt__tables_free_within(PATIENCE_NS)) {
+    if (!w.active || !pmt__tables_free_within(HOOK_PATIENCE_NS)) {
         io_give();
         return 0;
     }

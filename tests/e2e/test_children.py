@@ -111,20 +111,22 @@ def test_fork(end: str, tmp_path: Path) -> None:
     assert inherited["allocated_bytes"] - inherited["live_bytes"] >= INHERITED // 2
 
 
-def test_child_s_capture_has_what_the_parent_had_byte_by_byte(tmp_path: Path) -> None:
-    found = both(tmp_path, "forks", "_exit")
+def test_child_has_what_its_parent_had_byte_by_byte(tmp_path: Path) -> None:
+    found = both(tmp_path, "still")
     (child,) = found.children
 
-    def stacks(reader: _core.Reader) -> dict[str, int]:
-        rows = reader.aggregate("peak").stacks()
+    def stacks(aggregate: _core.Aggregate) -> dict[str, tuple[int, int]]:
         named = {}
-        for row in rows:
+        for row in aggregate.stacks():
             frames = [(f["file"], f["line"], f["function"]) for f in row["stack"]]
-            if any(f[2] == "inherit" for f in frames):
-                named[str(frames)] = row["bytes"]
-        return {name: size for name, size in named.items() if size >= 10_000}
+            if any(frame[2] == "inherit" for frame in frames):
+                named[str(frames)] = row["bytes"], row["blocks"]
+        return named
 
-    assert stacks(child) == stacks(found.parent) != {}
+    fork_s = child.proc()["fork_t_ns"] / 1e9
+    cut_s = max(cut["t_s"] for cut in found.parent.timeline() if cut["t_s"] <= fork_s)
+    at_the_fork = found.parent.aggregate("leaks", end_s=cut_s)
+    assert stacks(child.aggregate("leaks")) == stacks(at_the_fork) != {}
 
 
 def test_nested_forks(tmp_path: Path) -> None:

@@ -45,6 +45,15 @@ def forks(end):
     print(wait_for(pid), len(inherited))
 
 
+def still():
+    inherited = inherit()
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(0.05)
+        os._exit(0)
+    print(wait_for(pid), len(inherited))
+
+
 def nested():
     inherited = inherit()
     pids = []
