@@ -598,7 +598,6 @@ birth(void)
         pmt__buffer_dispose(mine[i]);
         pmt__buffer_init(mine[i]);
     }
-    pmt__log_dispose();
     pmt__cut_dispose(&w.cut);
     pmt__cut_init(&w.cut);
     w.sequence = 0;
@@ -614,6 +613,7 @@ birth(void)
         return PMT_ERR_IO;
     }
     pmt__tables_acquire();
+    pmt__log_dispose(); /* it is the parent's, and a child has none */
     pmt__tables_inherit_nopy(w.fork_epoch, &w.cut.inherited_blocks, &w.cut.inherited_bytes);
     pmt__mark_fork_nopy(w.fork_epoch);
     pmt__tables_release();

