@@ -31,6 +31,9 @@ EXIT_IMPOSSIBLE = 4
 INT_OPTIONS = (
     "force", "events", "quiet", "max_memory_bytes", "max_size_bytes", "temporaries", "native",
 )  # fmt: skip
+CHILD_OPTIONS = (
+    "events", "max_memory_bytes", "max_size_bytes", "temporaries", "native", "interval_s",
+)  # fmt: skip
 
 
 def fail(status: int, what: str, where: object, remedy: str) -> "NoReturn":
@@ -199,14 +202,29 @@ def load_core() -> "Any":
         del sys.path[0]
 
 
+def child_words(core: "Any", options: "dict[str, str]") -> str:
+    """What an executed child must know to record itself (_child.py, src/native/exec.c)."""
+    words = {
+        "package": os.path.dirname(os.path.abspath(__file__)),
+        "core": os.path.abspath(core.__file__),
+        "library": options.get("library", ""),
+        "interpreter": os.readlink("/proc/self/exe"),
+        "tag": sys.implementation.cache_tag,
+        "base": options["path"].removesuffix(".pmt"),
+    }
+    words |= {name: options[name] for name in CHILD_OPTIONS if name in options}
+    return "".join(f"{name}={value}\x1f" for name, value in words.items())
+
+
 def start(core: "Any", options: "dict[str, str]", command: "list[str]") -> None:
     path = options["path"]
     numbers = {name: int(options[name]) for name in INT_OPTIONS if name in options}
     numbers.pop("quiet", None)
     if "interval_s" in options:
         numbers["interval_s"] = float(options["interval_s"])  # type: ignore[assignment]
+    follow = child_words(core, options) if options.get("follow") == "1" else None
     try:
-        core.start(path, argv=command, **numbers)
+        core.start(path, argv=command, follow=follow, **numbers)
     except core.CaptureExistsError:
         fail(
             EXIT_USAGE,
@@ -236,7 +254,8 @@ def launch(words: "list[str]", flags: "list[str]", core: "Any") -> None:
     start(core, options, flags + target)
     note = None if options.get("quiet") == "1" else f"pymemtrace: wrote {options['path']}\n"
     program.install(flags, target)
-    core.run_main(program.kind, program.what, program.fd, note)
+    base = options["path"].removesuffix(".pmt") if options.get("follow") == "1" else None
+    core.run_main(program.kind, program.what, program.fd, note, base)
 
 
 if __name__ == "__main__":

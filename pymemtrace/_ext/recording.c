@@ -10,6 +10,7 @@
 #include "cpython/run_main.h"
 #include "errors.h"
 #include "format/encode.h"
+#include "native/children.h"
 #include "native/connect.h"
 #include "native/pair.h"
 #include "native/patch.h"
@@ -112,8 +113,6 @@ facts_collect(facts *self, PyObject *argv)
         pmt__fact_put_text(&self->buffer, "cwd", cwd);
         self->count++;
     }
-    fact_put_number(self, "pid", (uint64_t)getpid());
-    fact_put_number(self, "ppid", (uint64_t)getppid());
     fact_put_number(self, "uid", (uint64_t)getuid());
     PyObject *path = PySys_GetObject("path"); /* borrowed */
     if (fact_put_sys(self, "executable", "executable") < 0
@@ -185,28 +184,53 @@ threads_name(void)
 PyDoc_STRVAR(
     start_doc,
     "start(path, *, argv, force=False, events=False, max_memory_bytes=0, max_size_bytes=0,\n"
-    "      temporaries=1, interval_s=1.0, native=True)\n--\n\n"
+    "      temporaries=1, interval_s=1.0, native=True, follow=None, base=None, parent=0,\n"
+    "      generation=0)\n--\n\n"
     "Records this process from now on into a new capture at path.\n\n"
     "native: also what goes past Python's allocators, where the preloaded library is there.\n"
+    "follow: children are recorded too, into <path without .pmt>.<pid>.pmt, or <base>.<pid>.pmt;\n"
+    "the words are for executed ones (src/native/exec.c). parent, generation: facts of such one.\n"
     "0 bytes means no limit set by the caller. Raises CaptureExistsError, UnsupportedError,\n"
     "OSError, ValueError; then nothing is recorded.");
+
+/* PyUnicode_FSConverter, with None for nothing. */
+static int
+fs_or_none(PyObject *object, void *out)
+{
+    PyObject **bytes = out;
+    if (object == Py_None) {
+        return 1;
+    }
+    if (object == NULL) {
+        Py_CLEAR(*bytes);
+        return 1;
+    }
+    return PyUnicode_FSConverter(object, out);
+}
 
 static PyObject *
 core_start(PyObject *module, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {
         "path",           "argv",        "force",      "events", "max_memory_bytes",
-        "max_size_bytes", "temporaries", "interval_s", "native", NULL};
+        "max_size_bytes", "temporaries", "interval_s", "native", "follow",
+        "base",           "parent",      "generation", NULL};
     static int exit_registered;
-    PyObject *path = NULL, *argv = NULL;
+    PyObject *path = NULL, *argv = NULL, *follow = NULL, *base = NULL;
+    unsigned long long parent = 0;
+    unsigned int generation = 0;
     int force = 0, events = 0, native = 1;
     unsigned int temporaries = 1;
     unsigned long long max_memory = 0, max_size = 0;
     double interval_s = DEFAULT_INTERVAL_S;
     pmt_error err = PMT_ERROR_INIT;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|$OppKKIdp:start", names,
-                                     PyUnicode_FSConverter, &path, &argv, &force, &events,
-                                     &max_memory, &max_size, &temporaries, &interval_s, &native)) {
+    if (!PyArg_ParseTupleAndKeywords(
+            args, kwargs, "O&|$OppKKIdpO&O&KI:start", names, PyUnicode_FSConverter, &path, &argv,
+            &force, &events, &max_memory, &max_size, &temporaries, &interval_s, &native, fs_or_none,
+            &follow, fs_or_none, &base, &parent, &generation)) {
+        Py_XDECREF(path);
+        Py_XDECREF(follow);
+        Py_XDECREF(base);
         return NULL;
     }
     PyObject *result = NULL;
@@ -233,6 +257,9 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
     fact_put_number(&f, "temporaries_n", temporaries);
     fact_put_number(&f, "max_size_bytes", max_size);
     fact_put_number(&f, "max_memory_bytes", max_memory);
+    if (parent != 0) {
+        fact_put_number(&f, "parent_pid", parent);
+    }
     char library[4096];
     pmt__fact_put_text(&f.buffer, "native_layer",
                        pmt__native_connect(native ? pmt__cpython_native_table() : NULL,
@@ -252,6 +279,9 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
         .temporaries_n = temporaries,
         .events = events,
         .before_cut = pmt__native_patch_again,
+        .follow = follow != NULL,
+        .generation = generation,
+        .follow_base = base == NULL ? NULL : PyBytes_AS_STRING(base),
         .facts = &f.buffer,
         .fact_count = f.count,
     };
@@ -266,11 +296,14 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
         raise_for(module, &err);
         goto done;
     }
+    pmt__native_children(follow == NULL ? NULL : PyBytes_AS_STRING(follow));
     pmt__record_enable();
     result = Py_NewRef(Py_None);
 done:
     pmt__buffer_dispose(&f.buffer);
     Py_XDECREF(path);
+    Py_XDECREF(follow);
+    Py_XDECREF(base);
     return result;
 }
 
@@ -318,13 +351,13 @@ static PyObject *
 core_run_main(PyObject *module, PyObject *args)
 {
     (void)module;
-    const char *kind, *note = NULL;
+    const char *kind, *note = NULL, *base = NULL;
     PyObject *what;
     int fd = -1;
-    if (!PyArg_ParseTuple(args, "sU|iz:run_main", &kind, &what, &fd, &note)) {
+    if (!PyArg_ParseTuple(args, "sU|izz:run_main", &kind, &what, &fd, &note, &base)) {
         return NULL;
     }
-    int status = pmt_run_main_py(kind, what, fd, note, main_returned_py, NULL);
+    int status = pmt_run_main_py(kind, what, fd, note, base, main_returned_py, NULL);
     return status < 0 ? NULL : PyLong_FromLong(status);
 }
 

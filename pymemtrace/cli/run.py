@@ -23,6 +23,8 @@ Other options of python go to python: python -I -m pymemtrace run SCRIPT.
 # Names and the stacks of a small program alone take some ten KiB; below this, nothing useful fits.
 MIN_FILE_SIZE = 256 << 10
 
+PRELOAD = Path(__file__).absolute().parent.parent / "_preload.so"
+
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -139,6 +141,8 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )  # fmt: skip
     add("--python-only", action="store_true",
         help="leave out what goes past Python's allocators: malloc and mmap")  # fmt: skip
+    add("--no-follow", action="store_true",
+        help="do not record children (they go into FILE's name with .<pid>.pmt)")  # fmt: skip
     add("-X", metavar="OPT", dest="x_options", action="append", default=[],
         help="as python -X OPT")  # fmt: skip
     add("-W", metavar="ARG", dest="warnings", action="append", default=[],
@@ -208,7 +212,7 @@ def original_environment() -> dict[bytes, bytes]:
 def preload(environment: dict[bytes, bytes]) -> dict[bytes, bytes]:
     """The environment with our library in LD_PRELOAD, which puts back what was there before
     anything of the program runs (src/native/preload.c)."""
-    library = os.fsencode(Path(__file__).absolute().parent.parent / "_preload.so")
+    library = os.fsencode(PRELOAD)
     if not os.access(library, os.R_OK):
         return environment
     if re.search(rb"[\s:]", library):  # they separate the names in LD_PRELOAD
@@ -248,6 +252,8 @@ def launch_command(args: argparse.Namespace, path: str) -> list[str]:
         f"max_size_bytes={args.max_size}",
         f"temporaries={args.temporaries}",
         f"native={not args.python_only:d}",
+        f"follow={not args.no_follow:d}",
+        f"library={PRELOAD}",
         "--",
         *args.target,
     ]
@@ -265,7 +271,7 @@ def run(args: argparse.Namespace) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     environment = original_environment()
-    if not args.python_only:
+    if not (args.python_only and args.no_follow):
         environment = preload(environment)
     try:
         os.execve(sys.executable, launch_command(args, path), environment)

@@ -74,6 +74,7 @@ def answer(
             (f" {duration(totals['peak_t_s'])} after the start", ""),
         ],
     )
+    yield from inherited(opened)
     share = _format.part(totals["heap_bytes_end"], totals["heap_bytes_peak"])
     yield (
         "alive at the end",
@@ -120,6 +121,22 @@ def answer(
         if opened.reader.proc().get("native_layer") != "preload":
             text += "; memory outside Python's allocators is not seen"
         yield "not recorded", [(text, "")]
+
+
+def inherited(opened: _captures.Opened) -> Iterator[tuple[str, list[Segment]]]:
+    """What a forked child has from its parent."""
+    proc = opened.reader.proc()
+    for epoch in opened.reader.epochs():
+        if epoch["epoch"] == proc.get("fork_epoch"):
+            yield (
+                "inherited",
+                [
+                    (_format.size(epoch["allocated_bytes"]), "bold"),
+                    (f" in {_format.count(epoch['allocations'])} blocks from", ""),
+                    (f" process {proc['parent_pid']};", ""),
+                    (f" {_format.size(epoch['live_bytes'])} of it alive at the end", ""),
+                ],
+            )
 
 
 def dominating(row: SiteRow, opened: _captures.Opened, title: str) -> list[Segment]:

@@ -31,8 +31,10 @@ add_cut(pmt__sums *sums, straddle *straddles, const pmt_reader *reader, const pm
     while (pmt__rows_next(&walk, &row)) {
         pmt__sums *sum = &sums[row.site];
         if (in_window) {
-            sum->total_blocks += row.allocs;
-            sum->total_bytes += row.alloc_bytes;
+            if (row.birth > reader->fork_epoch) { /* else another process has allocated them */
+                sum->total_blocks += row.allocs;
+                sum->total_bytes += row.alloc_bytes;
+            }
             sum->temp_blocks += row.temps;
             sum->temp_bytes += row.temp_bytes;
         }

@@ -16,11 +16,17 @@
  * with the same treatment of encodings, the same SyntaxErrors, and the file closed before the program runs. */
 #include "cpython/run_main.h"
 
+#include <ctype.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <marshal.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #if PY_VERSION_HEX < 0x030d0000
@@ -208,16 +214,71 @@ flush_streams(void)
     PyErr_Restore(type, value, traceback);
 }
 
+/* <pid>.pmt or <pid>-<n>.pmt */
+static int
+is_child_name(const char *name)
+{
+    const size_t digits = strspn(name, "0123456789");
+    name += digits;
+    if (digits != 0 && *name == '-' && isdigit((unsigned char)name[1])) {
+        name += 1 + strspn(name + 1, "0123456789");
+    }
+    return digits != 0 && strcmp(name, ".pmt") == 0;
+}
+
+/* How many captures of children there are that were written to since then. */
+static int
+count_children(const char *base, time_t since)
+{
+    char folder[PATH_MAX];
+    const char *slash = strrchr(base, '/');
+    if (slash == NULL || (size_t)(slash - base) + 2 > sizeof folder) {
+        return 0;
+    }
+    memcpy(folder, base, (size_t)(slash - base) + 1);
+    folder[slash - base + 1] = '\0';
+    const size_t length = strlen(slash + 1);
+    DIR *entries = opendir(folder);
+    int count = 0;
+    for (const struct dirent *entry; entries != NULL && (entry = readdir(entries)) != NULL;) {
+        struct stat file;
+        count += strncmp(entry->d_name, slash + 1, length) == 0 && entry->d_name[length] == '.'
+                 && is_child_name(entry->d_name + length + 1)
+                 && fstatat(dirfd(entries), entry->d_name, &file, AT_SYMLINK_NOFOLLOW) == 0
+                 && file.st_mtime >= since;
+    }
+    if (entries != NULL) {
+        closedir(entries);
+    }
+    return count;
+}
+
 static void
-call_returned(pmt_main_returned_py returned, void *context, const char *note)
+write_note(const char *note, const char *base, time_t since)
+{
+    const int children = base == NULL ? 0 : count_children(base, since);
+    char more[PATH_MAX + 100] = "";
+    if (children > 0) {
+        snprintf(more, sizeof more, "pymemtrace: and %d %s: %s.<pid>.pmt\n", children,
+                 children == 1 ? "capture of a child" : "captures of children", base);
+    }
+    const char *const parts[] = {note, more};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        const ssize_t written = write(STDERR_FILENO, parts[i], strlen(parts[i]));
+        (void)written; /* a terminal that has gone away is nothing to report */
+    }
+}
+
+static void
+call_returned(pmt_main_returned_py returned, void *context, const char *note, const char *base,
+              time_t since)
 {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
     returned(context);
     if (note != NULL && isatty(STDERR_FILENO)) {
         flush_streams();
-        const ssize_t written = write(STDERR_FILENO, note, strlen(note));
-        (void)written; /* a terminal that has gone away is nothing to report */
+        write_note(note, base, since);
     }
     PyErr_Restore(type, value, traceback);
 }
@@ -315,7 +376,7 @@ run_kind(main_kind kind, PyObject *what, int fd, PyObject *globals)
 }
 
 int
-pmt_run_main_py(const char *kind_name, PyObject *what, int fd, const char *note,
+pmt_run_main_py(const char *kind_name, PyObject *what, int fd, const char *note, const char *base,
                 pmt_main_returned_py returned, void *context)
 {
     main_kind kind;
@@ -328,6 +389,7 @@ pmt_run_main_py(const char *kind_name, PyObject *what, int fd, const char *note,
     }
     PyObject *globals = PyModule_GetDict(main_module); /* borrowed */
     const pid_t pid = getpid();
+    const time_t since = time(NULL);
     PyThreadState *tstate = PyThreadState_Get();
     hidden_frames hidden;
     hide_frames(tstate, &hidden);
@@ -336,9 +398,8 @@ pmt_run_main_py(const char *kind_name, PyObject *what, int fd, const char *note,
     const int failed = result == NULL;
     const int interrupted = failed && is_interrupt();
     Py_XDECREF(result);
-    if (getpid() == pid) { /* a forked child comes by here as well */
-        call_returned(returned, context, note);
-    }
+    /* a forked child comes by here as well */
+    call_returned(returned, context, getpid() == pid ? note : NULL, base, since);
     const int is_script = kind == KIND_FILE || kind == KIND_PYC || kind == KIND_STDIN;
     if (is_script) {
         flush_streams();

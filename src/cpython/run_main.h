@@ -6,7 +6,7 @@
 #include <Python.h>
 
 /* Called once in this process when the program's top level has returned, whichever way, with the
- * interpreter still whole. An exception may not be left set. Not called in a forked child. */
+ * interpreter still whole. An exception may not be left set. Called in a forked child that comes by, too. */
 typedef void (*pmt_main_returned_py)(void *context);
 
 /* kind, what (a str in each case), fd:
@@ -20,8 +20,9 @@ typedef void (*pmt_main_returned_py)(void *context);
  * sys.modules["__main__"] is the namespace. Does not return when the program has run: the process ends with
  * the program's status, or by SIGINT after a KeyboardInterrupt. It does return, with 0 or 1, under -i or
  * PYTHONINSPECT (the interpreter's prompt comes next), and returns -1 with an exception for wrong arguments.
- * note: written to stderr at the end if stderr is a terminal; NULL for nothing. The caller holds the GIL. */
-int pmt_run_main_py(const char *kind, PyObject *what, int fd, const char *note,
+ * note: written to stderr at the end if stderr is a terminal; NULL for nothing. base: with it goes how many files <base>.<pid>.pmt have
+ * been written since the start; may be NULL. The caller holds the GIL. */
+int pmt_run_main_py(const char *kind, PyObject *what, int fd, const char *note, const char *base,
                     pmt_main_returned_py returned, void *context);
 
 #endif

@@ -154,7 +154,8 @@ enum {
 
 enum {
     PMT_END_NORMAL = 1,
-    PMT_END_BY_PROGRAM = 2
+    PMT_END_BY_PROGRAM = 2,
+    PMT_END_EXEC = 3
 };
 
 #endif

@@ -22,6 +22,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "native/exec.h"
 #include "native/preload.h"
 
 #define EXPORT __attribute__((visibility("default")))
@@ -102,6 +103,12 @@ early_alloc(size_t size, size_t alignment)
     uintptr_t block = ((uintptr_t)early + at + 16 + alignment - 1) & ~(uintptr_t)(alignment - 1);
     memcpy((char *)block - sizeof size, &size, sizeof size);
     return (void *)block;
+}
+
+void *
+pmt__preload_early(size_t size)
+{
+    return early_alloc(size, 16);
 }
 
 static bool

@@ -65,6 +65,7 @@ own_mremap(void *pages, size_t size_bytes, size_t new_size_bytes)
     long result = syscall(SYS_mremap, pages, size_bytes, new_size_bytes, MREMAP_MAYMOVE);
     return result == -1 ? MAP_FAILED : (void *)result;
 }
+#endif
 
 /* Our pages get a name in /proc/PID/smaps where the kernel has names, and are noted in any case. */
 static void
@@ -77,7 +78,6 @@ own_name(void *pages, size_t size_bytes)
     }
     pmt__pages_note(pages, size_bytes, PMT_PAGES_OWN);
 }
-#endif
 
 void *
 pmt__pages_map(size_t size_bytes)
@@ -498,6 +498,12 @@ uint64_t
 pmt__process_id(void)
 {
     return (uint64_t)getpid();
+}
+
+uint64_t
+pmt__process_parent_id(void)
+{
+    return (uint64_t)getppid();
 }
 
 uint64_t

@@ -136,6 +136,7 @@ typedef struct pmt__malloc_facts {
 int pmt__malloc_facts_get(pmt__malloc_facts *out);
 uint64_t pmt__process_start_ticks(void);
 uint64_t pmt__process_id(void); /* = the native id of the first thread */
+uint64_t pmt__process_parent_id(void);
 typedef struct pmt__host_facts {
     char hostname[256];
     char kernel[256];

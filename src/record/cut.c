@@ -54,6 +54,13 @@ pmt__mark_nopy(const pmt__text *label)
     return ended;
 }
 
+void
+pmt__mark_fork_nopy(uint64_t epoch)
+{
+    static const pmt__text label = {"fork", 4, 1};
+    marks[mark_count++] = (pmt__mark){epoch, 0, pmt__string_intern_nopy(&label)};
+}
+
 /* --- taking ------------------------------------------------------------------------------------------------------------ */
 
 enum {
@@ -131,8 +138,8 @@ row_take(pmt__cut *cut, uint32_t id)
 }
 
 /* Nobody refers to a cohort without live blocks whose epoch is over: its id can stand for another one. */
-static void
-cohort_recycle(uint32_t id)
+void
+pmt__cohort_recycle_nopy(uint32_t id)
 {
     pmt__cohort *cohort = &pmt__t.cohorts[id];
     if (cohort->live != 0 || cohort->epoch == pmt__t.epoch) {
@@ -235,6 +242,34 @@ threads_take(pmt__cut *cut)
     pmt__t.threads_changed = 0;
 }
 
+/* There is room: see names_reserve. */
+static void
+body_take(pmt__buffer *body, pmt__buffer *all, size_t *flushed)
+{
+    if (pmt__t.names_kept) {
+        pmt__buffer_put(body, all->data + *flushed, all->len - *flushed);
+        *flushed = all->len;
+    } else {
+        pmt__buffer swap = *body;
+        *body = *all;
+        *all = swap;
+    }
+}
+
+static int
+names_reserve(pmt__cut *cut)
+{
+    if (!pmt__t.names_kept) {
+        return 0;
+    }
+    const size_t strings = pmt__t.new_strings.len - pmt__t.string_bytes_flushed;
+    const size_t codes = pmt__t.new_codes.len - pmt__t.code_bytes_flushed;
+    return pmt__buffer_reserve(&cut->strings, strings) == NULL
+                   || pmt__buffer_reserve(&cut->codes, codes) == NULL
+               ? -1
+               : 0;
+}
+
 static void
 names_take(pmt__cut *cut)
 {
@@ -242,12 +277,8 @@ names_take(pmt__cut *cut)
     cut->string_count = pmt__t.string_count - pmt__t.string_flushed;
     cut->code_first = pmt__t.code_flushed;
     cut->code_count = pmt__t.code_count - pmt__t.code_flushed;
-    pmt__buffer swap = cut->strings;
-    cut->strings = pmt__t.new_strings;
-    pmt__t.new_strings = swap;
-    swap = cut->codes;
-    cut->codes = pmt__t.new_codes;
-    pmt__t.new_codes = swap;
+    body_take(&cut->strings, &pmt__t.new_strings, &pmt__t.string_bytes_flushed);
+    body_take(&cut->codes, &pmt__t.new_codes, &pmt__t.code_bytes_flushed);
     pmt__t.string_flushed = pmt__t.string_count;
     pmt__t.code_flushed = pmt__t.code_count;
 }
@@ -330,10 +361,10 @@ pmt__cut_take(pmt__cut *cut)
 {
     pmt__lanes_count_nopy();
     pmt__lanes_sweep_nopy();
-    if (rows_reserve(cut, pmt__t.dirty_count) < 0) {
+    bodies_clear(cut);
+    if (rows_reserve(cut, pmt__t.dirty_count) < 0 || names_reserve(cut) < 0) {
         return -1;
     }
-    bodies_clear(cut);
     /* the rows need the peak's state as it was before totals_take ends the interval */
     for (uint32_t i = 0; i < pmt__t.dirty_count; i++) {
         row_take(cut, pmt__t.dirty[i]);
@@ -352,7 +383,7 @@ pmt__cut_take(pmt__cut *cut)
         pmt__epoch_next_nopy();
     }
     for (uint32_t i = 0; i < pmt__t.dirty_count; i++) {
-        cohort_recycle(pmt__t.dirty[i]);
+        pmt__cohort_recycle_nopy(pmt__t.dirty[i]);
     }
     pmt__t.dirty_count = 0;
     if (pmt__t.source != NULL && pmt__t.source->gc_counts_nopy != NULL) {
@@ -474,10 +505,25 @@ static void
 cut_section(pmt__cut *cut, pmt__buffer *out, uint32_t flags, uint64_t rss_bytes, uint64_t own_bytes)
 {
     const uint64_t head[] = {
-        cut->number,          cut->t_ns,       cut->span_ns,     cut->unix_ns,     flags,
-        cut->epoch,           cut->live_bytes, cut->live_blocks, cut->allocations, cut->frees,
-        cut->allocated_bytes, cut->peak_bytes, cut->peak_blocks, cut->peak_t_ns,   rss_bytes,
-        cut->gc[0],           cut->gc[1],      cut->gc[2],       own_bytes,
+        cut->number,
+        cut->t_ns,
+        cut->span_ns,
+        cut->unix_ns,
+        flags,
+        cut->epoch,
+        cut->live_bytes,
+        cut->live_blocks,
+        cut->allocations - cut->inherited_blocks,
+        cut->frees,
+        cut->allocated_bytes - cut->inherited_bytes,
+        cut->peak_bytes,
+        cut->peak_blocks,
+        cut->peak_t_ns,
+        rss_bytes,
+        cut->gc[0],
+        cut->gc[1],
+        cut->gc[2],
+        own_bytes,
     };
     for (size_t i = 0; i < sizeof head / sizeof *head; i++) {
         pmt__buffer_put_varint(out, head[i]);

@@ -38,6 +38,8 @@ typedef struct pmt__cut {
 
     /* cumulative, owned by the writer */
     uint64_t live_blocks, allocations, frees, allocated_bytes;
+    uint64_t inherited_blocks,
+        inherited_bytes; /* by a fork: among the allocations of the rows, but of another process */
     uint64_t last_t_ns;
     uint64_t last_ticks;
     /* Requested bytes that are alive, by domain and whether the blocks are larger than 512 bytes. */
@@ -61,5 +63,7 @@ void pmt__cut_encode(pmt__cut *cut, pmt__buffer *payload, uint32_t flags, uint64
 
 /* Ends the current epoch under a label. The caller holds the tables. Returns the epoch that ended. */
 uint64_t pmt__mark_nopy(const pmt__text *label);
+/* In a forked child, before its first cut: this epoch ended with the fork. The caller holds the tables. */
+void pmt__mark_fork_nopy(uint64_t epoch);
 
 #endif

@@ -65,6 +65,22 @@ pmt__tables_acquire(void)
     pmt__lanes_wait();
 }
 
+/* Without waiting for a hook that never leaves: that of the calling thread, when it was interrupted in it by a signal. */
+int
+pmt__tables_free_within(uint64_t timeout_ns)
+{
+    const uint64_t until = pmt__clock_mono_ns() + timeout_ns;
+    for (;;) {
+        int busy = __atomic_load_n(&holder, __ATOMIC_ACQUIRE) != 0
+                   || __atomic_load_n(&pmt__t.busy, __ATOMIC_ACQUIRE) != 0 || pmt__lanes_busy();
+        if (!busy || pmt__clock_mono_ns() >= until) {
+            return !busy;
+        }
+        static const uint32_t never = 0;
+        pmt__wait_word(&never, 0, 50000);
+    }
+}
+
 void
 pmt__tables_release(void)
 {

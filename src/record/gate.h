@@ -69,6 +69,9 @@ pmt__leave_nopy(void)
 /* For everybody who is not inside a hook: the writer, threads without the GIL, start and stop. */
 void pmt__tables_acquire(void);
 void pmt__tables_release(void);
+/* Whether nobody was inside or held them at some moment of this time. 0: the calling thread itself may be, and acquire would never
+   return. For the ends of a process that can come in a signal handler. */
+int pmt__tables_free_within(uint64_t timeout_ns);
 
 void pmt__attention_set(uint32_t bits);
 void pmt__attention_clear(uint32_t bits);

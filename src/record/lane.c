@@ -144,6 +144,18 @@ pmt__lanes_wait(void)
     }
 }
 
+int
+pmt__lanes_busy(void)
+{
+    for (pmt__lane *lane = __atomic_load_n(&pmt__lanes, __ATOMIC_ACQUIRE); lane != NULL;
+         lane = lane->next) {
+        if (__atomic_load_n(&lane->busy, __ATOMIC_ACQUIRE) != 0) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 /* --- counting -------------------------------------------------------------------------------------------------------------- */
 
 /* The net effect on live blocks and bytes; what was born and died meanwhile counts in the totals. */

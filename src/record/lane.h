@@ -160,6 +160,7 @@ void pmt__lanes_count_nopy(void);
 void pmt__lanes_sweep_nopy(void);
 /* Waits until nobody is inside; for pmt__tables_acquire. */
 void pmt__lanes_wait(void);
+int pmt__lanes_busy(void); /* is anybody? */
 /* In a forked child, with the tables held: only the calling thread is left. */
 void pmt__lanes_forked(void);
 

@@ -286,7 +286,10 @@ typedef struct pmt__tables {
     pmt__code *codes;
     uint64_t *string_hash; /* pairs (hash, id) */
     uint32_t string_hash_mask;
-    pmt__buffer new_strings, new_codes; /* encoded bodies that the next cut takes */
+    pmt__buffer new_strings,
+        new_codes; /* encoded bodies; what was not flushed yet, or with names_kept all of them */
+    size_t string_bytes_flushed, code_bytes_flushed;
+    uint32_t names_kept; /* for children that are forked: their captures need all of them again */
 
     pmt__peak peaks[PMT_PEAKS];
     pmt__thread *threads; /* all */
@@ -358,6 +361,8 @@ void pmt__cohort_seen_slow_nopy(pmt__cohort *cohort);
 void pmt__peak_reached_slow_nopy(void);
 void pmt__peak_passed_slow_nopy(void);
 void pmt__epoch_next_nopy(void);
+/* Gives back the id of a cohort of a past epoch that has no live block (cut.c). */
+void pmt__cohort_recycle_nopy(uint32_t id);
 
 /* Makes or finds the thread with this state; the caller knows that it belongs to the main interpreter. NULL: no memory. */
 pmt__thread *pmt__thread_get_nopy(const void *state, uint64_t state_id, uint64_t ident,

@@ -8,6 +8,9 @@
    comes near --max-size. Cuts go on meanwhile. A flush or the end of the recording that finds the file full does the same
    at once, because what they write must not be lost.
 
+   A forked child goes on with the tables (inherit.h), and when it has lived a little its own thread makes a capture of its own. Until then
+   it is *unborn*: most children execute another program or end at once. The fork handler itself does next to nothing.
+
    What could not be written stays in `out` and is tried again; meanwhile no cut is taken and the changes pile up in the
    tables, which costs no memory: a cut holds changes, however long its span. */
 #include "record/writer.h"
@@ -21,6 +24,7 @@
 #include "record/compact.h"
 #include "record/cut.h"
 #include "record/gate.h"
+#include "record/inherit.h"
 #include "record/lane.h"
 #include "record/log.h"
 #include "record/resident.h"
@@ -31,6 +35,13 @@
 #define BUFFER_KEEP ((size_t)256 << 10)
 #define RESTART_DELAY_NS 5000000
 #define RETRY_DELAY_NS 100000000u
+/* A forked child that ends before this, and never gained or lost so much, leaves no capture. */
+#define BIRTH_NS ((uint64_t)20000000)
+#define BIRTH_BYTES ((uint64_t)1 << 20)
+/* Of an end that can come in a signal handler: for a write that is under way, for hooks that are. */
+#define PATIENCE_NS ((uint64_t)1000000000)
+#define HOOK_PATIENCE_NS ((uint64_t)200000000)
+#define NAMES_TRIED 1000
 #define MAX_LOG_MEMORY ((uint64_t)64 << 20)
 
 /* A capture is compacted whenever it has doubled, so that each byte is rewritten about once, and not while it is smaller
@@ -50,9 +61,23 @@
 #define END_BYTES 64u /* --max-size leaves room for the END chunk */
 
 static struct {
-    int active; /* recording, in this process */
+    int active;   /* recording, in this process */
+    uint64_t pid; /* which one: children by vfork and by bare system calls share or copy all this */
     int fd;
     char path[4096];
+    char base[4096]; /* of the names of children's captures */
+    int follow;
+    int unborn;         /* a forked child without a capture yet */
+    int refused;        /* it could not have one */
+    uint64_t born_ns;   /* when it was forked */
+    uint64_t born_live; /* with so many bytes */
+    uint64_t generation;
+    uint64_t fork_epoch, fork_t_ns, parent_pid;
+    uint8_t parent_id[16]; /* of its capture */
+    pmt__buffer facts;     /* PROC entries for the captures of children */
+    uint32_t fact_count;
+    uint64_t features;
+    uint64_t end_offset; /* of the END chunk that was written before exec; 0: none */
     uint64_t device, inode;
     uint8_t id[16];  /* of the capture: inode numbers are used again */
     uint64_t offset; /* where the next chunk goes */
@@ -79,7 +104,8 @@ static struct {
     uint64_t thread_native_id; /* atomic: the thread itself */
     int thread_runs;
     uint64_t forked_ns;
-} w; /* Protected by io, except: thread… and forked_ns (by `starting`), active (the GIL, or the only thread at exit) */
+} w; /* Protected by io, except: thread… and forked_ns (by `starting`), active (the GIL, or the only thread at exit); what only a
+        fork changes (pid, follow, born…, fork…, parent…) */
 
 static uint32_t io; /* atomic lock: 0 free, 1 held. Lock order: io, then the tables */
 /* atomic lock: who starts or stops the thread. Held across a fork: forks of threads without the GIL could overlap.
@@ -91,6 +117,7 @@ static uint64_t next_cut_ns; /* owned by the thread */
 static uint32_t wake;        /* atomic: raised to end a wait of the thread */
 static uint32_t stop;        /* atomic: the thread must end */
 static uint32_t hurry;       /* atomic: a cut is wanted before its time */
+static uint32_t thread_done; /* atomic: the thread has nothing more to do */
 
 static void
 lock_take(uint32_t *lock)
@@ -98,6 +125,19 @@ lock_take(uint32_t *lock)
     while (__atomic_exchange_n(lock, 1, __ATOMIC_ACQUIRE) != 0) {
         pmt__wait_word(lock, 1, 1000000);
     }
+}
+
+static int
+lock_take_within(uint32_t *lock, uint64_t timeout_ns)
+{
+    const uint64_t until = pmt__clock_mono_ns() + timeout_ns;
+    while (__atomic_exchange_n(lock, 1, __ATOMIC_ACQUIRE) != 0) {
+        if (pmt__clock_mono_ns() >= until) {
+            return 0;
+        }
+        pmt__wait_word(lock, 1, 1000000);
+    }
+    return 1;
 }
 
 static void
@@ -312,7 +352,7 @@ events_write(void)
 static int
 cut_write(uint32_t flags)
 {
-    if (w.lost) {
+    if (w.lost || w.unborn) {
         return PMT_ERR_NOMEM;
     }
     int rc = out_write();
@@ -589,6 +629,96 @@ compact_if_due(void)
     pmt__wake_word(&compacting);
 }
 
+/* --- the birth of a child's capture --------------------------------------------------------------------------------------------- */
+
+static int first_chunks_write(pmt_error *err);
+
+/* <base>.<pid>.pmt, or with -1, -2 … behind the pid where that exists: this process executes itself again and again, or has the
+   number of one that was. */
+static int
+child_file_create(void)
+{
+    for (int i = 0; i < NAMES_TRIED; i++) {
+        char more[16] = "";
+        if (i > 0) {
+            snprintf(more, sizeof more, "-%d", i);
+        }
+        int n = snprintf(w.path, sizeof w.path, "%s.%llu%s.pmt", w.base, (unsigned long long)w.pid,
+                         more);
+        if (n < 0 || (size_t)n >= sizeof w.path) {
+            return -ENAMETOOLONG;
+        }
+        w.fd = pmt__file_create(w.path, 0);
+        if (w.fd != -EEXIST) {
+            break;
+        }
+    }
+    return w.fd < 0 ? w.fd : pmt__file_identity(w.fd, &w.device, &w.inode);
+}
+
+/* Was there anything worth a file? */
+static int
+child_did_something(void)
+{
+    uint64_t live = pmt__t.live_bytes;
+    uint64_t change = live > w.born_live ? live - w.born_live : w.born_live - live;
+    return change >= BIRTH_BYTES || pmt__clock_mono_ns() - w.born_ns >= BIRTH_NS;
+}
+
+/* The caller holds io. 0, or a negative code: then this process is not recorded. */
+static int
+birth(void)
+{
+    if (!w.unborn || w.refused) {
+        return w.refused ? PMT_ERR_STATE : 0;
+    }
+    pmt__buffer *mine[] = {&w.payload, &w.out};
+    for (size_t i = 0; i < sizeof mine / sizeof *mine; i++) {
+        pmt__buffer_dispose(mine[i]);
+        pmt__buffer_init(mine[i]);
+    }
+    pmt__cut_dispose(&w.cut);
+    pmt__cut_init(&w.cut);
+    w.sequence = 0;
+    pmt_error err = PMT_ERROR_INIT;
+    if (child_file_create() < 0 || first_chunks_write(&err) < 0) {
+        pmt__attention_set(PMT_ATTENTION_OFF);
+        if (w.fd >= 0) {
+            pmt__file_remove(w.path, w.device, w.inode);
+            pmt__file_close(w.fd);
+        }
+        w.fd = -1;
+        w.refused = 1;
+        return PMT_ERR_IO;
+    }
+    pmt__tables_acquire();
+    pmt__log_dispose(); /* it is the parent's, and a child has none */
+    pmt__tables_inherit_nopy(w.fork_epoch, &w.cut.inherited_blocks, &w.cut.inherited_bytes);
+    pmt__mark_fork_nopy(w.fork_epoch);
+    pmt__tables_release();
+    w.unborn = 0;
+    return 0;
+}
+
+/* By the thread: the file comes when the child is old enough to be no passing one. */
+static void
+birth_wait(void)
+{
+    while (!__atomic_load_n(&stop, __ATOMIC_ACQUIRE)) {
+        uint64_t age_ns = pmt__clock_mono_ns() - w.born_ns;
+        if (age_ns >= BIRTH_NS) {
+            io_take();
+            birth();
+            io_give();
+            return;
+        }
+        uint32_t seen = __atomic_load_n(&wake, __ATOMIC_ACQUIRE);
+        if (!__atomic_load_n(&stop, __ATOMIC_ACQUIRE)) {
+            pmt__wait_word(&wake, seen, BIRTH_NS - age_ns);
+        }
+    }
+}
+
 /* --- the thread ---------------------------------------------------------------------------------------------------------------- */
 
 static void *
@@ -599,7 +729,11 @@ writer_main(void *unused)
     pmt__thread_set_name("pymemtrace");
     pmt__lanes_closed = 1;
     next_cut_ns = pmt__clock_mono_ns() + w.interval_ns;
-    while (!__atomic_load_n(&stop, __ATOMIC_ACQUIRE)) {
+    if (w.unborn) {
+        birth_wait();
+        next_cut_ns = pmt__clock_mono_ns();
+    }
+    while (!__atomic_load_n(&stop, __ATOMIC_ACQUIRE) && !w.refused) {
         uint64_t now_ns = pmt__clock_mono_ns();
         uint32_t seen = __atomic_load_n(&wake, __ATOMIC_ACQUIRE);
         if (now_ns < next_cut_ns && !__atomic_exchange_n(&hurry, 0, __ATOMIC_ACQUIRE)) {
@@ -611,6 +745,8 @@ writer_main(void *unused)
         cut_due();
         compact_if_due();
     }
+    __atomic_store_n(&thread_done, 1, __ATOMIC_RELEASE);
+    pmt__wake_word(&thread_done);
     return NULL;
 }
 
@@ -618,6 +754,7 @@ static int
 thread_start(void)
 {
     __atomic_store_n(&stop, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&thread_done, 0, __ATOMIC_RELEASE);
     __atomic_store_n(&w.thread_native_id, 0, __ATOMIC_RELEASE);
     int rc = pmt__thread_start(&w.thread, writer_main, NULL);
     w.thread_runs = rc == 0;
@@ -648,11 +785,13 @@ pmt__writer_hurry_nopy(void)
 void
 pmt__writer_restart_nopy(void)
 {
-    if ((int64_t)(pmt__clock_mono_ns() - w.forked_ns) < RESTART_DELAY_NS
+    if (((int64_t)(pmt__clock_mono_ns() - w.forked_ns) < RESTART_DELAY_NS
+         && !(w.unborn && w.forked_ns == w.born_ns && child_did_something()))
         || __atomic_exchange_n(&starting, 1, __ATOMIC_ACQUIRE) != 0) {
         return;
     }
-    if (!w.active || w.thread_runs || thread_start() == 0) {
+    if (!w.active || w.pid != pmt__process_id() || w.refused || w.thread_runs
+        || thread_start() == 0) {
         pmt__attention_clear(PMT_ATTENTION_WRITER);
     } else {
         w.forked_ns = pmt__clock_mono_ns() + RETRY_DELAY_NS; /* too many threads or processes now */
@@ -660,15 +799,15 @@ pmt__writer_restart_nopy(void)
     lock_give(&starting);
 }
 
-/* --- fork: the parent's thread must not exist while the process forks (from CPython 3.12 on, os.fork warns of threads), and
-   the child is not recorded --- */
+/* --- fork: the parent's thread must not exist while the process forks (from CPython 3.12 on, os.fork warns of threads) --- */
 
 static int forking; /* Protected by starting: prepare has run, and parent or child must follow */
+static uint64_t forker; /* Protected by starting: native id of the thread that forks */
 
 static void
 fork_prepare(void)
 {
-    if (!w.active) {
+    if (!w.active || w.pid != pmt__process_id()) {
         return;
     }
     lock_take(&starting);
@@ -679,6 +818,8 @@ fork_prepare(void)
     io_take();
     pmt__lanes_closed = 1; /* handlers of others allocate, and the tables are held from here on */
     pmt__tables_acquire();
+    pmt__lanes_count_nopy(); /* the child has no lanes but its own */
+    forker = pmt__thread_native_id();
     forking = 1;
 }
 
@@ -697,6 +838,29 @@ fork_parent(void)
     lock_give(&starting);
 }
 
+/* Recording, without a capture for now. Only what must be at once: the child may execute another program next. */
+static void
+child_goes_on(void)
+{
+    if (pmt__barrier_all_prepare() < 0) {
+        pmt__attention_set(PMT_ATTENTION_FENCE);
+    }
+    w.parent_pid = w.pid;
+    w.pid = pmt__process_id();
+    if (!w.unborn) { /* else it is the grandparent's, the last that has one */
+        memcpy(w.parent_id, w.id, sizeof w.parent_id);
+    }
+    w.unborn = 1;
+    w.generation = 0;
+    w.fork_t_ns = pmt__clock_mono_ns() - pmt__t.start_ns;
+    w.fork_epoch = pmt__tables_forked_nopy(forker);
+    w.forked_ns = w.born_ns = pmt__t.start_ns;
+    w.born_live = pmt__t.live_bytes;
+    w.log_bytes = w.compacted_size = w.compact_after_ns = w.compact_plan = 0;
+    w.exhausted = 0;
+    pmt__attention_set(PMT_ATTENTION_WRITER);
+}
+
 static void
 fork_child(void)
 {
@@ -705,19 +869,23 @@ fork_child(void)
         return;
     }
     forking = 0;
-    w.active = 0;
-    pmt__attention_set(PMT_ATTENTION_OFF);
-    pmt__attention_clear(PMT_ATTENTION_WRITER);
+    if (file_is_ours()) {
+        pmt__file_close(w.fd);
+    }
+    w.fd = -1;
+    if (w.follow && !w.lost && !w.refused) {
+        child_goes_on();
+    } else {
+        /* The tables stay as they are, shared with the parent; a start in this process gives them back. */
+        w.active = 0;
+        pmt__attention_set(PMT_ATTENTION_OFF);
+        pmt__attention_clear(PMT_ATTENTION_WRITER);
+    }
     pmt__lanes_forked();
     pmt__tables_release();
     pmt__lanes_closed = 0;
     io_give();
     lock_give(&starting);
-    if (file_is_ours()) {
-        pmt__file_close(w.fd);
-    }
-    w.fd = -1;
-    /* The tables stay as they are, shared with the parent; a start in this process gives them back. */
 }
 
 /* --- start and stop ---------------------------------------------------------------------------------------------------------------- */
@@ -735,14 +903,32 @@ host_facts_put(pmt__buffer *out, uint32_t *count)
     pmt__fact_put_number(out, "cpus", host.cpus);
     pmt__fact_put_number(out, "memory_bytes", host.memory_bytes);
     pmt__fact_put_number(out, "memory_limit_bytes", host.memory_limit_bytes);
+    pmt__fact_put_number(out, "pid", w.pid);
+    pmt__fact_put_number(out, "ppid", pmt__process_parent_id());
+    pmt__fact_put_number(out, "exec_generation", w.generation);
     pmt__fact_put_number(out, "start_ticks", pmt__process_start_ticks());
     pmt__fact_put_number(out, "started_unix_ns", pmt__clock_unix_ns());
     pmt__fact_put_number(out, "started_mono_ns", pmt__clock_mono_ns());
-    *count += 11;
+    *count += 14;
+}
+
+/* Where a forked child comes from. */
+static void
+fork_facts_put(pmt__buffer *out, uint32_t *count)
+{
+    char id[2 * sizeof w.parent_id + 1];
+    for (size_t i = 0; i < sizeof w.parent_id; i++) {
+        snprintf(id + 2 * i, 3, "%02x", w.parent_id[i]);
+    }
+    pmt__fact_put_text(out, "parent_capture", id);
+    pmt__fact_put_number(out, "parent_pid", w.parent_pid);
+    pmt__fact_put_number(out, "fork_epoch", w.fork_epoch);
+    pmt__fact_put_number(out, "fork_t_ns", w.fork_t_ns);
+    *count += 4;
 }
 
 static int
-first_chunks_write(const pmt__record_options *options, pmt_error *err)
+first_chunks_write(pmt_error *err)
 {
     uint8_t id[16];
     static uint8_t page[PMT_HEADER_SIZE];
@@ -753,20 +939,23 @@ first_chunks_write(const pmt__record_options *options, pmt_error *err)
     }
     memcpy(w.id, id, sizeof id);
     pmt__header_encode(page, id, pmt__clock_unix_ns(), 0,
-                       PMT_FEATURE_EPOCHS | (options->events ? PMT_FEATURE_EVENTS : 0));
+                       w.unborn ? w.features & ~(uint64_t)PMT_FEATURE_EVENTS : w.features);
     w.slot =
         (pmt__slot){.seq = 1, .status = PMT_STATUS_RECORDING, .cut_unix_ns = pmt__clock_unix_ns()};
     w.offset = PMT_HEADER_SIZE;
     w.slot.data_end = w.offset;
     pmt__slot_encode(page + PMT_SLOT_A_OFFSET, &w.slot);
 
-    uint32_t count = options->fact_count;
+    uint32_t count = w.fact_count;
     pmt__buffer host, payload;
     pmt__buffer_init(&host);
     pmt__buffer_init(&payload);
     host_facts_put(&host, &count);
+    if (w.unborn) {
+        fork_facts_put(&host, &count);
+    }
     pmt__buffer_put_varint(&payload, count);
-    pmt__buffer_put(&payload, options->facts->data, options->facts->len);
+    pmt__buffer_put(&payload, w.facts.data, w.facts.len);
     pmt__buffer_put(&payload, host.data, host.len);
     pmt__chunk_put(&w.out, "PROC", 0, ++w.sequence, payload.data, payload.len);
     int rc = payload.failed || host.failed || w.out.failed ? -ENOMEM : 0;
@@ -783,6 +972,22 @@ first_chunks_write(const pmt__record_options *options, pmt_error *err)
                                     "cannot write the capture %s", w.path);
     }
     return 0;
+}
+
+/* Where children's captures go: beside ours. */
+static void
+base_set(const pmt__record_options *options)
+{
+    const char *base = options->follow_base != NULL ? options->follow_base : options->path;
+    size_t length = strlen(base);
+    if (options->follow_base == NULL && length > 4 && strcmp(base + length - 4, ".pmt") == 0) {
+        length -= 4;
+    }
+    w.follow = options->follow && length < sizeof w.base;
+    if (w.follow) {
+        memcpy(w.base, base, length);
+        w.base[length] = '\0';
+    }
 }
 
 static int
@@ -815,6 +1020,15 @@ buffers_dispose(void)
     pmt__measure_dispose(&w.measure);
     pmt__buffer_dispose(&w.payload);
     pmt__buffer_dispose(&w.out);
+    pmt__buffer_dispose(&w.facts);
+}
+
+static int
+facts_keep(const pmt__record_options *options)
+{
+    pmt__buffer_put(&w.facts, options->facts->data, options->facts->len);
+    w.fact_count = options->fact_count;
+    return w.facts.failed ? -1 : 0;
 }
 
 /* Under an address space limit the default reservation may not fit: take less, the tables fold earlier. */
@@ -843,14 +1057,21 @@ pmt__record_start(const pmt__record_options *options, const pmt__frame_source *s
                   pmt_error *err)
 {
     static int forks_handled;
+    if (w.active && w.refused) {
+        pmt__record_stop(PMT_END_BY_PROGRAM);
+    }
     if (w.active) {
         return pmt__error_set(err, PMT_ERR_STATE, "this process is already being recorded to %s",
                               w.path);
     }
     memset(&w, 0, sizeof w);
+    w.pid = pmt__process_id();
     w.interval_ns = options->interval_ns;
     w.before_cut = options->before_cut;
+    w.generation = options->generation;
     w.max_size_bytes = options->max_size_bytes;
+    w.features = PMT_FEATURE_EPOCHS | (options->events ? PMT_FEATURE_EVENTS : 0);
+    pmt__buffer_init(&w.facts);
     pmt__cut_init(&w.cut);
     pmt__measure_init(&w.measure);
     pmt__buffer_init(&w.payload);
@@ -860,12 +1081,14 @@ pmt__record_start(const pmt__record_options *options, const pmt__frame_source *s
         buffers_dispose();
         return rc;
     }
-    if (tables_create(options, source) < 0) {
+    base_set(options);
+    if (tables_create(options, source) < 0 || facts_keep(options) < 0) {
         rc = pmt__error_set(err, PMT_ERR_NOMEM,
                             "cannot reserve the recording tables (address space limit?): try a "
                             "smaller --max-memory");
     } else {
-        rc = first_chunks_write(options, err);
+        pmt__t.names_kept = options->follow != 0;
+        rc = first_chunks_write(err);
     }
     if (options->temporaries_n > 1 || options->events) {
         pmt__attention_set(PMT_ATTENTION_SLOW);
@@ -901,17 +1124,21 @@ pmt__record_enable(void)
 int
 pmt__record_active(void)
 {
-    return w.active;
+    return w.active && !w.refused;
 }
 
 int
 pmt__record_flush(uint32_t flags)
 {
-    if (!w.active) {
+    if (!w.active || w.pid != pmt__process_id()) {
         return PMT_ERR_STATE;
     }
     io_take();
-    int rc = cut_write_surely(flags);
+    int rc = 0;
+    if (!w.unborn || child_did_something()) { /* else there is nothing to be written */
+        rc = birth();
+        rc = rc < 0 ? rc : cut_write_surely(flags);
+    }
     io_give();
     return rc;
 }
@@ -941,36 +1168,56 @@ pmt__record_thread_name(uint64_t ident, const pmt__text *name)
     pmt__tables_release();
 }
 
+/* Behind the last cut. The caller holds io. */
+static void
+end_write(uint32_t reason)
+{
+    w.ending = 1;
+    pmt__buffer_clear(&w.payload);
+    pmt__buffer_put_varint(&w.payload, reason);
+    pmt__buffer_put_varint(&w.payload, pmt__clock_mono_ns() - pmt__t.start_ns);
+    pmt__chunk_put(&w.out, "END ", 0, ++w.sequence, w.payload.data, w.payload.len);
+    if (out_write() == 0) {
+        w.slot.status = PMT_STATUS_ENDED;
+    }
+    slot_write();
+}
+
+/* The last cut and the END chunk. The caller holds io, and the thread has ended or will not write again. */
+static void
+capture_finish(uint32_t reason)
+{
+    if (w.unborn && (!child_did_something() || birth() < 0)) {
+        pmt__attention_set(PMT_ATTENTION_OFF);
+        return;
+    }
+    int rc = cut_write_surely(PMT_CUT_FINAL);
+    pmt__attention_set(PMT_ATTENTION_OFF);
+    pmt__tables_acquire(); /* the last hook has left, and so have threads without the GIL */
+    pmt__tables_release();
+    if (rc == 0) {
+        end_write(reason);
+    } else {
+        slot_write();
+    }
+    if (file_is_ours()) {
+        pmt__file_close(w.fd);
+    }
+    w.fd = -1;
+}
+
 void
 pmt__record_stop(uint32_t reason)
 {
-    if (!w.active) {
+    if (!w.active || w.pid != pmt__process_id()) {
         return;
     }
     lock_take(&starting);
     thread_stop();
     lock_give(&starting);
     io_take();
-    int rc = cut_write_surely(PMT_CUT_FINAL);
-    pmt__attention_set(PMT_ATTENTION_OFF);
-    pmt__tables_acquire(); /* the last hook has left, and so have threads without the GIL */
-    pmt__tables_release();
-    if (rc == 0) {
-        w.ending = 1;
-        pmt__buffer_clear(&w.payload);
-        pmt__buffer_put_varint(&w.payload, reason);
-        pmt__buffer_put_varint(&w.payload, pmt__clock_mono_ns() - pmt__t.start_ns);
-        pmt__chunk_put(&w.out, "END ", 0, ++w.sequence, w.payload.data, w.payload.len);
-        if (out_write() == 0) {
-            w.slot.status = PMT_STATUS_ENDED;
-        }
-    }
-    slot_write();
-    if (file_is_ours()) {
-        pmt__file_close(w.fd);
-    }
+    capture_finish(reason);
     pmt__process_files_close();
-    w.fd = -1;
     w.active = 0;
     pmt__log_dispose();
     pmt__tables_dispose();
@@ -978,11 +1225,100 @@ pmt__record_stop(uint32_t reason)
     io_give();
 }
 
+/* --- ends that pass Python by --------------------------------------------------------------------------------------------------- */
+
+/* The locks, without waiting for what the calling thread itself may hold: it can be in a signal handler. */
+static int
+calm_down(void)
+{
+    if (!w.active || w.refused || w.pid != pmt__process_id() || forking
+        || !lock_take_within(&io, PATIENCE_NS)) {
+        return 0;
+    }
+    if (!w.active || !pmt__tables_free_within(HOOK_PATIENCE_NS)) {
+        io_give();
+        return 0;
+    }
+    return 1;
+}
+
+void
+pmt__record_exiting(void)
+{
+    if (!calm_down()) {
+        return;
+    }
+    if (__atomic_load_n(&compacting, __ATOMIC_ACQUIRE)) { /* it would leave its half of a file */
+        __atomic_store_n(&stop, 1, __ATOMIC_RELEASE);
+        io_give();
+        uint64_t until = pmt__clock_mono_ns() + PATIENCE_NS;
+        while (!__atomic_load_n(&thread_done, __ATOMIC_ACQUIRE) && pmt__clock_mono_ns() < until) {
+            pmt__wait_word(&thread_done, 0, 10000000);
+        }
+        if (!calm_down()) {
+            return;
+        }
+    }
+    capture_finish(PMT_END_NORMAL);
+    w.lost = 1; /* the thread is still there */
+    w.active = 0;
+    io_give();
+}
+
+int
+pmt__record_exec_begin(void)
+{
+    if (!calm_down()) {
+        return 0;
+    }
+    w.end_offset = 0;
+    if ((!w.unborn || (child_did_something() && birth() == 0)) && cut_write_surely(0) == 0) {
+        w.end_offset = w.offset;
+        end_write(PMT_END_EXEC);
+    }
+    return 1;
+}
+
+void
+pmt__record_exec_failed(void)
+{
+    if (w.end_offset != 0) { /* the next chunk goes where the end was */
+        w.ending = 0;
+        if (w.offset != w.end_offset) {
+            w.offset = w.end_offset;
+            w.sequence--;
+        } else { /* it was not written */
+            pmt__buffer_clear(&w.out);
+            w.sequence--;
+        }
+        if (file_check() == 0) {
+            pmt__file_truncate(w.fd, w.offset);
+        }
+        w.slot.status = PMT_STATUS_RECORDING;
+        slot_write();
+    }
+    io_give();
+}
+
+uint64_t
+pmt__record_process(void)
+{
+    return w.active ? w.pid : 0;
+}
+
+void
+pmt__record_origin(int itself, uint64_t *parent, uint64_t *generation)
+{
+    int goes_on = itself && w.unborn; /* it was forked for the sake of the program */
+    *parent = goes_on ? w.parent_pid : w.pid;
+    *generation = itself && !goes_on ? w.generation + 1 : 0;
+}
+
 void
 pmt__record_status_get(pmt__record_status *status)
 {
     memset(status, 0, sizeof *status);
-    if (!w.active) {
+    if (!w.active || w.refused) {
         return;
     }
     pmt__lanes_flush();

@@ -20,10 +20,13 @@ typedef struct pmt__record_options {
     uint64_t max_memory_bytes; /* 0 = default */
     uint32_t temporaries_n;    /* 1 … PMT_TEMPORARIES_MAX */
     int events;                /* keep the event log */
-    void (*before_cut)(
-        void); /* called by the thread before its cuts, with nothing held; may be NULL */
-    const pmt__buffer *
-        facts; /* PROC entries (each with pmt__fact_put_*), without the count and the facts of the host */
+    void (*before_cut)(void); /* called by the thread before its cuts, with nothing held; or NULL */
+    int follow;          /* forked children record themselves, into <path without .pmt>.<pid>.pmt */
+    uint32_t generation; /* how often this process has executed itself under recording */
+    const char *follow_base; /* instead of the path without .pmt, if not NULL */
+    const pmt__buffer
+        *facts; /* PROC entries (each with pmt__fact_put_*), without the count and the facts of
+                                 the host and the process */
     uint32_t fact_count;
 } pmt__record_options;
 
@@ -48,6 +51,18 @@ typedef struct pmt__record_status {
     int sys_errno;
 } pmt__record_status;
 void pmt__record_status_get(pmt__record_status *status);
+
+/* --- ends of the process that pass Python by; any thread, with or without the GIL, also in a signal handler ---------------- */
+
+/* Before _exit(): what pmt__record_stop does, as far as it can be done without waiting for ever. */
+void pmt__record_exiting(void);
+/* Before exec(): writes what there is and keeps everybody from writing. 1: if exec fails, pmt__record_exec_failed must follow. */
+int pmt__record_exec_begin(void);
+void pmt__record_exec_failed(void);
+/* The process that is recorded here; 0: none. Not the calling process, after a vfork. */
+uint64_t pmt__record_process(void);
+/* See record/children_table.h. */
+void pmt__record_origin(int itself, uint64_t *parent, uint64_t *generation);
 
 /* From a hook: starts the thread again some milliseconds after a fork. */
 void pmt__writer_restart_nopy(void);

@@ -954,6 +954,7 @@ open_source(pmt_reader **out, pmt__source *source, const pmt_reader_options *opt
     }
     if (result == PMT_OK) {
         resolve_threads(&it);
+        self->fork_epoch = fact_number(self, "fork_epoch");
         self->ended = find_ended(self);
         if (self->ended == PMT_ENDED_RUNNING && !self->damaged) {
             self->torn[0] = '\0'; /* a chunk that is being written right now */

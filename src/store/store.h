@@ -94,6 +94,7 @@ struct pmt_reader {
     bool has_end;
     uint64_t end_t_ns;
     bool has_proc;
+    uint64_t fork_epoch; /* blocks that were born up to it are inherited; 0: no forked child */
     char torn[256];
     bool damaged;
     pmt_ended ended;

@@ -20,6 +20,8 @@ class Recorder:
     class UnsupportedError(Exception):
         pass
 
+    __file__ = "/p/_core.so"
+
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
         self.calls: list[Any] = []
@@ -29,9 +31,11 @@ class Recorder:
         if self.error is not None:
             raise self.error
 
-    def run_main(self, kind: str, what: str, fd: int, note: str | None) -> None:
+    def run_main(self, kind: str, what: str, fd: int, note: str | None, base: str | None) -> None:
         main = sys.modules["__main__"]
-        self.calls.append((kind, what, fd, note, list(sys.argv), sys.path[0], dict(vars(main))))
+        self.calls.append(
+            (kind, what, fd, note, list(sys.argv), sys.path[0], dict(vars(main)), base)
+        )
 
 
 @pytest.fixture(autouse=True)
@@ -61,12 +65,28 @@ def test_starts_the_recorder_then_runs() -> None:
         "start",
         "/x.pmt",
         {"argv": ["python", "-B", "-c", "code", "a"], "force": 1, "events": 1,
-         "max_memory_bytes": 5, "temporaries": 2},
+         "max_memory_bytes": 5, "temporaries": 2, "follow": None},
     )  # fmt: skip
+    assert main[7] is None
     assert main[:6] == ("string", "code", -1, "pymemtrace: wrote /x.pmt\n", ["-c", "a"], "")
     assert sys.orig_argv == ["python", "-B", "-c", "code", "a"]
     assert main[6]["__name__"] == "__main__"
     assert "__file__" not in main[6]
+
+
+def test_children_are_told() -> None:
+    recorder = Recorder()
+    words = ["follow=1", "library=/p/_preload.so", "quiet=1", *WORDS]
+    _launch.launch([*words, "-c", "code"], ["python"], recorder)
+    start, main = recorder.calls
+    told = dict(word.split("=", 1) for word in start[2]["follow"].split("\x1f") if word)
+    assert told["library"] == "/p/_preload.so"
+    assert told["core"] == recorder.__file__
+    assert told["package"] == str(Path(_launch.__file__).parent)
+    assert told["interpreter"] == str(Path("/proc/self/exe").readlink())
+    assert (told["base"], main[7]) == ("/x", "/x")
+    assert (told["events"], told["temporaries"]) == ("1", "2")
+    assert "force" not in told
 
 
 @pytest.mark.parametrize(
