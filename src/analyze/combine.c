@@ -438,6 +438,9 @@ begin(pmt__combination *self, const pmt_reader *const *readers, const pmt_query 
       pmt_error *err)
 {
     self->names = pmt__alloc_zeroed(self->allocator, 1, sizeof *self->names);
+    if (self->names != NULL) {
+        self->names->allocator = self->allocator; /* before anything can fail: it is destroyed then */
+    }
     self->parts = pmt__alloc_zeroed(self->allocator, self->count, sizeof *self->parts);
     self->totals = pmt__alloc_zeroed(self->allocator, self->count, sizeof *self->totals);
     uint64_t *offsets_ns = pmt__alloc_zeroed(self->allocator, self->count, sizeof *offsets_ns);
@@ -445,7 +448,6 @@ begin(pmt__combination *self, const pmt_reader *const *readers, const pmt_query 
         pmt__release(self->allocator, offsets_ns);
         return no_memory(err);
     }
-    self->names->allocator = self->allocator;
     self->start_unix_ns = pmt__captures_start(readers, self->count, offsets_ns);
     for (size_t i = 0; i < self->count; i++) {
         self->parts[i].reader = readers[i];

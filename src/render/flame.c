@@ -411,8 +411,9 @@ collect_lives(flame *self, pmt_error *err)
         pmt__life *life = &self->lives.list.data[i];
         uint64_t times = widest_ns / widths_ns[part];
         life->birth = (uint16_t)(life->birth / times);
-        life->death = life->death == PMT_LIFE_ALIVE ? PMT_LIFE_ALIVE
-                                                    : (uint16_t)(life->death / times);
+        if (life->death != PMT_LIFE_ALIVE) {
+            life->death = (uint16_t)(life->death / times);
+        }
     }
     if (!complete || bucket_count == UINT32_MAX) {
         self->lives.list.len = 0; /* the report then has no time window */
