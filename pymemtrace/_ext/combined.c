@@ -147,12 +147,15 @@ put_together(PyObject *dict, const pmt__together *together)
     const pmt__moment none = {0};
     const pmt__moment *highest =
         together->highest == SIZE_MAX ? &none : &together->list.data[together->highest];
+    const pmt__moment *last =
+        together->list.len == 0 ? &none : &together->list.data[together->list.len - 1];
     if (values_put_u64(dict, "heap_bytes_peak_simultaneous", highest->heap_bytes) < 0
         || values_put_seconds(dict, "peak_simultaneous_t_s", highest->t_ns) < 0
         || values_put(dict, "peak_simultaneous_time",
                       values_instant(together->start_unix_ns + highest->t_ns))
                < 0
         || values_put(dict, "started", values_instant(together->start_unix_ns)) < 0
+        || values_put_seconds(dict, "duration_s", last->t_ns) < 0
         || values_put_u64(dict, "peak_simultaneous_processes", highest->processes) < 0) {
         return -1;
     }

@@ -751,11 +751,11 @@ static PyMethodDef reader_methods[] = {
      PyDoc_STR("replay($self, stop=None)\n--\n\nThe heap after the first `stop` events, from the "
                "log.")},
     {"stats", (PyCFunction)(void (*)(void))reader_stats, METH_VARARGS | METH_KEYWORDS,
-     PyDoc_STR("stats($self, *, start_s=None, end_s=None, thread=None, include=(), exclude=())\n"
-               "--\n\nSizes, domains, threads, lifetimes of what the filters let through.")},
+     PyDoc_STR("stats($self, *, start_s=None, end_s=None, thread=None, include=(), exclude=(), "
+               "with_inherited=True)\n--\n\nSizes, domains, threads, lifetimes of what the filters let through.")},
     {"aggregate", (PyCFunction)(void (*)(void))reader_aggregate, METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("aggregate($self, view='peak', *, start_s=None, end_s=None, thread=None, "
-               "include=(), exclude=())\n--\n\nA view, summed over what the filters let through.")},
+               "include=(), exclude=(), with_inherited=True)\n--\n\nA view, summed over what the filters let through.")},
     {NULL, NULL, 0, NULL},
 };
 
