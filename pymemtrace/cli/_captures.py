@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 import pymemtrace
 from pymemtrace._core import CaptureError, Combined, Reader
+from pymemtrace._types import View
 from pymemtrace.cli import _format
 from pymemtrace.cli._failure import EXIT_INPUT, Failure
 from pymemtrace.cli._page import Page, make_page
@@ -43,7 +44,7 @@ class Opened:
     def infos(self) -> list[dict[str, Any]]:
         return [self.info]
 
-    def notes(self) -> Iterator[str]:
+    def notes(self, view: View | None) -> Iterator[str]:
         return notes(self.info)
 
 
@@ -67,11 +68,12 @@ class Merged:
         processes = "1 process" if count == 1 else f"{_format.count(count)} processes"
         return f"{processes}: {self.info['path']}"
 
-    def notes(self) -> Iterator[str]:
+    def notes(self, view: View | None) -> Iterator[str]:
+        """view: what is shown; None: the report says itself what a peak is."""
         for info in self.infos:
             for note in notes(info):
                 yield f"{_format.clean(info['path'])}: {note}"
-        if len(self.infos) > 1:
+        if len(self.infos) > 1 and view == "peak":
             yield (
                 "The peak is the sum of each process' own peak; these are not simultaneous."
                 " At one time, the heaps held at most"

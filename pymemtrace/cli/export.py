@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         to_stdout = path is None or path == "-"
         if not to_stdout:
             _output.check_target(path, args.force)
-        for note in [*opened.notes(), *query.describe()]:
+        for note in [*opened.notes(query.view), *query.describe()]:
             _captures.print_note(note)
         content = query.aggregate(opened.reader, opened.info).export(kind, inverted=args.inverted)
         if kind == "pprof":

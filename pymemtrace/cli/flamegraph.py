@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         path = args.output or default_output(opened.infos[0]["path"], args.merge)
         if path != "-":
             _output.check_target(path, args.force)
-        for note in [*opened.notes(), *query.describe()]:
+        for note in [*opened.notes("peak"), *query.describe()]:
             _captures.print_note(note)
         aggregate = query.aggregate(opened.reader, opened.info, by_process=True)
         title = title_of(opened)

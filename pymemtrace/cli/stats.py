@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     def show(page: Page, opened: _captures.Report) -> None:
         stats = query.stats(opened.reader, opened.info)
         page.title(opened.heading)
-        page.notes([*opened.notes(), *query.describe()])
+        page.notes([*opened.notes("peak"), *query.describe()])
         page.heading("Allocations by requested size")
         page.table(*histogram(page, stats["size_histogram"], "allocations", size_range))
         title = _options.VIEW_TITLES[query.view]

@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
             page.facts(_several.answer(opened))
         else:
             page.facts(answer(opened, query, sites, stacks))
-        page.notes([*opened.notes(), *query.describe()])
+        page.notes([*opened.notes(None), *query.describe()])
         _rows.show(page, opened, query, sites)
 
     if args.merge or len(_captures.find(args.captures)) == 1:

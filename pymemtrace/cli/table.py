@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
         rows = query.aggregate(opened.reader, opened.info).sites(args.limit)
         opened.paths.learn_rows(rows)
         page.title(opened.heading)
-        page.notes([*opened.notes(), *query.describe()])
+        page.notes([*opened.notes(query.view), *query.describe()])
         _rows.show(page, opened, query, rows)
 
     return _captures.report(args, collect, show)

@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         root = make(opened, DEFAULT_SHARE)
         opened.paths.learn({node["site"]["file"] for node in walk(root)})
         page.title(opened.heading)
-        page.notes([*opened.notes(), *query.describe()])
+        page.notes([*opened.notes(query.view), *query.describe()])
         order = "callers below callees" if args.inverted else "callees below callers"
         page.heading(f"Bytes {_options.VIEW_TITLES[query.view]}, {order}")
         hidden = show_tree(page, root, opened.paths)
