@@ -302,7 +302,8 @@ void pmt_rows_release(const pmt_aggregate *self, pmt_row *rows);
 
 enum {
     PMT_COMBINE_WITH_INHERITED = 1, /* count inherited blocks in every process that has them */
-    PMT_COMBINE_BY_PROCESS = 2, /* below the root, a frame for each process: its stacks stay apart */
+    PMT_COMBINE_BY_PROCESS =
+        2, /* below the root, a frame for each process: its stacks stay apart */
 };
 
 /* The aggregates of several captures as one: stacks of the same frames (file, line, function; object and

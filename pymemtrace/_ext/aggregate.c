@@ -12,7 +12,7 @@
 
 typedef struct {
     PyObject_HEAD
-    PyObject *reader_object;  /* owned: Reader or Combined, whose captures the aggregate refers to */
+    PyObject *reader_object; /* owned: Reader or Combined, whose captures the aggregate refers to */
     const pmt_reader *reader; /* borrowed from the aggregate: its names */
     pmt_aggregate *aggregate; /* owned */
     PyObject *view;           /* owned: str */
@@ -168,10 +168,9 @@ make(PyTypeObject *type, PyObject *reader_object, const sources *from, const pmt
     pmt_error err = PMT_ERROR_INIT;
     int result;
     Py_BEGIN_ALLOW_THREADS
-    result = from->combines
-                 ? pmt_aggregate_combine(&self->aggregate, from->readers, from->count, query,
-                                         from->flags, &err)
-                 : pmt_aggregate_create(&self->aggregate, from->readers[0], query, &err);
+    result = from->combines ? pmt_aggregate_combine(&self->aggregate, from->readers, from->count,
+                                                    query, from->flags, &err)
+                            : pmt_aggregate_create(&self->aggregate, from->readers[0], query, &err);
     Py_END_ALLOW_THREADS
     if (result < 0) {
         raise_error(type, &err);
@@ -191,9 +190,10 @@ ext_query_parse(ext_query *self, PyObject *args, PyObject *kwargs, int has_view,
     static char thread_key[] = "thread";
     static char include_key[] = "include";
     static char exclude_key[] = "exclude";
-    char flag_key[24] = ""; /* PyArg_ParseTupleAndKeywords wants keywords that could be written to */
-    char *keywords[] = {view_key,    start_key, end_key, thread_key, include_key,
-                        exclude_key, NULL,      NULL};
+    char flag_key[24] =
+        ""; /* PyArg_ParseTupleAndKeywords wants keywords that could be written to */
+    char *keywords[] = {view_key,    start_key,   end_key, thread_key,
+                        include_key, exclude_key, NULL,    NULL};
     const char *view = "peak";
     PyObject *start = NULL;
     PyObject *end = NULL;
@@ -205,14 +205,14 @@ ext_query_parse(ext_query *self, PyObject *args, PyObject *kwargs, int has_view,
     int parsed;
     if (has_view) {
         const char *format = flag == NULL ? "|s$OOOOO:aggregate" : "|s$OOOOOp:aggregate";
-        parsed = PyArg_ParseTupleAndKeywords(args, kwargs, format, keywords, &view, &start, &end,
-                                             &self->thread, &self->include, &self->exclude,
-                                             &self->flag);
+        parsed =
+            PyArg_ParseTupleAndKeywords(args, kwargs, format, keywords, &view, &start, &end,
+                                        &self->thread, &self->include, &self->exclude, &self->flag);
     } else {
         const char *format = flag == NULL ? "|$OOOOO:stats" : "|$OOOOOp:stats";
-        parsed = PyArg_ParseTupleAndKeywords(args, kwargs, format, keywords + 1, &start, &end,
-                                             &self->thread, &self->include, &self->exclude,
-                                             &self->flag);
+        parsed =
+            PyArg_ParseTupleAndKeywords(args, kwargs, format, keywords + 1, &start, &end,
+                                        &self->thread, &self->include, &self->exclude, &self->flag);
     }
     pmt_query *query = &self->query;
     if (!parsed || get_view(view, &query->view) < 0
@@ -250,8 +250,7 @@ add_notes(aggregate_object *self, const ext_query *query, const sources *from)
 {
     if (add_note(self->notes, "Only thread %U.", query->thread) < 0
         || add_note(self->notes, "Only stacks with a frame that matches %U.", query->include) < 0
-        || add_note(self->notes, "Without stacks whose innermost frame matches %U.",
-                    query->exclude)
+        || add_note(self->notes, "Without stacks whose innermost frame matches %U.", query->exclude)
                < 0) {
         return -1;
     }
@@ -582,8 +581,8 @@ aggregate_tree(PyObject *object, PyObject *args, PyObject *kwargs)
     Py_BEGIN_ALLOW_THREADS
     result = pmt__tree_init(&tree, self->aggregate, &limits, &err);
     Py_END_ALLOW_THREADS
-    PyObject *root = result < 0 ? raise_error(Py_TYPE(object), &err)
-                                : convert_tree(self, &tree, inverted);
+    PyObject *root =
+        result < 0 ? raise_error(Py_TYPE(object), &err) : convert_tree(self, &tree, inverted);
     pmt__tree_dispose(&tree);
     return root;
 }

@@ -207,8 +207,7 @@ combined_totals(PyObject *object, PyObject *unused)
         result = pmt__totals_compute(&totals[i], self->sources[i], epoch_of(self, i), &err);
     }
     Py_END_ALLOW_THREADS
-    PyObject *dict =
-        result < 0 ? raise_error(object, &err) : make_totals(self, totals, &together);
+    PyObject *dict = result < 0 ? raise_error(object, &err) : make_totals(self, totals, &together);
     pmt__together_dispose(&together);
     PyMem_Free(totals);
     return dict;

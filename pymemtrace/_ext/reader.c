@@ -226,8 +226,7 @@ reader_info(PyObject *object, PyObject *unused)
     if (values_put(info, "path", Py_NewRef(self->path)) < 0
         || values_put_u64(info, "pid", capture.pid) < 0
         || values_put_u64(info, "parent_pid", pmt_reader_parent_pid(reader)) < 0
-        || values_put(info, "inherited",
-                      PyBool_FromLong(pmt_reader_inherited_epoch(reader) != 0))
+        || values_put(info, "inherited", PyBool_FromLong(pmt_reader_inherited_epoch(reader) != 0))
                < 0
         || put_fact(info, "command", reader, "command") < 0
         || put_fact(info, "python", reader, "python") < 0
@@ -752,10 +751,12 @@ static PyMethodDef reader_methods[] = {
                "log.")},
     {"stats", (PyCFunction)(void (*)(void))reader_stats, METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("stats($self, *, start_s=None, end_s=None, thread=None, include=(), exclude=(), "
-               "with_inherited=True)\n--\n\nSizes, domains, threads, lifetimes of what the filters let through.")},
+               "with_inherited=True)\n--\n\nSizes, domains, threads, lifetimes of what the filters "
+               "let through.")},
     {"aggregate", (PyCFunction)(void (*)(void))reader_aggregate, METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("aggregate($self, view='peak', *, start_s=None, end_s=None, thread=None, "
-               "include=(), exclude=(), with_inherited=True)\n--\n\nA view, summed over what the filters let through.")},
+               "include=(), exclude=(), with_inherited=True)\n--\n\nA view, summed over what the "
+               "filters let through.")},
     {NULL, NULL, 0, NULL},
 };
 

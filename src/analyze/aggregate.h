@@ -13,9 +13,9 @@ typedef struct pmt__window {
     bool whole;   /* the whole run */
     size_t first; /* first <= last, both inside the list; without a cut both are 0 */
     size_t last;
-    size_t end;      /* the cut of "alive at the end" */
-    size_t peak;     /* the cut of "at the peak" */
-    bool exact_peak; /* the corrections of that cut lead to the peak */
+    size_t end;             /* the cut of "alive at the end" */
+    size_t peak;            /* the cut of "at the peak" */
+    bool exact_peak;        /* the corrections of that cut lead to the peak */
     uint64_t exclude_epoch; /* births that do not count; 0 = all do */
 } pmt__window;
 
@@ -50,7 +50,8 @@ int pmt__filter_threads(uint8_t **out, const pmt_reader *reader, const char *thr
 struct pmt__combination; /* combine.h */
 
 struct pmt_aggregate {
-    const pmt_reader *reader; /* borrowed; of several captures, their names, borrowed from the next */
+    const pmt_reader
+        *reader; /* borrowed; of several captures, their names, borrowed from the next */
     struct pmt__combination *combination; /* owned, or NULL: of one capture */
     pmt_view view;
     pmt__window window;

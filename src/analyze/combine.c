@@ -51,8 +51,8 @@ pmt__captures_start(const pmt_reader *const *readers, size_t count, uint64_t *of
 }
 
 pmt__reach
-pmt__query_for(pmt_query *out, const pmt_query *query, const pmt_reader *reader,
-               uint64_t offset_ns, bool with_inherited)
+pmt__query_for(pmt_query *out, const pmt_query *query, const pmt_reader *reader, uint64_t offset_ns,
+               bool with_inherited)
 {
     *out = *query;
     out->exclude_epoch = with_inherited ? 0 : pmt_reader_inherited_epoch(reader);
@@ -67,7 +67,8 @@ pmt__query_for(pmt_query *out, const pmt_query *query, const pmt_reader *reader,
         out->end_ns = query->end_ns - offset_ns;
     }
     size_t cuts = reader->cuts.len;
-    bool ends_before = cuts != 0 && out->has_start && out->start_ns >= reader->cuts.data[cuts - 1].t_ns;
+    bool ends_before =
+        cuts != 0 && out->has_start && out->start_ns >= reader->cuts.data[cuts - 1].t_ns;
     return ends_before ? PMT_REACH_OUTSIDE : PMT_REACH_INSIDE;
 }
 
@@ -75,7 +76,8 @@ int
 pmt__query_is_outside(const pmt_query *query, pmt_error *err)
 {
     if (query->thread == NULL) {
-        return pmt__error_set(err, PMT_ERR_ARGUMENT, "the time window touches none of the captures");
+        return pmt__error_set(err, PMT_ERR_ARGUMENT,
+                              "the time window touches none of the captures");
     }
     return pmt__error_set(err, PMT_ERR_ARGUMENT,
                           "no thread of the captures has the name or native id '%.100s'",
@@ -88,7 +90,7 @@ typedef struct combiner {
     pmt__combination *to;
     const pmt_allocator *allocator;
     pmt__interner intern;
-    pmt__index threads; /* by name, or native id where there is none */
+    pmt__index threads;        /* by name, or native id where there is none */
     PMT__VEC(uint32_t) places; /* 1 + the row of a stack */
     pmt_error *err;
 } combiner;
@@ -439,7 +441,8 @@ begin(pmt__combination *self, const pmt_reader *const *readers, const pmt_query 
 {
     self->names = pmt__alloc_zeroed(self->allocator, 1, sizeof *self->names);
     if (self->names != NULL) {
-        self->names->allocator = self->allocator; /* before anything can fail: it is destroyed then */
+        self->names->allocator =
+            self->allocator; /* before anything can fail: it is destroyed then */
     }
     self->parts = pmt__alloc_zeroed(self->allocator, self->count, sizeof *self->parts);
     self->totals = pmt__alloc_zeroed(self->allocator, self->count, sizeof *self->totals);
@@ -612,7 +615,8 @@ find_child(const finder *self, uint32_t node, uint32_t frame)
     pmt__index_walk walk;
     uint32_t at = pmt__index_first(&walk, &self->index, pmt__hash_pair(node, frame));
     for (; at != PMT_INDEX_NONE; at = pmt__index_next(&walk)) {
-        if (self->tree->nodes.data[at].parent == node && self->tree->nodes.data[at].frame == frame) {
+        if (self->tree->nodes.data[at].parent == node
+            && self->tree->nodes.data[at].frame == frame) {
             return at;
         }
     }

@@ -23,8 +23,8 @@ typedef struct pmt__part_bytes {
 
 typedef struct pmt__combination {
     const pmt_allocator *allocator; /* borrowed */
-    pmt_reader *names;              /* owned: strings, frames, stacks, threads, marks of all; no rows */
-    pmt__part *parts;               /* owned */
+    pmt_reader *names; /* owned: strings, frames, stacks, threads, marks of all; no rows */
+    pmt__part *parts;  /* owned */
     size_t count;
     uint64_t *totals;                /* owned: bytes of the view by part */
     PMT__VEC(pmt__part_bytes) bytes; /* owned: by stack, then part */

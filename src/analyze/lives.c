@@ -178,15 +178,13 @@ int
 pmt__lives_init(pmt__lives *out, const pmt_aggregate *aggregate, size_t max_rows, pmt_error *err)
 {
     const pmt_reader *reader = aggregate->reader;
-    uint64_t duration_ns =
-        reader->cuts.len == 0 ? 0 : reader->cuts.data[reader->cuts.len - 1].t_ns;
+    uint64_t duration_ns = reader->cuts.len == 0 ? 0 : reader->cuts.data[reader->cuts.len - 1].t_ns;
     return pmt__lives_init_at(out, aggregate, max_rows, NULL, 0, duration_ns, err);
 }
 
 int
 pmt__lives_init_at(pmt__lives *out, const pmt_aggregate *aggregate, size_t max_rows,
-                   const uint32_t *stacks, uint64_t offset_ns, uint64_t duration_ns,
-                   pmt_error *err)
+                   const uint32_t *stacks, uint64_t offset_ns, uint64_t duration_ns, pmt_error *err)
 {
     const pmt_reader *reader = aggregate->reader;
     memset(out, 0, sizeof *out);

@@ -87,7 +87,8 @@ pmt__sums_compute(pmt__sums **out, const pmt_reader *reader, const pmt__window *
     for (size_t i = 0; i < sites; i++) {
         pmt__sums *sum = &sums[i];
         if (straddles != NULL) {
-            sum->leak_blocks += pmt__at_least_0(straddles[i].alloc_blocks - straddles[i].free_blocks);
+            sum->leak_blocks +=
+                pmt__at_least_0(straddles[i].alloc_blocks - straddles[i].free_blocks);
             sum->leak_bytes += pmt__at_least_0(straddles[i].alloc_bytes - straddles[i].free_bytes);
         }
         sum->peak_blocks = pmt__at_least_0(sum->peak_blocks);

@@ -193,7 +193,8 @@ gather(gatherer *self, const pmt_reader *reader, uint32_t process, uint64_t epoc
     held inherited = {0, 0};
     uint64_t gc_before = 0;
     uint64_t end_ns = capture.started_unix_ns + capture.duration_ns;
-    uint64_t now_ns = it.unix_ns; /* clocks are set back now and then: time stands still meanwhile */
+    uint64_t now_ns =
+        it.unix_ns; /* clocks are set back now and then: time stands still meanwhile */
     for (size_t i = 0; i < reader->cuts.len && result == PMT_OK; i++) {
         const pmt_cut *cut = &reader->cuts.data[i];
         uint64_t unix_ns = cut->unix_ns != 0 ? cut->unix_ns : capture.started_unix_ns + cut->t_ns;
@@ -217,7 +218,8 @@ gather(gatherer *self, const pmt_reader *reader, uint32_t process, uint64_t epoc
         result = result < 0 ? result : push(self, it);
     }
     if (capture.ended != PMT_ENDED_RUNNING && result == PMT_OK) {
-        result = push(self, (change){.unix_ns = later(now_ns, end_ns), .process = process, .kind = END});
+        result =
+            push(self, (change){.unix_ns = later(now_ns, end_ns), .process = process, .kind = END});
     }
     return result;
 }

@@ -22,7 +22,8 @@
 #define VERSION 1u
 #define LIFE_ROWS_MAX ((size_t)250000) /* 7 MB before compression; a browser opens that at once */
 #define THREADS_MAX 65536u
-#define STACKS_MAX ((size_t)100000) /* of several captures: what a browser opens within two seconds */
+#define STACKS_MAX \
+    ((size_t)100000) /* of several captures: what a browser opens within two seconds */
 
 /* One (stack, thread) with its values of the four views. */
 typedef struct value_row {
@@ -41,7 +42,7 @@ typedef struct point {
 
 typedef struct flame {
     const pmt_aggregate *aggregate;
-    const pmt_reader *reader;           /* names */
+    const pmt_reader *reader;            /* names */
     const pmt__combination *combination; /* borrowed, or NULL: of one capture */
     const pmt_allocator *allocator;
     pmt__text_buffer arrays; /* the array area */
@@ -150,9 +151,9 @@ add_value(flame *self, pmt__index *index, const value_row *row, pmt_error *err)
     uint64_t hash = pmt__hash_u64((uint64_t)row->stack << 32 | row->thread);
     pmt__index_walk walk;
     uint32_t at = pmt__index_first(&walk, index, hash);
-    while (at != PMT_INDEX_NONE
-           && (self->rows.data[at].stack != row->stack
-               || self->rows.data[at].thread != row->thread)) {
+    while (
+        at != PMT_INDEX_NONE
+        && (self->rows.data[at].stack != row->stack || self->rows.data[at].thread != row->thread)) {
         at = pmt__index_next(&walk);
     }
     if (at != PMT_INDEX_NONE) {
@@ -167,8 +168,8 @@ add_value(flame *self, pmt__index *index, const value_row *row, pmt_error *err)
 
 /* Of one capture. part: what its numbers are in the combination, or NULL. */
 static int
-collect_sites(flame *self, pmt__index *index, const pmt_aggregate *aggregate,
-              const pmt__part *part, pmt_error *err)
+collect_sites(flame *self, pmt__index *index, const pmt_aggregate *aggregate, const pmt__part *part,
+              pmt_error *err)
 {
     const pmt_reader *reader = aggregate->reader;
     const pmt_query query = {.view = PMT_VIEW_PEAK,
@@ -398,9 +399,9 @@ collect_lives(flame *self, pmt_error *err)
                 widest_ns = self->lives.width_ns;
                 bucket_count = self->lives.bucket_count;
             }
-            complete = complete
-                       && (self->lives.list.len != before
-                           || part->aggregate->total.allocations == 0);
+            complete =
+                complete
+                && (self->lives.list.len != before || part->aggregate->total.allocations == 0);
         }
         ends[i] = self->lives.list.len;
     }
@@ -664,9 +665,9 @@ collect_timeline(flame *self, pmt_error *err)
             *out++ = (point){seconds(cut->peak_t_ns), (double)NAN, (double)cut->peak_bytes, 0};
         }
         uint64_t gc = gc_runs(cut) - (i == 0 ? 0 : gc_runs(&cuts[i - 1]));
-        *out++ = (point){seconds(cut->t_ns),
-                         cut->rss_bytes == 0 ? (double)NAN : (double)cut->rss_bytes,
-                         (double)cut->live_bytes, (uint32_t)gc};
+        *out++ =
+            (point){seconds(cut->t_ns), cut->rss_bytes == 0 ? (double)NAN : (double)cut->rss_bytes,
+                    (double)cut->live_bytes, (uint32_t)gc};
     }
     self->points.len = (size_t)(out - self->points.data);
     return PMT_OK;
@@ -687,8 +688,7 @@ collect_timelines(flame *self, pmt_error *err)
     pmt__together together;
     int result = pmt__together_init(&together, readers, of->count, of->with_inherited, err);
     pmt__release(self->allocator, readers);
-    if (result == PMT_OK
-        && !PMT__VEC_RESERVE(self->allocator, &self->points, together.list.len)) {
+    if (result == PMT_OK && !PMT__VEC_RESERVE(self->allocator, &self->points, together.list.len)) {
         result = no_memory(err);
     }
     for (size_t i = 0; i < together.list.len && result == PMT_OK; i++) {
@@ -865,8 +865,8 @@ collect(flame *self, pmt_error *err)
         result = collect_lives(self, err);
     }
     if (result == PMT_OK) {
-        result = self->combination == NULL ? collect_timeline(self, err)
-                                           : collect_timelines(self, err);
+        result =
+            self->combination == NULL ? collect_timeline(self, err) : collect_timelines(self, err);
     }
     return result;
 }

@@ -108,8 +108,8 @@ pmt__render_csv(pmt__text_buffer *out, const pmt_aggregate *aggregate, bool inve
     pmt__text_put_c(out,
                     "bytes,blocks,allocated_bytes,allocations,function,file,line,module,stack");
     put_processes(out, aggregate->combination);
-    uint64_t *bytes = pmt__alloc_zeroed(reader->allocator, pmt_aggregate_capture_count(aggregate),
-                                        sizeof *bytes);
+    uint64_t *bytes =
+        pmt__alloc_zeroed(reader->allocator, pmt_aggregate_capture_count(aggregate), sizeof *bytes);
     out->failed = out->failed || bytes == NULL;
     const pmt_row *rows;
     size_t count = pmt_aggregate_stacks(aggregate, &rows);

@@ -210,7 +210,8 @@ name_module(loader *self, code *it)
         if (self->scratch.failed) {
             return no_memory(self);
         }
-        int result = pmt__intern_string(&self->intern, self->scratch.data, self->scratch.len, &it->module);
+        int result =
+            pmt__intern_string(&self->intern, self->scratch.data, self->scratch.len, &it->module);
         if (result < 0) {
             return result;
         }
@@ -317,7 +318,8 @@ native_frame(loader *self, uint32_t object, uint64_t offset, uint32_t *out)
     pmt__frame frame = {0};
     frame.kind = PMT_FRAME_NATIVE;
     frame.file = object;
-    int result = pmt__intern_string(&self->intern, self->scratch.data, self->scratch.len, &frame.function);
+    int result =
+        pmt__intern_string(&self->intern, self->scratch.data, self->scratch.len, &frame.function);
     return result < 0 ? result : pmt__intern_frame(&self->intern, &frame, out);
 }
 
@@ -376,7 +378,8 @@ load_nodes(loader *self, pmt__cursor *in)
         uint32_t stack = 0;
         int result = get_frame(self, in, kind, &frame);
         if (result == PMT_OK) {
-            result = pmt__intern_stack(&self->intern, self->node_stacks.data[id - up], frame, &stack);
+            result =
+                pmt__intern_stack(&self->intern, self->node_stacks.data[id - up], frame, &stack);
         }
         if (result < 0) {
             return result;

@@ -15,8 +15,9 @@ typedef struct process {
     uint64_t start_ns; /* since PROCESS_EPOCH_NS */
     uint64_t stacks;   /* of the common tree */
     uint64_t own;      /* further ones */
-    uint64_t inherited_sites; /* of the first sites, births of epoch 1 are inherited; PROC says so */
-    const char *inherited;    /* what PROC says of it, as text; NULL: a number if there are any */
+    uint64_t
+        inherited_sites;   /* of the first sites, births of epoch 1 are inherited; PROC says so */
+    const char *inherited; /* what PROC says of it, as text; NULL: a number if there are any */
     const char *thread;
 } process;
 

@@ -27,8 +27,18 @@ enum {
 
 static const process few[FEW] = {
     {.pid = 100, .stacks = 60, .own = 5, .thread = "MainThread"},
-    {.pid = 101, .parent = 100, .start_ns = SECOND, .stacks = 90, .inherited_sites = 40, .thread = "worker"},
-    {.pid = 102, .parent = 100, .start_ns = 10 * SECOND, .stacks = 30, .own = 30, .thread = "MainThread"},
+    {.pid = 101,
+     .parent = 100,
+     .start_ns = SECOND,
+     .stacks = 90,
+     .inherited_sites = 40,
+     .thread = "worker"},
+    {.pid = 102,
+     .parent = 100,
+     .start_ns = 10 * SECOND,
+     .stacks = 30,
+     .own = 30,
+     .thread = "MainThread"},
     {.pid = 103, .stacks = 60, .inherited_sites = 7, .inherited = "1", .thread = "other"},
 };
 
@@ -145,8 +155,7 @@ check_rows(const pmt_aggregate *together, pmt_aggregate *const *alone, const pmt
     for (size_t i = 0; i < count; i++) {
         pmt_value expected = {0};
         for (size_t n = 0; n < FEW; n++) {
-            pmt_value value =
-                value_in(alone[n], pmt_aggregate_names(together), &rows[i], by_frame);
+            pmt_value value = value_in(alone[n], pmt_aggregate_names(together), &rows[i], by_frame);
             assert_int_equal(bytes[i * FEW + n], value.bytes);
             pmt__value_add(&expected, &value);
         }
@@ -168,11 +177,10 @@ check_view(pmt_view view, unsigned flags)
     uint64_t by_capture[FEW];
     pmt_aggregate_bytes_by_capture(together, by_capture);
     for (size_t i = 0; i < FEW; i++) {
-        const pmt_query query = {
-            .view = view,
-            .exclude_epoch = flags & PMT_COMBINE_WITH_INHERITED
-                                 ? 0
-                                 : pmt_reader_inherited_epoch(readers[i])};
+        const pmt_query query = {.view = view,
+                                 .exclude_epoch = flags & PMT_COMBINE_WITH_INHERITED
+                                                      ? 0
+                                                      : pmt_reader_inherited_epoch(readers[i])};
         assert_int_equal(pmt_aggregate_create(&alone[i], readers[i], &query, NULL), PMT_OK);
         pmt__value_add(&total, &alone[i]->total);
         assert_int_equal(by_capture[i], alone[i]->total.bytes);
@@ -318,9 +326,9 @@ test_inherited_blocks_count_once(void **state)
         pmt__totals with;
         pmt__totals without;
         assert_int_equal(pmt__totals_compute(&with, readers[i], 0, NULL), PMT_OK);
-        assert_int_equal(pmt__totals_compute(&without, readers[i],
-                                             pmt_reader_inherited_epoch(readers[i]), NULL),
-                         PMT_OK);
+        assert_int_equal(
+            pmt__totals_compute(&without, readers[i], pmt_reader_inherited_epoch(readers[i]), NULL),
+            PMT_OK);
         uint64_t blocks = inherited_blocks(&few[i]);
         assert_int_equal(without.inherited_blocks, blocks);
         assert_int_equal(with.peak_blocks - without.peak_blocks, blocks);
@@ -565,8 +573,8 @@ test_every_allocation_may_fail(void **state)
     for (size_t granted = 0; result != PMT_OK; granted++) {
         pmt_error err = PMT_ERROR_INIT;
         it.left = granted;
-        result = everything_of_several((const pmt_reader *const *)own, FEW,
-                                       PMT_COMBINE_BY_PROCESS, &err);
+        result = everything_of_several((const pmt_reader *const *)own, FEW, PMT_COMBINE_BY_PROCESS,
+                                       &err);
         assert_true(result == PMT_OK || result == PMT_ERR_NOMEM);
         assert_int_equal(err.code, result);
         assert_int_equal(it.blocks, blocks);
@@ -609,8 +617,8 @@ combine_many(uint64_t own, bool by_process)
         process_build(&capture, &one);
         const pmt_reader_options options = {&allocator, NULL, NULL};
         double start = cpu_seconds();
-        assert_int_equal(
-            pmt_reader_open_bytes(&many[i], capture.data, capture.len, &options, NULL), PMT_OK);
+        assert_int_equal(pmt_reader_open_bytes(&many[i], capture.data, capture.len, &options, NULL),
+                         PMT_OK);
         opening += cpu_seconds() - start;
         pmt__buffer_dispose(&capture);
         for (uint64_t stack = 0; stack < STACKS; stack++) {
@@ -634,9 +642,8 @@ combine_many(uint64_t own, bool by_process)
         static const char head[] = "{\"title\":\"\"}";
         pmt__text_buffer text;
         pmt__text_init(&text, &allocator);
-        assert_int_equal(pmt__render_flame(&text, aggregate, (pmt_string){head, sizeof head - 1},
-                                           NULL),
-                         PMT_OK);
+        assert_int_equal(
+            pmt__render_flame(&text, aggregate, (pmt_string){head, sizeof head - 1}, NULL), PMT_OK);
         print_message("flame data: %.2f s, %zu KiB\n", cpu_seconds() - start, text.len >> 10);
         assert_true(text.len < (size_t)32 << 20);
         pmt__text_dispose(&text);
