@@ -18,7 +18,7 @@ from pymemtrace.cli._page import Page, make_page
 from pymemtrace.cli._progress import Progress
 
 FORMAT = 1  # of the JSON output
-NAMES = 4  # of captures, in a heading
+NAMES = 4  # of captures or processes that a line or a few name one by one
 
 REMEDY_NO_CAPTURE = "give a file that `pymemtrace run` wrote"
 REMEDY_DAMAGED = "take another copy of the file, or record the program again"
@@ -88,15 +88,22 @@ Report = Opened | Merged
 def inherited_notes(infos: list[dict[str, Any]], totals: dict[str, Any]) -> Iterator[str]:
     """What was left out because it counts in another process, or would if that were here."""
     pids = {info["pid"] for info in infos}
-    for process in totals["processes"]:
-        if process["inherited_bytes"] == 0:
-            continue
+    heirs = [process for process in totals["processes"] if process["inherited_bytes"]]
+    orphans = [process for process in heirs if process["parent_pid"] not in pids]
+    if len(heirs) > NAMES:
+        size = _format.size(totals["inherited_bytes"])
+        what = f"{_format.count(len(heirs))} processes have {size} from their parents by fork"
+        if orphans:
+            what += f"; the parents' captures of {_format.count(len(orphans))} of them are not here"
+        yield f"{what}: blocks count where they were allocated (--with-inherited: in each)."
+        return
+    for process in heirs:
         size = _format.size(process["inherited_bytes"])
         what = f"Process {process['pid']} has {size} from process {process['parent_pid']} by fork"
-        if process["parent_pid"] in pids:
-            yield f"{what}; they count there only (--with-inherited: in both)."
-        else:
+        if process in orphans:
             yield f"{what}, whose capture is not here: they are not counted (--with-inherited)."
+        else:
+            yield f"{what}; they count there only (--with-inherited: in both)."
 
 
 def find(words: Sequence[str]) -> list[str]:

@@ -338,6 +338,9 @@ sort_bytes(combiner *self)
 {
     pmt__combination *to = self->to;
     size_t stacks = to->names->stacks.len;
+    if (to->bytes.len >= UINT32_MAX) {
+        return pmt__error_set(self->err, PMT_ERR_LIMIT, "the captures have over 2^32 stacks");
+    }
     to->starts = pmt__alloc_zeroed(self->allocator, stacks + 1, sizeof *to->starts);
     pmt__part_bytes *sorted = pmt__alloc_zeroed(self->allocator, to->bytes.len, sizeof *sorted);
     if (to->starts == NULL || sorted == NULL) {

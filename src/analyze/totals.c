@@ -20,15 +20,30 @@
 
 /* --- of one process ---------------------------------------------------------------------------- */
 
+static void
+add_births(pmt__totals *self, const pmt_reader *reader, uint64_t epoch)
+{
+    for (size_t cut = 0; cut < reader->cuts.len; cut++) {
+        pmt__row_walk walk;
+        pmt__row row;
+        pmt__rows_begin(&walk, reader, cut, NULL);
+        while (pmt__rows_next(&walk, &row)) {
+            if (row.birth == epoch) {
+                self->inherited_bytes += row.alloc_bytes;
+                self->inherited_blocks += row.allocs;
+            }
+        }
+    }
+}
+
 static int
 without_epoch(pmt__totals *self, const pmt_reader *reader, uint64_t exclude_epoch, pmt_error *err)
 {
     const pmt_query query = {.view = PMT_VIEW_PEAK, .exclude_epoch = exclude_epoch};
     pmt__stats stats;
+    add_births(self, reader, exclude_epoch);
     int result = pmt__stats_query(&stats, reader, &query, err);
     if (result == PMT_OK) {
-        self->inherited_bytes = pmt__at_least_0(self->allocated_bytes - stats.total.total_bytes);
-        self->inherited_blocks = pmt__at_least_0(self->allocations - stats.total.total_blocks);
         self->peak_bytes = stats.total.peak_bytes;
         self->peak_blocks = stats.total.peak_blocks;
         self->end_bytes = stats.total.leak_bytes;

@@ -205,6 +205,18 @@ def test_inherited_blocks(command: Any, tmp_path: Path) -> None:
     assert "whose capture is not here: they are not counted" in orphan
 
 
+def test_many_heirs_are_one_sentence(command: Any, tmp_path: Path) -> None:
+    for pid in range(20, 26):
+        builder = CaptureBuilder(pid=pid, fork_parent_pid=20, inherited=int(pid > 20))
+        site = builder.site(builder.stack(("/app/app.py", "load", 7)), 100)
+        builder.cut(S, [Row(site, 0, 10, 0)], live=(1000, 10), allocated_bytes=1000)
+        builder.write(tmp_path / f"{pid}.pmt")
+    done = command("table", "--merge", "--leaks", "*.pmt", cwd=tmp_path)
+    sentences = [line for line in done.stdout.splitlines() if "by fork" in line]
+    assert len(sentences) == 1
+    assert "5 processes have 4.9 KiB from their parents by fork: blocks count" in sentences[0]
+
+
 # --- wrong mixtures ----------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ import io
 import json
 import random
 import struct
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -351,3 +352,40 @@ def test_one_capture_without_what_it_inherited(tmp_path: Path) -> None:
     assert reader.aggregate("total").blocks == allocated
     assert reader.aggregate("total", with_inherited=False).blocks == allocated - 4
     assert reader.stats(with_inherited=False)["allocations"] == allocated - 4
+
+
+LEAK_CHECK = """
+import gc, sys
+from pymemtrace import _core
+def use():
+    readers = [_core.Reader(path) for path in sys.argv[1:]]
+    combined = _core.Combined(readers)
+    for view in ("peak", "leaks"):
+        aggregate = combined.aggregate(view, include=["*"], by_process=view == "peak")
+        aggregate.sites(); aggregate.stacks(3); aggregate.tree(); aggregate.tree(inverted=True)
+        aggregate.flame(); aggregate.by_capture
+        for kind in ("pprof", "speedscope", "collapsed", "csv"):
+            aggregate.export(kind)
+    for name in ("info", "totals", "timeline", "stats"):
+        getattr(combined, name)()
+    for bad in (lambda: _core.Combined([]), lambda: _core.Combined([readers[0], 3]),
+                lambda: combined.aggregate("x"), lambda: combined.stats(thread="nobody"),
+                lambda: combined.aggregate(start_s=1e6), lambda: combined.__init__(readers)):
+        try:
+            bad()
+        except Exception:
+            pass
+def blocks(times):
+    for _ in range(times):
+        use()
+    gc.collect()
+    return sys.getallocatedblocks()
+counts = [blocks(30) for _ in range(5)]
+grown = [after - before for before, after in zip(counts, counts[1:])]
+assert min(grown) < 25, grown
+"""
+
+
+def test_nothing_is_leaked(processes: list[Simulation], tmp_path: Path) -> None:
+    paths = write(processes, tmp_path)
+    subprocess.run([sys.executable, "-c", LEAK_CHECK, *map(str, paths)], check=True)
