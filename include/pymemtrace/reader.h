@@ -91,6 +91,11 @@ size_t pmt_reader_fact_count(const pmt_reader *self);
 const pmt_fact *pmt_reader_fact(const pmt_reader *self, size_t at); /* borrowed */
 const pmt_fact *pmt_reader_find_fact(const pmt_reader *self,
                                      const char *key); /* borrowed, or NULL */
+/* A forked child's capture carries the blocks that it has from its parent as births of one epoch: that epoch,
+   or 0 if the capture does not say that there are any. */
+uint64_t pmt_reader_inherited_epoch(const pmt_reader *self);
+/* The process that it was forked from, else the one that started it; 0 if the capture does not say. */
+uint64_t pmt_reader_parent_pid(const pmt_reader *self);
 
 /* --- the time line --------------------------------------------------------------------------- */
 
@@ -259,6 +264,7 @@ typedef struct pmt_query {
     size_t include_count;
     const char *const *exclude;
     size_t exclude_count;
+    uint64_t exclude_epoch; /* blocks that were born in this epoch are left out; 0 = none are */
 } pmt_query;
 
 typedef struct pmt_value {
@@ -291,6 +297,39 @@ size_t pmt_aggregate_stacks(const pmt_aggregate *self, const pmt_row **out);
    through pmt_rows_release. */
 int pmt_aggregate_sites(const pmt_aggregate *self, pmt_row **out, size_t *count, pmt_error *err);
 void pmt_rows_release(const pmt_aggregate *self, pmt_row *rows);
+
+/* --- several captures ------------------------------------------------------------------------ */
+
+enum {
+    PMT_COMBINE_WITH_INHERITED = 1, /* count inherited blocks in every process that has them */
+    PMT_COMBINE_BY_PROCESS =
+        2, /* below the root, a frame for each process: its stacks stay apart */
+};
+
+/* The aggregates of several captures as one: stacks of the same frames (file, line, function; object and
+   offset) are one stack, and the values add up. The view "peak" is the sum of each capture's own peak, which
+   are not simultaneous. A block that a fork has handed down counts where it was allocated, once.
+
+   The window counts from the start of the capture that started first. A capture that it does not touch, or
+   that has no such thread, adds nothing; PMT_ERR_ARGUMENT if that is so of all. *out is for the caller to
+   destroy, before the readers, of which there is at least one; they have the same allocator. What else can
+   be asked of an aggregate can be asked of it; stacks and frames are its own. PMT_ERR_NOMEM,
+   PMT_ERR_LIMIT. */
+int pmt_aggregate_combine(pmt_aggregate **out, const pmt_reader *const *readers, size_t count,
+                          const pmt_query *query, unsigned flags, pmt_error *err);
+
+/* How many captures it is of; 1 for an aggregate of one reader. */
+size_t pmt_aggregate_capture_count(const pmt_aggregate *self);
+/* What the stacks and frames of its rows are places of: the reader that it was made from or, of several
+   captures, one that holds their stacks and frames and nothing else. Borrowed. */
+const pmt_reader *pmt_aggregate_names(const pmt_aggregate *self);
+/* The bytes of the view by capture, in the order of the readers: of everything, or for each row of
+   pmt_aggregate_stacks or pmt_aggregate_sites. out: capture_count numbers for each row. */
+void pmt_aggregate_bytes_by_capture(const pmt_aggregate *self, uint64_t *out);
+void pmt_aggregate_stacks_by_capture(const pmt_aggregate *self, const pmt_row *rows, size_t count,
+                                     uint64_t *out);
+int pmt_aggregate_sites_by_capture(const pmt_aggregate *self, const pmt_row *rows, size_t count,
+                                   uint64_t *out, pmt_error *err);
 
 #ifdef __cplusplus
 }

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast, get_args
 
-from pymemtrace._core import Aggregate, Reader
+from pymemtrace._core import Aggregate, Combined, Reader
 from pymemtrace._types import View
 from pymemtrace.cli import _format
 from pymemtrace.cli._failure import EXIT_USAGE, Failure
@@ -64,6 +64,18 @@ def add_captures(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "captures", metavar="CAPTURE", nargs="+",
         help="file that `pymemtrace run` wrote, or a quoted pattern such as '*.pmt'",
+    )  # fmt: skip
+
+
+def add_merge(parser: argparse.ArgumentParser, what: str) -> None:
+    """what: the merged report, in the words of the command."""
+    group = parser.add_argument_group("several captures")
+    add = group.add_argument
+    add("--merge", action="store_true", help=f"one report of all captures together: {what}")
+    add(
+        "--with-inherited", action="store_true",
+        help="in what is merged, count the blocks that a process has from its parent by fork in"
+             " each of them, not only where they were allocated",
     )  # fmt: skip
 
 
@@ -150,27 +162,34 @@ class Query:
             "exclude": self.exclude,
         }
 
-    def aggregate(self, reader: Reader, info: dict[str, Any]) -> Aggregate:
-        with_filters = self.filters(info)
+    def aggregate(
+        self, reader: Reader | Combined, info: dict[str, Any], *, by_process: bool = False
+    ) -> Aggregate:
+        """by_process: see Combined.aggregate(); of one capture it means nothing."""
+        filters = self.filters(info)
         try:
-            return reader.aggregate(self.view, **with_filters)
+            if isinstance(reader, Combined):
+                return reader.aggregate(self.view, by_process=by_process, **filters)
+            return reader.aggregate(self.view, **filters)
         except ValueError as error:
             raise self.failure(reader, info, str(error)) from None
 
-    def stats(self, reader: Reader, info: dict[str, Any]) -> dict[str, Any]:
+    def stats(self, reader: Reader | Combined, info: dict[str, Any]) -> dict[str, Any]:
         try:
             return reader.stats(**self.filters(info))
         except ValueError as error:
             raise self.failure(reader, info, str(error)) from None
 
-    def failure(self, reader: Reader, info: dict[str, Any], what: str) -> Failure:
-        """The filters ask for what the capture does not have."""
+    def failure(self, reader: Reader | Combined, info: dict[str, Any], what: str) -> Failure:
+        """The filters ask for what the captures do not have."""
+        readers = reader.readers if isinstance(reader, Combined) else (reader,)
         if "thread" in what:
-            names = ", ".join(thread_text(thread) for thread in reader.threads())
+            threads = (thread_text(thread) for one in readers for thread in one.threads())
+            names = ", ".join(dict.fromkeys(threads))
             remedy = f"its threads are {names}"
         else:
             remedy = f"its recording lasted {_format.duration(info['duration_s'])}"
-        return Failure(EXIT_USAGE, what, reader.path, remedy)
+        return Failure(EXIT_USAGE, what, info["path"], remedy)
 
     def describe(self) -> list[str]:
         """Sentences that say what the filters take away."""

@@ -46,7 +46,7 @@ int
 pmt__window_choose(pmt__window *out, const pmt_reader *reader, const pmt_query *query,
                    pmt_error *err)
 {
-    *out = (pmt__window){.whole = true};
+    *out = (pmt__window){.whole = true, .exclude_epoch = query->exclude_epoch};
     size_t count = reader->cuts.len;
     if (query->has_start && query->has_end && query->end_ns < query->start_ns) {
         return pmt__error_set(err, PMT_ERR_ARGUMENT, "the time window ends before it starts");

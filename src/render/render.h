@@ -23,7 +23,8 @@ int pmt__render_speedscope(pmt__text_buffer *out, const pmt_aggregate *aggregate
 int pmt__render_pprof(pmt__text_buffer *out, const pmt_aggregate *aggregate, pmt_error *err);
 
 /* RFC 4180 with a header line: bytes, blocks, allocated_bytes, allocations, function, file, line,
-   module, stack (as in the collapsed format, the innermost frame first unless inverted). */
+   module, stack (as in the collapsed format, the innermost frame first unless inverted); of several
+   captures also process_PID for each: its part of the bytes. */
 int pmt__render_csv(pmt__text_buffer *out, const pmt_aggregate *aggregate, bool inverted,
                     pmt_error *err);
 

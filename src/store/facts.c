@@ -76,6 +76,37 @@ pmt_reader_find_fact(const pmt_reader *self, const char *key)
     return NULL;
 }
 
+/* A number, or its decimal text; 0 if it is neither or missing. */
+static uint64_t
+number_of(const pmt_fact *fact)
+{
+    uint64_t number = 0;
+    if (fact == NULL || fact->type != 2) {
+        return fact == NULL || fact->type != 1 ? 0 : fact->number;
+    }
+    for (size_t i = 0; i < fact->text.len; i++) {
+        char c = fact->text.text[i];
+        if (c < '0' || c > '9' || number > UINT64_MAX / 10 - 1) {
+            return 0;
+        }
+        number = number * 10 + (uint64_t)(c - '0');
+    }
+    return number;
+}
+
+uint64_t
+pmt_reader_inherited_epoch(const pmt_reader *self)
+{
+    return number_of(pmt_reader_find_fact(self, "inherited")) == 1 ? 1 : 0;
+}
+
+uint64_t
+pmt_reader_parent_pid(const pmt_reader *self)
+{
+    uint64_t forked = number_of(pmt_reader_find_fact(self, "fork_parent_pid"));
+    return forked != 0 ? forked : number_of(pmt_reader_find_fact(self, "ppid"));
+}
+
 size_t
 pmt_reader_cut_count(const pmt_reader *self)
 {

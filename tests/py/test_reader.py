@@ -421,6 +421,8 @@ def test_info_of_a_run_that_ended(path: Path) -> None:
     assert info == {
         "path": str(path),
         "pid": 4711,
+        "parent_pid": 0,
+        "inherited": False,
         "command": ["python", "app.py"],
         "python": "3.11.7",
         "mode": "full",
