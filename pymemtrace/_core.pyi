@@ -88,6 +88,7 @@ class Aggregate:
     """A view of a capture: values per stack, summed over what the filters let through."""
 
     view: str
+    window: dict[str, float]  # start_s, end_s: the whole flushes that were used
     bytes: int
     blocks: int
     allocated_bytes: int

@@ -244,9 +244,9 @@ typedef enum pmt_view {
 
 typedef struct pmt_query {
     pmt_view view;
-    /* The time window, in whole cuts: from the first cut that covers start_ns up to the first that
-       reaches end_ns. Peak: the highest point, which is exact if it is that of the whole run and the
-       highest cut else. Leaks: allocated in the window and alive at its end. */
+    /* The time window, in whole cuts, at least one: those whose borders are nearest to start_ns and
+       end_ns (pmt_aggregate_window says which). Peak: the highest point, which is exact if it is that
+       of the whole run and the highest cut else. Leaks: allocated in the window and alive at its end. */
     int has_start;
     int has_end;
     uint64_t start_ns;
@@ -277,6 +277,8 @@ int pmt_aggregate_create(pmt_aggregate **out, const pmt_reader *reader, const pm
 void pmt_aggregate_destroy(pmt_aggregate *self);
 
 void pmt_aggregate_total(const pmt_aggregate *self, pmt_value *out);
+/* The stretch of time that was used. 1 if it is less than the whole run, else 0. */
+int pmt_aggregate_window(const pmt_aggregate *self, uint64_t *start_ns, uint64_t *end_ns);
 
 /* Rows, the heaviest first. Rows without bytes and blocks in the view are left out. */
 typedef struct pmt_row {

@@ -2,6 +2,7 @@
 #include "aggregate.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "analyze/tree.h"
@@ -142,6 +143,20 @@ add_note(PyObject *notes, const char *format, PyObject *value)
     return values_append(notes, PyUnicode_FromFormat(format, value));
 }
 
+/* What the page says of its time window, if it has one. */
+static int
+add_window_note(PyObject *notes, const pmt_aggregate *aggregate)
+{
+    uint64_t start_ns, end_ns;
+    if (!pmt_aggregate_window(aggregate, &start_ns, &end_ns)) {
+        return 0;
+    }
+    char text[128];
+    snprintf(text, sizeof text, "Only the time from %.3f s to %.3f s, in whole flushes.",
+             (double)start_ns / 1e9, (double)end_ns / 1e9);
+    return values_append(notes, PyUnicode_FromString(text));
+}
+
 static aggregate_object *
 make(PyTypeObject *type, PyObject *reader_object, const pmt_reader *reader, const pmt_query *query)
 {
@@ -231,7 +246,8 @@ ext_aggregate_new(PyTypeObject *type, PyObject *reader_object, const pmt_reader 
         self = make(type, reader_object, reader, &query.query);
     }
     if (self != NULL
-        && (add_note(self->notes, "Only thread %U.", query.thread) < 0
+        && (add_window_note(self->notes, self->aggregate) < 0
+            || add_note(self->notes, "Only thread %U.", query.thread) < 0
             || add_note(self->notes, "Only stacks with a frame that matches %U.", query.include) < 0
             || add_note(self->notes, "Without stacks whose innermost frame matches %U.",
                         query.exclude)
@@ -605,8 +621,18 @@ aggregate_number(PyObject *object, void *closure)
     return PyLong_FromUnsignedLongLong(value);
 }
 
+static PyObject *
+aggregate_window(PyObject *object, void *closure)
+{
+    (void)closure;
+    uint64_t start_ns, end_ns;
+    pmt_aggregate_window(((aggregate_object *)object)->aggregate, &start_ns, &end_ns);
+    return values_window(start_ns, end_ns);
+}
+
 static PyGetSetDef aggregate_getset[] = {
     {"view", aggregate_view, NULL, "peak, leaks, total or temporary", NULL},
+    {"window", aggregate_window, NULL, "start_s and end_s of the time that was used", NULL},
     {"bytes", aggregate_number, NULL, "bytes of the view", (void *)offsetof(pmt_value, bytes)},
     {"blocks", aggregate_number, NULL, "blocks of the view", (void *)offsetof(pmt_value, blocks)},
     {"allocated_bytes", aggregate_number, NULL, "bytes allocated in the time window",

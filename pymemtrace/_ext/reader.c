@@ -655,7 +655,8 @@ make_stats(const pmt__stats *stats, const pmt_reader *reader)
 {
     PyObject *dict = PyDict_New();
     if (dict != NULL
-        && (values_put(dict, "size_histogram", make_sizes(stats)) < 0
+        && (values_put(dict, "window", values_window(stats->start_ns, stats->end_ns)) < 0
+            || values_put(dict, "size_histogram", make_sizes(stats)) < 0
             || values_put(dict, "by_domain", make_domains(stats)) < 0
             || values_put(dict, "by_thread", make_thread_sums(stats, reader)) < 0
             || values_put(dict, "lifetimes", make_classes(stats->ages, PMT_AGE_CLASSES, "blocks"))

@@ -2,7 +2,7 @@
 
 import argparse
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, cast, get_args
 
@@ -128,6 +128,7 @@ class Query:
     thread: str | None
     include: tuple[str, ...]
     exclude: tuple[str, ...]
+    window: dict[str, float] = field(default_factory=dict)  # that the capture read last has used
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> "Query":
@@ -153,15 +154,19 @@ class Query:
     def aggregate(self, reader: Reader, info: dict[str, Any]) -> Aggregate:
         with_filters = self.filters(info)
         try:
-            return reader.aggregate(self.view, **with_filters)
+            aggregate = reader.aggregate(self.view, **with_filters)
         except ValueError as error:
             raise self.failure(reader, info, str(error)) from None
+        self.window.update(aggregate.window)
+        return aggregate
 
     def stats(self, reader: Reader, info: dict[str, Any]) -> dict[str, Any]:
         try:
-            return reader.stats(**self.filters(info))
+            stats = reader.stats(**self.filters(info))
         except ValueError as error:
             raise self.failure(reader, info, str(error)) from None
+        self.window.update(stats["window"])
+        return stats
 
     def failure(self, reader: Reader, info: dict[str, Any], what: str) -> Failure:
         """The filters ask for what the capture does not have."""
@@ -173,15 +178,14 @@ class Query:
         return Failure(EXIT_USAGE, what, reader.path, remedy)
 
     def describe(self) -> list[str]:
-        """Sentences that say what the filters take away."""
+        """Sentences that say what the filters take away from the capture that was read last."""
         sentences = []
-        if self.start is not None or self.end is not None:
-            words = []
-            if self.start is not None:
-                words.append(f"from {moment_text(self.start)}")
-            if self.end is not None:
-                words.append(f"to {moment_text(self.end)}")
-            sentences.append(f"Only the time {' '.join(words)}, in whole flushes.")
+        if self.window and (self.start is not None or self.end is not None):
+            start, end = self.window["start_s"], self.window["end_s"]
+            sentences.append(
+                f"Only the time from {start:.3f} s to {end:.3f} s:"
+                " the whole flushes nearest to what was asked for."
+            )
         if self.thread is not None:
             sentences.append(f"Only the thread {_format.clean(self.thread)}.")
         if self.include:
@@ -199,12 +203,6 @@ def seconds_since(started: str | None, moment: Moment | None) -> float | None:
             return None
         return (moment - datetime.fromisoformat(started)).total_seconds()
     return moment
-
-
-def moment_text(moment: Moment) -> str:
-    if isinstance(moment, datetime):
-        return moment.isoformat(sep=" ")
-    return f"{moment:g} s"
 
 
 def thread_text(thread: dict[str, Any]) -> str:

@@ -48,9 +48,10 @@ def is_machinery(site: Site) -> bool:
 
 
 def view_fields(query: _options.Query, aggregate: Aggregate) -> dict[str, Any]:
-    """What JSON says about the view: its name and its sums."""
+    """What JSON says about the view: its name, the time that it is of, its sums."""
     return {
         "view": query.view,
+        "window": aggregate.window,
         "view_bytes": aggregate.bytes,
         "view_blocks": aggregate.blocks,
         "view_allocated_bytes": aggregate.allocated_bytes,

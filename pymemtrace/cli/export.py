@@ -52,9 +52,10 @@ def run(args: argparse.Namespace) -> int:
         to_stdout = path is None or path == "-"
         if not to_stdout:
             _output.check_target(path, args.force)
+        aggregate = query.aggregate(opened.reader, opened.info)
         for note in [*_captures.notes(opened.info), *query.describe()]:
             _captures.print_note(note)
-        content = query.aggregate(opened.reader, opened.info).export(kind, inverted=args.inverted)
+        content = aggregate.export(kind, inverted=args.inverted)
         if kind == "pprof":
             content = compress(content)
         if to_stdout:

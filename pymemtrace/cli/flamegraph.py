@@ -50,11 +50,12 @@ def run(args: argparse.Namespace) -> int:
         path = args.output or default_output(opened.reader.path)
         if path != "-":
             _output.check_target(path, args.force)
+        aggregate = query.aggregate(opened.reader, opened.info)
         for note in [*_captures.notes(opened.info), *query.describe()]:
             _captures.print_note(note)
-        aggregate = query.aggregate(opened.reader, opened.info)
-        title = f"{os.path.basename(opened.name)}: {_format.command(opened.info['command'], 80)}"
-        page = fill(template, title, aggregate.flame(inverted=args.inverted, title=title))
+        name = os.path.basename(opened.name)  # the page shows the command beside it
+        title = f"{name}: {_format.command(opened.info['command'], 80)}"
+        page = fill(template, title, aggregate.flame(inverted=args.inverted, title=name))
         if path == "-":
             sys.stdout.buffer.write(page)
             return

@@ -13,9 +13,11 @@ typedef struct pmt__window {
     bool whole;   /* the whole run */
     size_t first; /* first <= last, both inside the list; without a cut both are 0 */
     size_t last;
-    size_t end;      /* the cut of "alive at the end" */
-    size_t peak;     /* the cut of "at the peak" */
-    bool exact_peak; /* the corrections of that cut lead to the peak */
+    size_t end;        /* the cut of "alive at the end" */
+    size_t peak;       /* the cut of "at the peak" */
+    bool exact_peak;   /* the corrections of that cut lead to the peak */
+    uint64_t start_ns; /* the stretch that these cuts cover */
+    uint64_t end_ns;
 } pmt__window;
 
 /* PMT_ERR_ARGUMENT if the window holds no cut of a capture that has cuts. */

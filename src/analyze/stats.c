@@ -125,6 +125,8 @@ pmt__stats_query(pmt__stats *out, const pmt_reader *reader, const pmt_query *que
     }
     if (result == PMT_OK) {
         out->filtered = !only.window.whole || only.stacks != NULL || only.threads != NULL;
+        out->start_ns = only.window.start_ns;
+        out->end_ns = only.window.end_ns;
         add_sites(out, reader, &only, sums);
         add_ages(out, reader, &only);
     }

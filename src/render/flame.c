@@ -88,14 +88,9 @@ static int
 collect_values(flame *self, pmt_error *err)
 {
     const pmt_reader *reader = self->reader;
-    const pmt_query query = {.view = PMT_VIEW_PEAK};
-    pmt__window window;
     pmt__sums *sums = NULL;
     pmt__index index;
-    int result = pmt__window_choose(&window, reader, &query, err);
-    if (result == PMT_OK) {
-        result = pmt__sums_compute(&sums, reader, &window, err);
-    }
+    int result = pmt__sums_compute(&sums, reader, &self->aggregate->window, err);
     if (result < 0) {
         return result;
     }
@@ -473,32 +468,19 @@ put_threads(flame *self, pmt__text_buffer *out)
     pmt__text_put_char(out, ']');
 }
 
-/* The bucket that the window's border lies in. */
-static uint64_t
-bucket_of(const pmt__lives *lives, uint64_t t_ns)
-{
-    uint64_t bucket = t_ns / lives->width_ns;
-    return bucket < lives->bucket_count ? bucket : lives->bucket_count - 1;
-}
-
+/* The part of the run that the values are of, if they are not of all of it. */
 static void
-put_window(flame *self, pmt__text_buffer *out)
+put_stretch(flame *self, pmt__text_buffer *out)
 {
-    static const char *const views[] = {"", "alive", "kept", "allocated", "allocated"};
     const pmt__window *window = &self->aggregate->window;
-    if (window->whole || self->lives.list.len == 0) {
+    if (window->whole) {
         return;
     }
-    const pmt_cut *cuts = self->reader->cuts.data;
-    uint64_t start_ns = window->first == 0 ? 0 : cuts[window->first - 1].t_ns;
-    uint64_t end_ns = cuts[window->last].t_ns;
-    pmt__text_put_c(out, ",\"window\":{\"first\":");
-    pmt__text_put_u64(out, bucket_of(&self->lives, start_ns));
-    pmt__text_put_c(out, ",\"last\":");
-    pmt__text_put_u64(out, bucket_of(&self->lives, end_ns > start_ns ? end_ns - 1 : end_ns));
-    pmt__text_put_c(out, "},\"window_view\":\"");
-    pmt__text_put_c(out, views[self->aggregate->view]);
-    pmt__text_put_char(out, '"');
+    pmt__text_put_c(out, ",\"stretch\":{\"start_s\":");
+    pmt__put_seconds(out, window->start_ns);
+    pmt__text_put_c(out, ",\"end_s\":");
+    pmt__put_seconds(out, window->end_ns);
+    pmt__text_put_char(out, '}');
 }
 
 static void
@@ -523,7 +505,7 @@ put_header(flame *self, pmt__text_buffer *out, pmt_string head)
         pmt__put_seconds(out, last->peak_t_ns);
     }
     pmt__text_put_char(out, '}');
-    put_window(self, out);
+    put_stretch(self, out);
     pmt__text_put_c(out, ",\"strings_count\":");
     pmt__text_put_u64(out, self->string_count);
     pmt__text_put_c(out, ",\"arrays\":{");
@@ -554,7 +536,9 @@ put_container(flame *self, pmt__text_buffer *out, pmt_string head, pmt_error *er
         return pmt__error_set(err, PMT_ERR_NOMEM, "out of memory");
     }
     int result = collect_values(self, err);
-    if (result == PMT_OK) {
+    /* Births and deaths are cut by seconds, which would not add up to the values of a stretch that ends between
+       two: such a page shows its stretch and no other. */
+    if (result == PMT_OK && self->aggregate->window.whole) {
         result = pmt__lives_init(&self->lives, self->aggregate, LIFE_ROWS_MAX, err);
     }
     if (result < 0) {
