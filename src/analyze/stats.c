@@ -53,6 +53,27 @@ lets_through(const filter *self, const pmt__stored_site *site)
            && (self->threads == NULL || self->threads[site->thread]);
 }
 
+/* Moves what died before a mark from the age of its row to its own. A capture that lies may say more than the rows do. */
+static void
+move_ages(pmt__stats *self, const pmt_reader *reader, const filter *only)
+{
+    for (size_t i = 0; i < reader->lifetimes.len; i++) {
+        const pmt__stored_lifetime *it = &reader->lifetimes.data[i];
+        if (it->cut < only->window.first || it->cut > only->window.last
+            || !lets_through(only, &reader->sites.data[it->site])) {
+            continue;
+        }
+        pmt__class *from = &self->ages[log2_class(reader->cuts.data[it->cut].epoch - it->birth)];
+        pmt__class *to = &self->ages[log2_class(it->age)];
+        if (it->blocks <= from->blocks && it->bytes <= from->bytes) {
+            from->blocks -= it->blocks;
+            from->bytes -= it->bytes;
+            to->blocks += it->blocks;
+            to->bytes += it->bytes;
+        }
+    }
+}
+
 static void
 add_ages(pmt__stats *self, const pmt_reader *reader, const filter *only)
 {
@@ -129,6 +150,7 @@ pmt__stats_query(pmt__stats *out, const pmt_reader *reader, const pmt_query *que
         out->end_ns = only.window.end_ns;
         add_sites(out, reader, &only, sums);
         add_ages(out, reader, &only);
+        move_ages(out, reader, &only);
     }
     pmt__release(reader->allocator, sums);
     pmt__release(reader->allocator, only.stacks);

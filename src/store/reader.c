@@ -594,6 +594,32 @@ load_sizes(loader *self, pmt__cursor *in)
 }
 
 static int
+load_lifetimes(loader *self, pmt__cursor *in)
+{
+    pmt_reader *reader = self->reader;
+    uint64_t site = 0;
+    uint64_t birth = 0;
+    size_t count = pmt__get_count(in, 4);
+    for (size_t i = 0; i < count && in->code == PMT_OK; i++) {
+        site += (uint64_t)pmt__get_zigzag(in);
+        birth += (uint64_t)pmt__get_zigzag(in);
+        if (in->code == PMT_OK && (site == 0 || site >= reader->sites.len)) {
+            return pmt__cursor_fail(in, "a lifetime refers to site %llu", (unsigned long long)site);
+        }
+        pmt__stored_lifetime it = {.birth = birth, .cut = reader->cuts.len};
+        it.site = in->code == PMT_OK ? (uint32_t)site : 0;
+        it.age = pmt__get_varint(in);
+        it.blocks = pmt__get_varint(in);
+        uint16_t size = reader->sites.data[it.site].size;
+        it.bytes = size == PMT_SIZE_LARGE ? pmt__get_varint(in) : it.blocks * size;
+        if (in->code == PMT_OK && !PMT__VEC_PUSH(self->allocator, &reader->lifetimes, it)) {
+            return no_memory(self);
+        }
+    }
+    return in->code;
+}
+
+static int
 load_cut(loader *self, pmt__cursor *in)
 {
     pmt_reader *reader = self->reader;
@@ -719,6 +745,10 @@ load_delta(loader *self, const pmt__chunk *chunk)
         case PMT_SECTION_SIZES:
             body.what = "SIZES";
             result = load_sizes(self, &body);
+            break;
+        case PMT_SECTION_LIFETIMES:
+            body.what = "LIFETIMES";
+            result = load_lifetimes(self, &body);
             break;
         default:
             if (kind >= 128) {
@@ -1014,6 +1044,7 @@ pmt_reader_destroy(pmt_reader *self)
     PMT__VEC_DISPOSE(allocator, &self->marks);
     PMT__VEC_DISPOSE(allocator, &self->cuts);
     PMT__VEC_DISPOSE(allocator, &self->rows);
+    PMT__VEC_DISPOSE(allocator, &self->lifetimes);
     PMT__VEC_DISPOSE(allocator, &self->event_chunks);
     pmt__release(allocator, self);
 }
