@@ -138,6 +138,7 @@ static const struct {
     {12, "events not in the log", 1},
     {13, "events", 0},
     {14, "hooks taken off", 1},
+    {15, "flushes without new stacks", 0},
 };
 
 static int

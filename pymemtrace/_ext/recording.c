@@ -126,10 +126,24 @@ facts_collect(facts *self, PyObject *argv)
 
 /* --- start and stop ------------------------------------------------------------------------------------------------------------ */
 
+static int
+    runs_program; /* `pymemtrace run`: its user waits for the capture and must hear what is wrong with it, -q or not */
+
 static void
 stop_at_exit(void)
 {
+    if (!pmt__record_active()) {
+        return;
+    }
     pmt__record_stop(PMT_END_NORMAL);
+    char line[4600] = "pymemtrace: ";
+    size_t start = strlen(line);
+    size_t length = pmt__record_complaint(line + start, sizeof line - start - 1);
+    if (runs_program && length != 0) {
+        line[start + length] = '\n';
+        const ssize_t written = write(STDERR_FILENO, line, start + length + 1);
+        (void)written;
+    }
 }
 
 /* Names for the threads that exist now, from the threading module if the program has loaded it. */
@@ -303,6 +317,7 @@ core_run_main(PyObject *module, PyObject *args)
     if (!PyArg_ParseTuple(args, "sU|iz:run_main", &kind, &what, &fd, &note)) {
         return NULL;
     }
+    runs_program = 1;
     int status = pmt_run_main_py(kind, what, fd, note, main_returned_py, NULL);
     return status < 0 ? NULL : PyLong_FromLong(status);
 }

@@ -114,12 +114,14 @@ def losses(info: dict[str, Any]) -> list[str]:
 def notes(info: dict[str, Any]) -> Iterator[str]:
     """Sentences about what a reader of the figures has to know."""
     length = _format.duration(info["duration_s"])
-    if info["cuts"] == 0:
+    if info["cuts"] == 0 and info["stopped"]:
+        yield f"The capture holds no figures: {info['stopped']} before any could be written."
+    elif info["cuts"] == 0:
         yield "The capture holds no figures: the program had not run for long enough to write any."
     if info["ended"] == "running":
         age = _format.duration(info["age_s"])
         yield f"The program still runs; these figures are {age} old."
-    elif info["stopped"]:
+    elif info["stopped"] and info["cuts"]:
         yield f"The capture is cut: {info['stopped']}. It ends {length} after the start."
     elif info["ended"] == "killed":
         yield (
@@ -131,6 +133,11 @@ def notes(info: dict[str, Any]) -> Iterator[str]:
         yield f"The end of the file is torn: {_format.clean(info['torn'])}."
     if info["damaged"]:
         yield f"The capture is damaged: {_format.clean(info['damaged'])}."
+    if info["counters"].get("flushes without new stacks"):
+        yield (
+            "--max-size had no room for more stacks: what [folded] has is counted by size only."
+            " Record again with a larger --max-size."
+        )
     lost = losses(info)
     if lost:
         yield f"Not recorded: {', '.join(lost)}."

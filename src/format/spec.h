@@ -98,7 +98,8 @@ enum {
     PMT_COUNTER_LOG_DROPPED = 12,
     PMT_COUNTER_EVENTS = 13,
     PMT_COUNTER_HOOKS_LOST = 14,
-    PMT_COUNTER_LIMIT = 15 /* one behind the last */
+    PMT_COUNTER_FOLDED_CUTS = 15,
+    PMT_COUNTER_LIMIT = 16 /* one behind the last */
 };
 
 enum { /* of the event log */

@@ -300,8 +300,9 @@ row_add(pmt__merge *self, const pmt__sum *row, uint64_t age, bool moved)
         sum->peak_blocks = sum->peak_bytes = 0;
     }
     if (moved) {
-        sum->peak_blocks = row->peak_blocks;
-        sum->peak_bytes = row->peak_bytes;
+        sum->peak_blocks +=
+            row->peak_blocks; /* a cut that fold.c makes has several rows of a cohort */
+        sum->peak_bytes += row->peak_bytes;
     } else {
         sum->peak_blocks += (int64_t)(row->frees - row->allocs);
         sum->peak_bytes += (int64_t)(row->free_bytes - row->alloc_bytes);

@@ -33,6 +33,8 @@ void pmt__record_enable(void);
 
 /* Last cut, END chunk, file closed, tables given back. reason: PMT_END_*. */
 void pmt__record_stop(uint32_t reason);
+/* After it: what is wrong with the capture, in a sentence for the user, or an empty text. Returns the length. */
+size_t pmt__record_complaint(char *out, size_t size);
 int pmt__record_active(void);
 
 /* A cut now, by the calling thread. flags: PMT_CUT_*. 0, or a negative code if it could not be written. */
