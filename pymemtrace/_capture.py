@@ -144,8 +144,9 @@ class Capture:
             "total", what was allocated; "temporary", what was freed at once.
         start_s, end_s: a time window, in seconds; whole flushes.
         thread: a name or a native id.
-        include, exclude: patterns (`*`, `?`, `[...]`) on a frame's file, its module, or a package
-            that the module is in. A stack stays if any frame matches an include pattern, and goes
+        include, exclude: patterns (`*`, `?`, `[...]`) on a frame's file or the last parts of its
+            path, its module (`__main__` is the program's main file), or a package that the module
+            is in. A stack stays if any frame matches an include pattern, and goes
             if its innermost frame matches an exclude pattern.
 
         Raises ValueError for an unknown view or thread and for an impossible window.

@@ -66,6 +66,8 @@ typedef struct pmt_capture {
     uint64_t duration_ns;      /* up to the end, or up to the last cut */
     uint64_t last_cut_unix_ns; /* 0 without a cut */
     pmt_ended ended;
+    int main_ended;      /* how the program of `pymemtrace run` ended; 0 = not known, 1 = it returned, 2 = sys.exit(), 3 = an exception */
+    uint64_t exit_status; /* where that is known */
     const char *stopped; /* why recording stopped before the program's end, or NULL; static */
     int stopped_errno;   /* the errno that goes with it, or 0 */
     const char *torn;    /* where and why the reading ended early, or NULL; borrowed */
@@ -252,7 +254,8 @@ typedef struct pmt_query {
     uint64_t start_ns;
     uint64_t end_ns;
     const char *thread; /* name or native id; NULL = all */
-    /* Patterns (*, ?, [..]) on a frame's file path, its module, or a package that the module is in.
+    /* Patterns (*, ?, [..]) on a frame's file path or what follows any slash in it, its module, or a package
+       that the module is in; the module of the program's main file is __main__ as well.
        A stack is kept if any of its frames matches an include pattern (or there is none), and
        dropped if its innermost frame that is not synthetic matches an exclude pattern. */
     const char *const *include;

@@ -297,10 +297,11 @@ core_flush(PyObject *module, PyObject *unused)
 }
 
 static void
-main_returned_py(void *context)
+main_returned_py(void *context, int how, int exit_status)
 {
     (void)context;
     if (pmt__record_active()) {
+        pmt__record_main_ended((uint32_t)how, (uint32_t)exit_status);
         threads_name();
         pmt__cpython_check_hooks();
         pmt__record_flush(PMT_CUT_MAIN_RETURNED);
@@ -327,7 +328,7 @@ core_main_returned(PyObject *module, PyObject *unused)
 {
     (void)module;
     (void)unused;
-    main_returned_py(NULL);
+    main_returned_py(NULL, PMT_MAIN_UNKNOWN, 0);
     Py_RETURN_NONE;
 }
 

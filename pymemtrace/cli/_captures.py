@@ -100,6 +100,10 @@ def state_text(info: dict[str, Any]) -> str:
         return "killed: the capture ends with its last flush"
     if info["damaged"]:
         return "damaged"
+    if info["ended_by"] == "exception":
+        return f"ended by an exception (exit status {info['exit_status']})"
+    if info["exit_status"]:
+        return f"ended with exit status {info['exit_status']}"
     return "ended normally"
 
 

@@ -177,6 +177,16 @@ class Query:
             remedy = f"its recording lasted {_format.duration(info['duration_s'])}"
         return Failure(EXIT_USAGE, what, reader.path, remedy)
 
+    def nothing(self) -> str:
+        """What to say where a view is empty; a hint, if the patterns may be why."""
+        text = f"Nothing {VIEW_TITLES[self.view]}"
+        if not (self.include or self.exclude):
+            return f"{text}."
+        return (
+            f"{text} that the patterns let through. They are compared with file names (app.py,"
+            " '*/app/*'), modules and packages (app.cache, app); __main__ is the program itself."
+        )
+
     def describe(self) -> list[str]:
         """Sentences that say what the filters take away from the capture that was read last."""
         sentences = []

@@ -22,11 +22,10 @@ COLUMNS = (
 def show(
     page: Page, opened: _captures.Opened, query: _options.Query, rows: Sequence[SiteRow]
 ) -> None:
-    title = _options.VIEW_TITLES[query.view]
     if not rows:
-        page.heading(f"Nothing {title}.")
+        page.heading(query.nothing())
         return
-    page.heading(f"Lines by bytes {title}")
+    page.heading(f"Lines by bytes {_options.VIEW_TITLES[query.view]}")
     page.table(COLUMNS, (cells(row, opened.paths) for row in rows))
 
 

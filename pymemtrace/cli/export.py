@@ -53,7 +53,8 @@ def run(args: argparse.Namespace) -> int:
         if not to_stdout:
             _output.check_target(path, args.force)
         aggregate = query.aggregate(opened.reader, opened.info)
-        for note in [*_captures.notes(opened.info), *query.describe()]:
+        empty = [] if aggregate.bytes or aggregate.blocks else [query.nothing()]
+        for note in [*_captures.notes(opened.info), *query.describe(), *empty]:
             _captures.print_note(note)
         content = aggregate.export(kind, inverted=args.inverted)
         if kind == "pprof":

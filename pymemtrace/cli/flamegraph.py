@@ -51,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
         if path != "-":
             _output.check_target(path, args.force)
         aggregate = query.aggregate(opened.reader, opened.info)
-        for note in [*_captures.notes(opened.info), *query.describe()]:
+        empty = [] if aggregate.bytes or aggregate.blocks else [query.nothing()]
+        for note in [*_captures.notes(opened.info), *query.describe(), *empty]:
             _captures.print_note(note)
         name = os.path.basename(opened.name)  # the page shows the command beside it
         title = f"{name}: {_format.command(opened.info['command'], 80)}"

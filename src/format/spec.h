@@ -117,4 +117,11 @@ enum {
     PMT_END_BY_PROGRAM = 2
 };
 
+enum { /* how the main module ended */
+    PMT_MAIN_UNKNOWN = 0,
+    PMT_MAIN_RETURNED = 1,
+    PMT_MAIN_EXITED = 2,
+    PMT_MAIN_RAISED = 3
+};
+
 #endif

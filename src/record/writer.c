@@ -58,6 +58,7 @@ static struct {
     pmt__buffer out; /* encoded chunk that waits to be written; empty: none */
     uint64_t own_bytes;
     uint64_t log_bytes;      /* of the file */
+    uint32_t main_ended, exit_status; /* PMT_MAIN_* */
     int ending;              /* the END chunk is being written */
     int lost;                /* a cut was: nothing can follow it */
     uint64_t compacted_size; /* after the last compaction */
@@ -960,6 +961,10 @@ pmt__record_stop(uint32_t reason)
         pmt__buffer_clear(&w.payload);
         pmt__buffer_put_varint(&w.payload, reason);
         pmt__buffer_put_varint(&w.payload, pmt__clock_mono_ns() - pmt__t.start_ns);
+        if (w.main_ended != PMT_MAIN_UNKNOWN) {
+            pmt__buffer_put_varint(&w.payload, w.main_ended);
+            pmt__buffer_put_varint(&w.payload, w.exit_status);
+        }
         pmt__chunk_put(&w.out, "END ", 0, ++w.sequence, w.payload.data, w.payload.len);
         if (out_write() == 0) {
             w.slot.status = PMT_STATUS_ENDED;
@@ -976,6 +981,13 @@ pmt__record_stop(uint32_t reason)
     pmt__tables_dispose();
     buffers_dispose();
     io_give();
+}
+
+void
+pmt__record_main_ended(uint32_t how, uint32_t exit_status)
+{
+    w.main_ended = how;
+    w.exit_status = exit_status;
 }
 
 static const char *

@@ -778,6 +778,14 @@ load_end(loader *self, const pmt__chunk *chunk)
     pmt__get_varint(&in); /* reason */
     self->reader->end_t_ns = pmt__get_varint(&in);
     self->reader->has_end = in.code == PMT_OK;
+    if (in.code == PMT_OK && in.at < in.end) {
+        uint64_t how = pmt__get_varint(&in);
+        uint64_t status = pmt__get_varint(&in);
+        if (in.code == PMT_OK && how <= PMT_MAIN_RAISED) {
+            self->reader->main_ended = (uint32_t)how;
+            self->reader->exit_status = status;
+        }
+    }
     return in.code;
 }
 

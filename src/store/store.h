@@ -96,6 +96,8 @@ struct pmt_reader {
     bool has_slot;
     bool has_end;
     uint64_t end_t_ns;
+    uint32_t main_ended; /* PMT_MAIN_* */
+    uint64_t exit_status;
     bool has_proc;
     char torn[256];
     bool damaged;

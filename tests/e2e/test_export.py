@@ -83,6 +83,13 @@ def test_go_tool_pprof_reads_it(command: Any, recorded: Any, tmp_path: Path) -> 
     assert int(flat.removesuffix("B")) - recorded.peak_bytes in range(200)
     assert name.startswith("peak ")
     assert name.endswith(f"known.py:{recorded.peak_line}")
+    shown = subprocess.run(
+        [go, "tool", "pprof", "-top", "-nodefraction=0", "x.pb.gz"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True,
+        env=os.environ | {"PPROF_TMPDIR": str(tmp_path)},
+    ).stdout  # fmt: skip
+    assert " known.<module>\n" in shown
+    assert "<unknown>" not in shown
 
 
 def find_speedscope() -> Path | None:

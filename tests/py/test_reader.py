@@ -450,6 +450,8 @@ def test_info_of_a_run_that_ended(path: Path) -> None:
         "started": "2023-11-14T22:13:20.000000+00:00",
         "duration_s": 2.0,
         "ended": "normal",
+        "ended_by": None,
+        "exit_status": None,
         "age_s": 0.0,
         "dropped": {"memory limit": 5},
         "folded": 7,
@@ -655,7 +657,11 @@ def pprof(aggregate: Any) -> dict[str, Any]:
     for tag, value in message:
         if tag == 5:
             it = dict(fields(value))
-            functions[it[1]] = (strings[it[4]], strings[it[2]])
+            assert 3 not in it  # system_name: pprof would take the name for one of C++
+            name = strings[it[2]]
+            if name == "app.<module>":
+                name = "<module>"
+            functions[it[1]] = (strings[it[4]], name)
     locations = {}
     for tag, value in message:
         if tag == 4:

@@ -19,6 +19,8 @@ export interface CaptureInfo {
   started: string;
   durationS: number;
   ended: string;
+  endedBy: string;
+  exitStatus: number;
   ageS: number;
   dropped: [reason: string, count: number][];
   folded: number;
@@ -111,6 +113,8 @@ function capture(value: unknown): CaptureInfo {
     started: text(json.started),
     durationS: Math.max(0, amount(json.duration_s)),
     ended: text(json.ended),
+    endedBy: text(json.ended_by),
+    exitStatus: amount(json.exit_status),
     ageS: amount(json.age_s),
     dropped: Object.entries(dropped)
       .map(([reason, n]): [string, number] => [reason, amount(n)])
