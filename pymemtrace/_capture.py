@@ -186,10 +186,20 @@ class Capture:
         return self.aggregate(view, **filters).tree(inverted=inverted, min_share=min_share)
 
     def export(
-        self, kind: ExportKind, view: View = "peak", *, inverted: bool = False, **filters: Any
+        self,
+        kind: ExportKind,
+        view: View = "peak",
+        *,
+        inverted: bool = False,
+        full_paths: bool = False,
+        **filters: Any,
     ) -> bytes:
-        """The stacks for another program: pprof (before gzip), speedscope, collapsed or csv."""
-        return self.aggregate(view, **filters).export(kind, inverted=inverted)
+        """The stacks for another program: pprof (before gzip), speedscope, collapsed or csv.
+
+        full_paths: name the files of collapsed stacks instead of their modules.
+        """
+        aggregate = self.aggregate(view, **filters)
+        return aggregate.export(kind, inverted=inverted, full_paths=full_paths)
 
 
 def open(

@@ -66,12 +66,12 @@ typedef struct pmt_capture {
     uint64_t duration_ns;      /* up to the end, or up to the last cut */
     uint64_t last_cut_unix_ns; /* 0 without a cut */
     pmt_ended ended;
-    int main_ended;      /* how the program of `pymemtrace run` ended; 0 = not known, 1 = it returned, 2 = sys.exit(), 3 = an exception */
+    int main_ended; /* how the program of `pymemtrace run` ended; 0 = not known, 1 = it returned, 2 = sys.exit(), 3 = an exception */
     uint64_t exit_status; /* where that is known */
-    const char *stopped; /* why recording stopped before the program's end, or NULL; static */
-    int stopped_errno;   /* the errno that goes with it, or 0 */
-    const char *torn;    /* where and why the reading ended early, or NULL; borrowed */
-    int damaged;         /* 1: what `torn` says is not how a killed process leaves a file */
+    const char *stopped;  /* why recording stopped before the program's end, or NULL; static */
+    int stopped_errno;    /* the errno that goes with it, or 0 */
+    const char *torn;     /* where and why the reading ended early, or NULL; borrowed */
+    int damaged;          /* 1: what `torn` says is not how a killed process leaves a file */
     uint64_t pid;
     uint64_t counters[PMT_COUNTERS]; /* at the last cut, by PMT_COUNTER_* number */
 } pmt_capture;

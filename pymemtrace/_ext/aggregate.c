@@ -487,11 +487,14 @@ aggregate_export(PyObject *object, PyObject *args, PyObject *kwargs)
 {
     static char kind_key[] = "kind";
     static char inverted_key[] = "inverted";
-    static char *keywords[] = {kind_key, inverted_key, NULL};
+    static char paths_key[] = "full_paths";
+    static char *keywords[] = {kind_key, inverted_key, paths_key, NULL};
     aggregate_object *self = (aggregate_object *)object;
     const char *kind;
     int inverted = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s|$p:export", keywords, &kind, &inverted)) {
+    int full_paths = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s|$pp:export", keywords, &kind, &inverted,
+                                     &full_paths)) {
         return NULL;
     }
     renderer render = NULL;
@@ -499,6 +502,9 @@ aggregate_export(PyObject *object, PyObject *args, PyObject *kwargs)
         if (strcmp(renderers[i].name, kind) == 0) {
             render = renderers[i].render;
         }
+    }
+    if (full_paths && render == pmt__render_collapsed) {
+        render = pmt__render_collapsed_paths; /* the others have them anyway */
     }
     if (render == NULL) {
         return PyErr_Format(PyExc_ValueError,
@@ -657,8 +663,8 @@ static PyMethodDef aggregate_methods[] = {
      PyDoc_STR("flame($self, *, inverted=False, title='')\n--\n\nThe container of "
                "docs/flame-data.md, before compression.")},
     {"export", METHOD(aggregate_export), METH_VARARGS | METH_KEYWORDS,
-     PyDoc_STR("export($self, kind, *, inverted=False)\n--\n\nThe stacks as pprof (before "
-               "compression), speedscope, collapsed or csv.")},
+     PyDoc_STR("export($self, kind, *, inverted=False, full_paths=False)\n--\n\nThe stacks as "
+               "pprof (before compression), speedscope, collapsed or csv.")},
     {NULL, NULL, 0, NULL},
 };
 

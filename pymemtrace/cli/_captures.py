@@ -162,13 +162,24 @@ def for_each(words: Sequence[str], act: Callable[[Opened], None]) -> int:
     for path in find(words):
         try:
             opened = open_capture(path)
-            act(opened)
+            try:
+                act(opened)
+                sys.stdout.flush()
+            except (
+                BrokenPipeError
+            ):  # `| head` has seen enough; what is wrong is to be said all the same
+                drop_stdout()
             if opened.info["damaged"]:
                 raise damaged_failure(opened.name, opened.info)
         except Failure as failure:
             sys.stdout.flush()
             status = max(status, print_failure(failure))
     return status
+
+
+def drop_stdout() -> None:
+    """What is written to standard output from now on, and what waits in its buffer, is lost."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def report(
@@ -213,7 +224,11 @@ def report_json(words: Sequence[str], collect: Callable[[Opened], dict[str, Any]
         result["reports"] = [
             {"path": info["path"], **fields} for info, fields in zip(captures, reports, strict=True)
         ]
-    print_json(result)
+    try:
+        print_json(result)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        drop_stdout()
     return status
 
 

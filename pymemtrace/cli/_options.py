@@ -128,7 +128,9 @@ class Query:
     thread: str | None
     include: tuple[str, ...]
     exclude: tuple[str, ...]
-    window: dict[str, float] = field(default_factory=dict)  # that the capture read last has used
+    # of the capture that was read last: the time that was used, and what is to be said of it
+    window: dict[str, float] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> "Query":
@@ -143,8 +145,14 @@ class Query:
 
     def filters(self, info: dict[str, Any]) -> dict[str, Any]:
         """The keyword arguments of Reader.aggregate() and Reader.stats()."""
+        start_s = seconds_since(info["started"], self.start)
+        self.remarks.clear()
+        if start_s is not None and start_s < 0:
+            self.remarks.append(
+                f"--from lies before the start of the recording, {info['started']}."
+            )
         return {
-            "start_s": seconds_since(info["started"], self.start),
+            "start_s": start_s,
             "end_s": seconds_since(info["started"], self.end),
             "thread": self.thread,
             "include": self.include,
@@ -196,6 +204,7 @@ class Query:
                 f"Only the time from {start:.3f} s to {end:.3f} s:"
                 " the whole flushes nearest to what was asked for."
             )
+        sentences += self.remarks
         if self.thread is not None:
             sentences.append(f"Only the thread {_format.clean(self.thread)}.")
         if self.include:

@@ -103,8 +103,7 @@ pmt__filter_stacks(uint8_t **out, const pmt_reader *reader, const pmt_query *que
         bool is_main = frames[i] != 0;
         bool included = matches_any(query->include, query->include_count, &frame, is_main);
         bool excluded = matches_any(query->exclude, query->exclude_count, &frame, is_main);
-        frames[i] =
-            (uint8_t)((included ? MATCHES_INCLUDE : 0) | (excluded ? MATCHES_EXCLUDE : 0));
+        frames[i] = (uint8_t)((included ? MATCHES_INCLUDE : 0) | (excluded ? MATCHES_EXCLUDE : 0));
     }
     for (size_t i = 1; i < reader->stacks.len; i++) {
         pmt__stack stack = reader->stacks.data[i];

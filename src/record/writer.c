@@ -57,11 +57,11 @@ static struct {
     pmt__buffer payload;
     pmt__buffer out; /* encoded chunk that waits to be written; empty: none */
     uint64_t own_bytes;
-    uint64_t log_bytes;      /* of the file */
+    uint64_t log_bytes;               /* of the file */
     uint32_t main_ended, exit_status; /* PMT_MAIN_* */
-    int ending;              /* the END chunk is being written */
-    int lost;                /* a cut was: nothing can follow it */
-    uint64_t compacted_size; /* after the last compaction */
+    int ending;                       /* the END chunk is being written */
+    int lost;                         /* a cut was: nothing can follow it */
+    uint64_t compacted_size;          /* after the last compaction */
     uint64_t compact_after_ns;
     uint32_t compact_plan; /* the one that --max-size needs */
     int exhausted;         /* compaction cannot keep the file below --max-size any more */
@@ -212,8 +212,9 @@ out_write(void)
 static uint64_t
 own_bytes(void)
 {
-    return w.cut.table_bytes + pmt__log_bytes() + pmt__shadow_bytes() + pmt__compact_bytes()
-           + w.payload.cap + w.out.cap + w.cut.rows.cap + w.cut.capacity * 2 * sizeof(uint64_t);
+    return (w.cut.table_bytes != 0 ? w.cut.table_bytes : pmt__tables_bytes()) + pmt__log_bytes()
+           + pmt__shadow_bytes() + pmt__compact_bytes() + w.payload.cap + w.out.cap + w.cut.rows.cap
+           + w.cut.capacity * 2 * sizeof(uint64_t);
 }
 
 /* Room for a chunk of the event log that waits in `out`: it may take a quarter of --max-size. */
@@ -800,8 +801,9 @@ file_open(const pmt__record_options *options, pmt_error *err)
     w.fd = pmt__file_create(w.path, options->replace);
     if (w.fd == -EEXIST) {
         return pmt__error_set(err, PMT_ERR_EXISTS, "%s exists: %s", w.path,
-                              options->replace ? "it is not a regular file; choose another name"
-                                               : "choose another name or overwrite it with -f");
+                              options->replace
+                                  ? "it is not a regular file; choose another name"
+                                  : "choose another name, or overwrite it with force=True");
     }
     if (w.fd < 0) {
         return pmt__error_set_errno(err, PMT_ERR_IO, -w.fd, "cannot create the capture %s", w.path);
@@ -1040,7 +1042,7 @@ pmt__record_status_get(pmt__record_status *status)
     status->live_bytes = pmt__t.live_bytes;
     status->peak_bytes =
         pmt__t.peaks[0].bytes > pmt__t.live_bytes ? pmt__t.peaks[0].bytes : pmt__t.live_bytes;
-    status->own_bytes = w.own_bytes;
+    status->own_bytes = w.own_bytes != 0 ? w.own_bytes : own_bytes();
     status->last_cut_mono_ns = pmt__t.start_ns + w.slot.cut_t_ns;
     status->status = w.slot.status;
     status->reason = w.slot.reason;

@@ -316,6 +316,13 @@ name_module(loader *self, code *it)
     }
     it->flags = pmt__frame_flags(pmt__reader_string(reader, it->file),
                                  pmt__reader_string(reader, it->module));
+    if (pmt__is_launcher(pmt__reader_string(reader, it->file))) {
+        /* Nobody's lines: what starts the program is one place without a line. */
+        it->flags = PMT_FRAME_IS_INTERPRETER;
+        it->file = 0;
+        it->table_size = 0;
+        return intern_string(self, "[pymemtrace]", 12, &it->function);
+    }
     return PMT_OK;
 }
 

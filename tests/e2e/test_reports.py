@@ -194,6 +194,25 @@ def test_a_time_window(command: Any, recorded: Any) -> None:
     assert done.stderr.count("\n") == 1
 
 
+def test_the_window_that_was_used_is_named(command: Any, recorded: Any) -> None:
+    found = json.loads(command("table", "--json", "--from", "1ms", recorded.capture).stdout)
+    start, end = found["window"]["start_s"], found["window"]["end_s"]
+    assert 0 <= start < end == found["captures"][0]["duration_s"] or end > 0
+    text = command("table", "--from", "1ms", recorded.capture).stdout
+    assert f"Only the time from {start:.3f} s to {end:.3f} s: the whole flushes" in text
+    done = command("table", "--from", "2001-01-01T00:00:00+00:00", recorded.capture)
+    assert "note: --from lies before the start of the recording, " in done.stdout
+    assert "before the start" not in command("table", "--from", "0", recorded.capture).stdout
+
+
+def test_the_launcher_is_one_place(command: Any, recorded: Any) -> None:
+    own = [row["site"] for row in rows_of(command, recorded, "--total")]
+    assert {"file": "", "line": 0, "function": "[pymemtrace]"}.items() <= next(
+        site for site in own if site["function"] == "[pymemtrace]"
+    ).items()
+    assert not [site for site in own if "_launch" in site["file"]]
+
+
 @pytest.mark.parametrize("word", ["x", "-1", "1y", "2026-13-01", ""])
 def test_no_moment(command: Any, recorded: Any, word: str) -> None:
     done = command("table", f"--from={word}", recorded.capture)

@@ -66,6 +66,22 @@ with pymemtrace.record("x.pmt", interval_s=60) as rec:
     assert [e["allocated_bytes"] > 50_000 for e in capture.epochs()] == [True] * 8 + [False]
 
 
+def test_status_and_existing_captures(tmp_path: Path) -> None:
+    code = """
+import pymemtrace
+with pymemtrace.record("x.pmt", interval_s=60) as rec:
+    print(rec.status()["cuts"], rec.status()["own_bytes"] > 10_000)
+try:
+    with pymemtrace.record("x.pmt"):
+        pass
+except pymemtrace.CaptureExistsError as error:
+    print(error)
+"""
+    first, second = run(code, tmp_path).splitlines()
+    assert first == "0 True"
+    assert second.endswith("x.pmt exists: choose another name, or overwrite it with force=True")
+
+
 def test_importing_the_package_imports_nothing_else(tmp_path: Path) -> None:
     code = (
         "import sys; before = set(sys.modules)\n"

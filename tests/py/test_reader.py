@@ -583,10 +583,10 @@ def test_collapsed_and_csv(path: Path) -> None:
         return f"{frame[1]} ({frame[0]}:{frame[2]})"
 
     expected = {";".join(map(label, s)): v[0] for s, v in it.expect("leaks").items()}
-    lines = aggregate.export("collapsed").decode().splitlines()
+    lines = aggregate.export("collapsed", full_paths=True).decode().splitlines()
     assert {line.rpartition(" ")[0]: int(line.rpartition(" ")[2]) for line in lines} == expected
     inverted = {";".join(map(label, s[::-1])): v[0] for s, v in it.expect("leaks").items()}
-    lines = aggregate.export("collapsed", inverted=True).decode().splitlines()
+    lines = aggregate.export("collapsed", inverted=True, full_paths=True).decode().splitlines()
     assert {line.rpartition(" ")[0]: int(line.rpartition(" ")[2]) for line in lines} == inverted
     table = list(csv.DictReader(io.StringIO(aggregate.export("csv").decode())))
     assert {row["stack"]: int(row["bytes"]) for row in table} == inverted
