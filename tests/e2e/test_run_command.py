@@ -199,6 +199,13 @@ def test_started_by_another_script(tmp_path: Path) -> None:
     assert (done.stdout, done.stderr) == ("__main__ ['argparse.py', '-c'] True\n", "")
 
 
+def test_a_directory_is_no_capture_to_overwrite(tmp_path: Path) -> None:
+    for force in ([], ["-f"]):
+        done = run(*force, "-o", str(tmp_path), "-c", "pass", cwd=tmp_path)
+        assert_refused(done, 2, str(tmp_path), "it is no regular file", "-o")
+        assert "-f" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("code", "by", "status", "words"),
     [
