@@ -144,8 +144,9 @@ class Capture:
             "total", what was allocated; "temporary", what was freed at once.
         start_s, end_s: a time window, in seconds; whole flushes.
         thread: a name or a native id.
-        include, exclude: patterns (`*`, `?`, `[...]`) on a frame's file, its module, or a package
-            that the module is in. A stack stays if any frame matches an include pattern, and goes
+        include, exclude: patterns (`*`, `?`, `[...]`) on a frame's file or the last parts of its
+            path, its module (`__main__` is the program's main file), or a package that the module
+            is in. A stack stays if any frame matches an include pattern, and goes
             if its innermost frame matches an exclude pattern.
 
         Raises ValueError for an unknown view or thread and for an impossible window.
@@ -185,10 +186,20 @@ class Capture:
         return self.aggregate(view, **filters).tree(inverted=inverted, min_share=min_share)
 
     def export(
-        self, kind: ExportKind, view: View = "peak", *, inverted: bool = False, **filters: Any
+        self,
+        kind: ExportKind,
+        view: View = "peak",
+        *,
+        inverted: bool = False,
+        full_paths: bool = False,
+        **filters: Any,
     ) -> bytes:
-        """The stacks for another program: pprof (before gzip), speedscope, collapsed or csv."""
-        return self.aggregate(view, **filters).export(kind, inverted=inverted)
+        """The stacks for another program: pprof (before gzip), speedscope, collapsed or csv.
+
+        full_paths: name the files of collapsed stacks instead of their modules.
+        """
+        aggregate = self.aggregate(view, **filters)
+        return aggregate.export(kind, inverted=inverted, full_paths=full_paths)
 
 
 class MergedCapture:
@@ -283,10 +294,17 @@ class MergedCapture:
         return self.aggregate(view, **filters).tree(inverted=inverted, min_share=min_share)
 
     def export(
-        self, kind: ExportKind, view: View = "peak", *, inverted: bool = False, **filters: Any
+        self,
+        kind: ExportKind,
+        view: View = "peak",
+        *,
+        inverted: bool = False,
+        full_paths: bool = False,
+        **filters: Any,
     ) -> bytes:
         """As Capture.export()."""
-        return self.aggregate(view, **filters).export(kind, inverted=inverted)
+        aggregate = self.aggregate(view, **filters)
+        return aggregate.export(kind, inverted=inverted, full_paths=full_paths)
 
 
 def open_many(

@@ -127,6 +127,9 @@ class Aggregate:
 
     view: str
     by_capture: list[int]  # bytes of the view, in the order of the captures
+    # start_s, end_s: the whole flushes that were used; of several captures whose flushes are not at
+    # the same times, what was asked for
+    window: dict[str, float]
     bytes: int
     blocks: int
     allocated_bytes: int
@@ -138,4 +141,6 @@ class Aggregate:
     ) -> dict[str, Any]: ...
     # the container of docs/flame-data.md, before compression
     def flame(self, *, inverted: bool = False, title: str = "") -> builtins.bytes: ...
-    def export(self, kind: ExportKind, *, inverted: bool = False) -> builtins.bytes: ...
+    def export(
+        self, kind: ExportKind, *, inverted: bool = False, full_paths: bool = False
+    ) -> builtins.bytes: ...

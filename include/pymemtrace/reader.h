@@ -55,7 +55,7 @@ typedef enum pmt_ended {
 } pmt_ended;
 
 /* What a counter of cuts counts; docs/format.md, CUT. */
-#define PMT_COUNTERS 15
+#define PMT_COUNTERS 16
 
 typedef struct pmt_capture {
     int version_major;
@@ -66,10 +66,12 @@ typedef struct pmt_capture {
     uint64_t duration_ns;      /* up to the end, or up to the last cut */
     uint64_t last_cut_unix_ns; /* 0 without a cut */
     pmt_ended ended;
-    const char *stopped; /* why recording stopped before the program's end, or NULL; static */
-    int stopped_errno;   /* the errno that goes with it, or 0 */
-    const char *torn;    /* where and why the reading ended early, or NULL; borrowed */
-    int damaged;         /* 1: what `torn` says is not how a killed process leaves a file */
+    int main_ended; /* how the program of `pymemtrace run` ended; 0 = not known, 1 = it returned, 2 = sys.exit(), 3 = an exception */
+    uint64_t exit_status; /* where that is known */
+    const char *stopped;  /* why recording stopped before the program's end, or NULL; static */
+    int stopped_errno;    /* the errno that goes with it, or 0 */
+    const char *torn;     /* where and why the reading ended early, or NULL; borrowed */
+    int damaged;          /* 1: what `torn` says is not how a killed process leaves a file */
     uint64_t pid;
     uint64_t counters[PMT_COUNTERS]; /* at the last cut, by PMT_COUNTER_* number */
 } pmt_capture;
@@ -249,15 +251,16 @@ typedef enum pmt_view {
 
 typedef struct pmt_query {
     pmt_view view;
-    /* The time window, in whole cuts: from the first cut that covers start_ns up to the first that
-       reaches end_ns. Peak: the highest point, which is exact if it is that of the whole run and the
-       highest cut else. Leaks: allocated in the window and alive at its end. */
+    /* The time window, in whole cuts, at least one: those whose borders are nearest to start_ns and
+       end_ns (pmt_aggregate_window says which). Peak: the highest point, which is exact if it is that
+       of the whole run and the highest cut else. Leaks: allocated in the window and alive at its end. */
     int has_start;
     int has_end;
     uint64_t start_ns;
     uint64_t end_ns;
     const char *thread; /* name or native id; NULL = all */
-    /* Patterns (*, ?, [..]) on a frame's file path, its module, or a package that the module is in.
+    /* Patterns (*, ?, [..]) on a frame's file path or what follows any slash in it, its module, or a package
+       that the module is in; the module of the program's main file is __main__ as well.
        A stack is kept if any of its frames matches an include pattern (or there is none), and
        dropped if its innermost frame that is not synthetic matches an exclude pattern. */
     const char *const *include;
@@ -283,6 +286,9 @@ int pmt_aggregate_create(pmt_aggregate **out, const pmt_reader *reader, const pm
 void pmt_aggregate_destroy(pmt_aggregate *self);
 
 void pmt_aggregate_total(const pmt_aggregate *self, pmt_value *out);
+/* The stretch of time that was used. 1 if it is less than the whole run, else 0. Of several captures it counts from
+   the first start; where their cuts do not make up one stretch, it is the one that was asked for. */
+int pmt_aggregate_window(const pmt_aggregate *self, uint64_t *start_ns, uint64_t *end_ns);
 
 /* Rows, the heaviest first. Rows without bytes and blocks in the view are left out. */
 typedef struct pmt_row {

@@ -2,6 +2,7 @@
 #include "aggregate.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "analyze/combine.h"
@@ -151,6 +152,21 @@ typedef struct {
     unsigned flags; /* PMT_COMBINE_* */
 } sources;
 
+/* What the page says of its time window, if it has one. */
+static int
+add_window_note(PyObject *notes, const pmt_aggregate *aggregate)
+{
+    uint64_t start_ns, end_ns;
+    if (!pmt_aggregate_window(aggregate, &start_ns, &end_ns)) {
+        return 0;
+    }
+    const char *whose = pmt_aggregate_capture_count(aggregate) > 1 ? " of each process" : "";
+    char text[128];
+    snprintf(text, sizeof text, "Only the time from %.3f s to %.3f s, in whole flushes%s.",
+             (double)start_ns / 1e9, (double)end_ns / 1e9, whose);
+    return values_append(notes, PyUnicode_FromString(text));
+}
+
 static aggregate_object *
 make(PyTypeObject *type, PyObject *reader_object, const sources *from, const pmt_query *query)
 {
@@ -248,7 +264,8 @@ ext_query_dispose(ext_query *self)
 static int
 add_notes(aggregate_object *self, const ext_query *query, const sources *from)
 {
-    if (add_note(self->notes, "Only thread %U.", query->thread) < 0
+    if (add_window_note(self->notes, self->aggregate) < 0
+        || add_note(self->notes, "Only thread %U.", query->thread) < 0
         || add_note(self->notes, "Only stacks with a frame that matches %U.", query->include) < 0
         || add_note(self->notes, "Without stacks whose innermost frame matches %U.", query->exclude)
                < 0) {
@@ -614,11 +631,14 @@ aggregate_export(PyObject *object, PyObject *args, PyObject *kwargs)
 {
     static char kind_key[] = "kind";
     static char inverted_key[] = "inverted";
-    static char *keywords[] = {kind_key, inverted_key, NULL};
+    static char paths_key[] = "full_paths";
+    static char *keywords[] = {kind_key, inverted_key, paths_key, NULL};
     aggregate_object *self = (aggregate_object *)object;
     const char *kind;
     int inverted = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s|$p:export", keywords, &kind, &inverted)) {
+    int full_paths = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s|$pp:export", keywords, &kind, &inverted,
+                                     &full_paths)) {
         return NULL;
     }
     renderer render = NULL;
@@ -626,6 +646,9 @@ aggregate_export(PyObject *object, PyObject *args, PyObject *kwargs)
         if (strcmp(renderers[i].name, kind) == 0) {
             render = renderers[i].render;
         }
+    }
+    if (full_paths && render == pmt__render_collapsed) {
+        render = pmt__render_collapsed_paths; /* the others have them anyway */
     }
     if (render == NULL) {
         return PyErr_Format(PyExc_ValueError,
@@ -767,10 +790,20 @@ aggregate_by_capture(PyObject *object, void *closure)
     return list;
 }
 
+static PyObject *
+aggregate_window(PyObject *object, void *closure)
+{
+    (void)closure;
+    uint64_t start_ns, end_ns;
+    pmt_aggregate_window(((aggregate_object *)object)->aggregate, &start_ns, &end_ns);
+    return values_window(start_ns, end_ns);
+}
+
 static PyGetSetDef aggregate_getset[] = {
     {"by_capture", aggregate_by_capture, NULL, "bytes of the view by capture, in their order",
      NULL},
     {"view", aggregate_view, NULL, "peak, leaks, total or temporary", NULL},
+    {"window", aggregate_window, NULL, "start_s and end_s of the time that was used", NULL},
     {"bytes", aggregate_number, NULL, "bytes of the view", (void *)offsetof(pmt_value, bytes)},
     {"blocks", aggregate_number, NULL, "blocks of the view", (void *)offsetof(pmt_value, blocks)},
     {"allocated_bytes", aggregate_number, NULL, "bytes allocated in the time window",
@@ -795,8 +828,8 @@ static PyMethodDef aggregate_methods[] = {
      PyDoc_STR("flame($self, *, inverted=False, title='')\n--\n\nThe container of "
                "docs/flame-data.md, before compression.")},
     {"export", METHOD(aggregate_export), METH_VARARGS | METH_KEYWORDS,
-     PyDoc_STR("export($self, kind, *, inverted=False)\n--\n\nThe stacks as pprof (before "
-               "compression), speedscope, collapsed or csv.")},
+     PyDoc_STR("export($self, kind, *, inverted=False, full_paths=False)\n--\n\nThe stacks as "
+               "pprof (before compression), speedscope, collapsed or csv.")},
     {NULL, NULL, 0, NULL},
 };
 

@@ -138,6 +138,7 @@ static const struct {
     {12, "events not in the log", 1},
     {13, "events", 0},
     {14, "hooks taken off", 1},
+    {15, "flushes without new stacks", 0},
 };
 
 static int
@@ -182,6 +183,9 @@ text_or_none(const char *text)
 }
 
 static const char *const ended_names[] = {"", "normal", "killed", "running"};
+
+/* By pmt_capture.main_ended. */
+static const char *const main_names[] = {NULL, "return", "exit", "exception"};
 
 static PyObject *
 age_of(const pmt_capture *capture)
@@ -234,6 +238,11 @@ reader_info(PyObject *object, PyObject *unused)
         || values_put(info, "started", values_instant(capture.started_unix_ns)) < 0
         || values_put_seconds(info, "duration_s", capture.duration_ns) < 0
         || values_put(info, "ended", PyUnicode_FromString(ended_names[capture.ended])) < 0
+        || values_put(info, "ended_by", text_or_none(main_names[capture.main_ended])) < 0
+        || values_put(info, "exit_status",
+                      capture.main_ended == 0 ? Py_NewRef(Py_None)
+                                              : PyLong_FromUnsignedLongLong(capture.exit_status))
+               < 0
         || values_put(info, "age_s", age_of(&capture)) < 0 || put_counters(info, &capture) < 0
         || values_put_u64(info, "folded", capture.counters[2]) < 0
         || values_put(info, "stopped", text_or_none(capture.stopped)) < 0
@@ -660,7 +669,8 @@ ext_stats_make(const pmt__stats *stats, PyObject *by_thread)
 {
     PyObject *dict = PyDict_New();
     if (dict != NULL
-        && (values_put(dict, "size_histogram", make_sizes(stats)) < 0
+        && (values_put(dict, "window", values_window(stats->start_ns, stats->end_ns)) < 0
+            || values_put(dict, "size_histogram", make_sizes(stats)) < 0
             || values_put(dict, "by_domain", make_domains(stats)) < 0
             || values_put(dict, "by_thread", Py_XNewRef(by_thread)) < 0
             || values_put(dict, "lifetimes", make_classes(stats->ages, PMT_AGE_CLASSES, "blocks"))

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 import pymemtrace
 from pymemtrace._core import CaptureError, Combined, Reader
@@ -83,6 +83,7 @@ class Merged:
 
 
 Report = Opened | Merged
+R = TypeVar("R", Opened, Merged)
 
 
 def inherited_notes(infos: list[dict[str, Any]], totals: dict[str, Any]) -> Iterator[str]:
@@ -167,6 +168,10 @@ def state_text(info: dict[str, Any]) -> str:
         return "killed: the capture ends with its last flush"
     if info["damaged"]:
         return "damaged"
+    if info["ended_by"] == "exception":
+        return f"ended by an exception (exit status {info['exit_status']})"
+    if info["exit_status"]:
+        return f"ended with exit status {info['exit_status']}"
     return "ended normally"
 
 
@@ -181,12 +186,14 @@ def losses(info: dict[str, Any]) -> list[str]:
 def notes(info: dict[str, Any]) -> Iterator[str]:
     """Sentences about what a reader of the figures has to know."""
     length = _format.duration(info["duration_s"])
-    if info["cuts"] == 0:
+    if info["cuts"] == 0 and info["stopped"]:
+        yield f"The capture holds no figures: {info['stopped']} before any could be written."
+    elif info["cuts"] == 0:
         yield "The capture holds no figures: the program had not run for long enough to write any."
     if info["ended"] == "running":
         age = _format.duration(info["age_s"])
         yield f"The program still runs; these figures are {age} old."
-    elif info["stopped"]:
+    elif info["stopped"] and info["cuts"]:
         yield f"The capture is cut: {info['stopped']}. It ends {length} after the start."
     elif info["ended"] == "killed":
         yield (
@@ -198,6 +205,11 @@ def notes(info: dict[str, Any]) -> Iterator[str]:
         yield f"The end of the file is torn: {_format.clean(info['torn'])}."
     if info["damaged"]:
         yield f"The capture is damaged: {_format.clean(info['damaged'])}."
+    if info["counters"].get("flushes without new stacks"):
+        yield (
+            "--max-size had no room for more stacks: what [folded] has is counted by size only."
+            " Record again with a larger --max-size."
+        )
     lost = losses(info)
     if lost:
         yield f"Not recorded: {', '.join(lost)}."
@@ -212,13 +224,21 @@ def print_note(note: str) -> None:
     print(f"pymemtrace: note: {note}", file=sys.stderr)
 
 
+def act_on(opened: R, act: Callable[[R], None]) -> None:
+    try:
+        act(opened)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has seen enough; what is wrong is to be said all the same
+        drop_stdout()
+
+
 def for_each(words: Sequence[str], act: Callable[[Opened], None]) -> int:
     """Opens the captures one after another; what fails with one does not keep the next one back."""
     status = 0
     for path in find(words):
         try:
             opened = open_capture(path)
-            act(opened)
+            act_on(opened, act)
             if opened.info["damaged"]:
                 raise damaged_failure(opened.name, opened.info)
         except Failure as failure:
@@ -269,7 +289,7 @@ def for_merged(args: argparse.Namespace, act: Callable[[Merged], None]) -> int:
     if not all_opened:
         return status
     try:
-        act(merge(all_opened, args.with_inherited))
+        act_on(merge(all_opened, args.with_inherited), act)
     except Failure as failure:
         sys.stdout.flush()
         status = max(status, print_failure(failure))
@@ -281,6 +301,11 @@ def for_reports(args: argparse.Namespace, act: Callable[[Report], None]) -> int:
     if args.merge:
         return for_merged(args, act)
     return for_each(args.captures, act)
+
+
+def drop_stdout() -> None:
+    """What is written to standard output from now on, and what waits in its buffer, is lost."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def report(
@@ -341,7 +366,11 @@ def report_json(words: Sequence[str], collect: Callable[[Opened], dict[str, Any]
         result["reports"] = [
             {"path": info["path"], **fields} for info, fields in zip(captures, reports, strict=True)
         ]
-    print_json(result)
+    try:
+        print_json(result)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        drop_stdout()
     return status
 
 

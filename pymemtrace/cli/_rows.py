@@ -25,18 +25,18 @@ HOLDERS = Column("processes", style="dim", bends=True)  # of several captures
 def show(
     page: Page, opened: _captures.Report, query: _options.Query, rows: Sequence[SiteRow]
 ) -> None:
-    title = _options.VIEW_TITLES[query.view]
     if not rows:
-        page.heading(f"Nothing {title}.")
+        page.heading(query.nothing())
         return
+    title = f"Lines by bytes {_options.VIEW_TITLES[query.view]}"
     if isinstance(opened, _captures.Merged) and len(opened.infos) > 1:
-        page.heading(f"Lines by bytes {title}, of all processes")
+        page.heading(f"{title}, of all processes")
         page.table(
             (*COLUMNS, HOLDERS),
             ((*cells(row, opened.paths), holders(row, opened.infos)) for row in rows),
         )
         return
-    page.heading(f"Lines by bytes {title}")
+    page.heading(title)
     page.table(COLUMNS, (cells(row, opened.paths) for row in rows))
 
 
@@ -72,9 +72,10 @@ def is_machinery(site: Site) -> bool:
 
 
 def view_fields(query: _options.Query, aggregate: Aggregate) -> dict[str, Any]:
-    """What JSON says about the view: its name and its sums."""
+    """What JSON says about the view: its name, the time that it is of, its sums."""
     return {
         "view": query.view,
+        "window": aggregate.window,
         "view_bytes": aggregate.bytes,
         "view_blocks": aggregate.blocks,
         "view_allocated_bytes": aggregate.allocated_bytes,

@@ -29,6 +29,8 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add("-o", "--output", metavar="FILE",
         help="the file; - is standard output (default: standard output if that is no terminal, else"
              " the capture's name with the format's ending)")  # fmt: skip
+    add("--full-paths", action="store_true",
+        help="in collapsed stacks, files with their paths instead of modules")  # fmt: skip
     add("-f", "--force", action="store_true", help="overwrite FILE")
     _options.add_views(parser)
     _options.add_filters(parser, to=())
@@ -54,9 +56,11 @@ def run(args: argparse.Namespace) -> int:
         to_stdout = path is None or path == "-"
         if not to_stdout:
             _output.check_target(path, args.force)
-        for note in [*opened.notes(query.view), *query.describe()]:
+        aggregate = query.aggregate(opened.reader, opened.info)
+        empty = [] if aggregate.bytes or aggregate.blocks else [query.nothing()]
+        for note in [*opened.notes(query.view), *query.describe(), *empty]:
             _captures.print_note(note)
-        content = query.aggregate(opened.reader, opened.info).export(kind, inverted=args.inverted)
+        content = aggregate.export(kind, inverted=args.inverted, full_paths=args.full_paths)
         if kind == "pprof":
             content = compress(content)
         if to_stdout:

@@ -52,11 +52,12 @@ def run(args: argparse.Namespace) -> int:
         path = args.output or default_output(opened.infos[0]["path"], args.merge)
         if path != "-":
             _output.check_target(path, args.force)
-        for note in [*opened.notes("peak"), *query.describe()]:
-            _captures.print_note(note)
         aggregate = query.aggregate(opened.reader, opened.info, by_process=True)
-        title = title_of(opened)
-        page = fill(template, title, aggregate.flame(inverted=args.inverted, title=title))
+        empty = [] if aggregate.bytes or aggregate.blocks else [query.nothing()]
+        for note in [*opened.notes("peak"), *query.describe(), *empty]:
+            _captures.print_note(note)
+        title, heading = titles_of(opened)
+        page = fill(template, title, aggregate.flame(inverted=args.inverted, title=heading))
         if path == "-":
             sys.stdout.buffer.write(page)
             return
@@ -71,10 +72,12 @@ def run(args: argparse.Namespace) -> int:
     return _captures.for_reports(args, act)
 
 
-def title_of(opened: _captures.Report) -> str:
+def titles_of(opened: _captures.Report) -> tuple[str, str]:
+    """That of the browser's tab, and that of the page, which shows the command beside it."""
     if isinstance(opened, _captures.Merged):
-        return opened.heading
-    return f"{os.path.basename(opened.name)}: {_format.command(opened.info['command'], 80)}"
+        return opened.heading, opened.heading
+    name = os.path.basename(opened.name)
+    return f"{name}: {_format.command(opened.info['command'], 80)}", name
 
 
 def default_output(capture: str, merged: bool) -> str:

@@ -174,6 +174,14 @@ pmt_aggregate_names(const pmt_aggregate *self)
     return self->reader;
 }
 
+int
+pmt_aggregate_window(const pmt_aggregate *self, uint64_t *start_ns, uint64_t *end_ns)
+{
+    *start_ns = self->window.start_ns;
+    *end_ns = self->window.end_ns;
+    return !self->window.whole;
+}
+
 void
 pmt_aggregate_total(const pmt_aggregate *self, pmt_value *out)
 {

@@ -17,6 +17,8 @@ typedef struct pmt__window {
     size_t peak;            /* the cut of "at the peak" */
     bool exact_peak;        /* the corrections of that cut lead to the peak */
     uint64_t exclude_epoch; /* births that do not count; 0 = all do */
+    uint64_t start_ns;      /* the stretch that these cuts cover */
+    uint64_t end_ns;
 } pmt__window;
 
 /* PMT_ERR_ARGUMENT if the window holds no cut of a capture that has cuts. */

@@ -84,6 +84,94 @@ pmt__query_is_outside(const pmt_query *query, pmt_error *err)
                           query->thread);
 }
 
+/* --- the stretch that a query is answered for ---------------------------------------------------- */
+
+typedef struct borders {
+    uint64_t start_ns; /* the earliest */
+    uint64_t end_ns;   /* the latest */
+    bool any;
+    bool whole; /* everything that there is */
+} borders;
+
+static uint64_t
+last_of(const pmt_reader *reader)
+{
+    return reader->cuts.data[reader->cuts.len - 1].t_ns;
+}
+
+/* The window of one capture, on the common clock. */
+static int
+place_window(pmt__window *out, const pmt_reader *reader, uint64_t offset_ns, const pmt_query *query,
+             bool *found, pmt_error *err)
+{
+    pmt_query own;
+    *found = reader->cuts.len != 0
+             && pmt__query_for(&own, query, reader, offset_ns, false) == PMT_REACH_INSIDE;
+    if (!*found) {
+        return PMT_OK;
+    }
+    int result = pmt__window_choose(out, reader, &own, err);
+    out->start_ns += offset_ns;
+    out->end_ns += offset_ns;
+    return result;
+}
+
+/* Nothing of a capture lies between the borders but what was used of it. */
+static bool
+fits(const borders *self, const pmt_reader *reader, uint64_t offset_ns, const pmt__window *window)
+{
+    if (window == NULL) {
+        return reader->cuts.len == 0 || offset_ns >= self->end_ns
+               || offset_ns + last_of(reader) <= self->start_ns;
+    }
+    return (window->first == 0 || window->start_ns == self->start_ns)
+           && (window->last == reader->cuts.len - 1 || window->end_ns == self->end_ns);
+}
+
+int
+pmt__captures_stretch(pmt__stretch *out, const pmt_reader *const *readers,
+                      const uint64_t *offsets_ns, size_t count, const pmt_query *query,
+                      pmt_error *err)
+{
+    borders it = {.start_ns = UINT64_MAX, .whole = true};
+    uint64_t duration_ns = 0;
+    pmt__window window;
+    bool found;
+    for (size_t i = 0; i < count; i++) {
+        int result = place_window(&window, readers[i], offsets_ns[i], query, &found, err);
+        if (result < 0) {
+            return result;
+        }
+        if (readers[i]->cuts.len != 0) {
+            uint64_t end_ns = offsets_ns[i] + last_of(readers[i]);
+            duration_ns = end_ns > duration_ns ? end_ns : duration_ns;
+            it.whole = it.whole && found && window.whole;
+        }
+        if (found) {
+            it.any = true;
+            it.start_ns = window.start_ns < it.start_ns ? window.start_ns : it.start_ns;
+            it.end_ns = window.end_ns > it.end_ns ? window.end_ns : it.end_ns;
+        }
+    }
+    bool exact = it.any;
+    for (size_t i = 0; i < count && exact; i++) {
+        int result = place_window(&window, readers[i], offsets_ns[i], query, &found, err);
+        if (result < 0) {
+            return result;
+        }
+        exact = fits(&it, readers[i], offsets_ns[i], found ? &window : NULL);
+    }
+    *out = (pmt__stretch){.whole = it.whole};
+    if (exact) {
+        out->start_ns = it.start_ns;
+        out->end_ns = it.end_ns;
+    } else if (it.any) {
+        out->start_ns = query->has_start ? query->start_ns : 0;
+        out->end_ns = query->has_end && query->end_ns < duration_ns ? query->end_ns : duration_ns;
+    }
+    return PMT_OK;
+}
+
 /* --- names ------------------------------------------------------------------------------------- */
 
 typedef struct combiner {
@@ -398,6 +486,31 @@ add_part(combiner *self, pmt_aggregate *out, const pmt_query *query, size_t at, 
 }
 
 static int
+note_stretch(combiner *self, pmt_aggregate *out, const pmt_query *query)
+{
+    const pmt__combination *to = self->to;
+    const pmt_reader **readers = pmt__alloc_zeroed(self->allocator, to->count, sizeof *readers);
+    uint64_t *offsets_ns = pmt__alloc_zeroed(self->allocator, to->count, sizeof *offsets_ns);
+    int result = readers == NULL || offsets_ns == NULL ? no_memory(self->err) : PMT_OK;
+    if (result == PMT_OK) {
+        for (size_t i = 0; i < to->count; i++) {
+            readers[i] = to->parts[i].reader;
+            offsets_ns[i] = to->parts[i].offset_ns;
+        }
+        pmt__stretch stretch;
+        result = pmt__captures_stretch(&stretch, readers, offsets_ns, to->count, query, self->err);
+        if (result == PMT_OK) {
+            out->window.whole = stretch.whole;
+            out->window.start_ns = stretch.start_ns;
+            out->window.end_ns = stretch.end_ns;
+        }
+    }
+    pmt__release(self->allocator, readers);
+    pmt__release(self->allocator, offsets_ns);
+    return result;
+}
+
+static int
 combine(combiner *self, pmt_aggregate *out, const pmt_query *query)
 {
     pmt__combination *to = self->to;
@@ -420,7 +533,8 @@ combine(combiner *self, pmt_aggregate *out, const pmt_query *query)
               compare_marks);
     }
     pmt__rows_sort(out->rows.data, out->rows.len);
-    return sort_bytes(self);
+    result = sort_bytes(self);
+    return result < 0 ? result : note_stretch(self, out, query);
 }
 
 static void
@@ -439,8 +553,7 @@ note_times(pmt__combination *self)
 }
 
 static int
-begin(pmt__combination *self, const pmt_reader *const *readers, const pmt_query *query,
-      pmt_error *err)
+begin(pmt__combination *self, const pmt_reader *const *readers, pmt_error *err)
 {
     self->names = pmt__alloc_zeroed(self->allocator, 1, sizeof *self->names);
     if (self->names != NULL) {
@@ -460,11 +573,6 @@ begin(pmt__combination *self, const pmt_reader *const *readers, const pmt_query 
         self->parts[i].offset_ns = offsets_ns[i];
     }
     pmt__release(self->allocator, offsets_ns);
-    self->query = (pmt_query){.view = query->view,
-                              .has_start = query->has_start,
-                              .has_end = query->has_end,
-                              .start_ns = query->start_ns,
-                              .end_ns = query->end_ns};
     note_times(self);
     return PMT_OK;
 }
@@ -492,7 +600,7 @@ pmt_aggregate_combine(pmt_aggregate **out, const pmt_reader *const *readers, siz
                              .count = count,
                              .with_inherited = (flags & PMT_COMBINE_WITH_INHERITED) != 0,
                              .by_process = (flags & PMT_COMBINE_BY_PROCESS) != 0};
-    int result = begin(to, readers, query, err);
+    int result = begin(to, readers, err);
     if (result < 0) {
         pmt__combination_destroy(to);
         pmt__release(allocator, self);
@@ -501,7 +609,6 @@ pmt_aggregate_combine(pmt_aggregate **out, const pmt_reader *const *readers, siz
     self->combination = to;
     self->reader = to->names;
     self->view = query->view;
-    self->window.whole = !query->has_start && !query->has_end;
     combiner it = {.to = to, .allocator = allocator, .err = err};
     pmt__interner_init(&it.intern, to->names, err);
     pmt__index_init(&it.threads, allocator);

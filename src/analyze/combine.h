@@ -29,7 +29,6 @@ typedef struct pmt__combination {
     uint64_t *totals;                /* owned: bytes of the view by part */
     PMT__VEC(pmt__part_bytes) bytes; /* owned: by stack, then part */
     uint32_t *starts;                /* owned: of each stack in `bytes`, and the end */
-    pmt_query query;                 /* its window; texts and patterns are not kept */
     uint64_t start_unix_ns;          /* of the capture that started first */
     uint64_t duration_ns;            /* from there to the last cut of any */
     bool with_inherited;
@@ -49,6 +48,17 @@ typedef enum pmt__reach {
 } pmt__reach;
 pmt__reach pmt__query_for(pmt_query *out, const pmt_query *query, const pmt_reader *reader,
                           uint64_t offset_ns, bool with_inherited);
+
+/* What of several captures answers a query. If their own windows are not one stretch of time, since flushes of
+   processes do not fall together, it is the one that was asked for. */
+typedef struct pmt__stretch {
+    bool whole;        /* all of all of them */
+    uint64_t start_ns; /* counted from the first start */
+    uint64_t end_ns;
+} pmt__stretch;
+int pmt__captures_stretch(pmt__stretch *out, const pmt_reader *const *readers,
+                          const uint64_t *offsets_ns, size_t count, const pmt_query *query,
+                          pmt_error *err);
 
 /* Sets the error of a query that touches none of the captures, and returns it. */
 int pmt__query_is_outside(const pmt_query *query, pmt_error *err);

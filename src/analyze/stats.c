@@ -54,6 +54,28 @@ lets_through(const filter *self, const pmt__stored_site *site)
            && (self->threads == NULL || self->threads[site->thread]);
 }
 
+/* Moves what died before a mark from the age of its row to its own. A capture that lies may say more than the rows do. */
+static void
+move_ages(pmt__stats *self, const pmt_reader *reader, const filter *only)
+{
+    for (size_t i = 0; i < reader->lifetimes.len; i++) {
+        const pmt__stored_lifetime *it = &reader->lifetimes.data[i];
+        if (it->cut < only->window.first || it->cut > only->window.last
+            || it->birth == only->window.exclude_epoch
+            || !lets_through(only, &reader->sites.data[it->site])) {
+            continue;
+        }
+        pmt__class *from = &self->ages[log2_class(reader->cuts.data[it->cut].epoch - it->birth)];
+        pmt__class *to = &self->ages[log2_class(it->age)];
+        if (it->blocks <= from->blocks && it->bytes <= from->bytes) {
+            from->blocks -= it->blocks;
+            from->bytes -= it->bytes;
+            to->blocks += it->blocks;
+            to->bytes += it->bytes;
+        }
+    }
+}
+
 static void
 add_ages(pmt__stats *self, const pmt_reader *reader, const filter *only)
 {
@@ -130,8 +152,11 @@ stats_of(pmt__stats *out, const pmt_reader *reader, const pmt_query *query, bool
     if (result == PMT_OK) {
         out->filtered = filtered || !only.window.whole || only.stacks != NULL
                         || only.threads != NULL || query->exclude_epoch != 0;
+        out->start_ns = only.window.start_ns;
+        out->end_ns = only.window.end_ns;
         add_sites(out, reader, &only, sums);
         add_ages(out, reader, &only);
+        move_ages(out, reader, &only);
     }
     pmt__release(reader->allocator, sums);
     pmt__release(reader->allocator, only.stacks);
@@ -225,10 +250,18 @@ add_parts(pmt__stats *out, pmt__stats *parts, const pmt_reader *const *readers, 
         found++;
         add_stats(out, &parts[i]);
     }
-    pmt__release(out->allocator, offsets_ns);
     if (result == PMT_OK && found == 0) {
-        return pmt__query_is_outside(query, err);
+        result = pmt__query_is_outside(query, err);
     }
+    if (result == PMT_OK) {
+        pmt__stretch stretch;
+        result = pmt__captures_stretch(&stretch, readers, offsets_ns, count, query, err);
+        if (result == PMT_OK) {
+            out->start_ns = stretch.start_ns;
+            out->end_ns = stretch.end_ns;
+        }
+    }
+    pmt__release(out->allocator, offsets_ns);
     return result;
 }
 

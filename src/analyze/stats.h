@@ -23,7 +23,9 @@ typedef struct pmt__stats {
     pmt__sums *threads; /* owned; by place in the reader's list */
     pmt__sums total;
     uint64_t frees;
-    bool filtered; /* it is not of the whole run */
+    bool filtered;     /* it is not of the whole run */
+    uint64_t start_ns; /* the time that it is of */
+    uint64_t end_ns;
 } pmt__stats;
 
 /* query: its window, thread and patterns count, its view does not. PMT_ERR_ARGUMENT as for

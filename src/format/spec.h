@@ -45,7 +45,8 @@ enum {
     PMT_SECTION_THREADS = 5,
     PMT_SECTION_MARKS = 6,
     PMT_SECTION_CUT = 7,
-    PMT_SECTION_SIZES = 8
+    PMT_SECTION_SIZES = 8,
+    PMT_SECTION_LIFETIMES = 9
 };
 
 enum {
@@ -97,7 +98,8 @@ enum {
     PMT_COUNTER_LOG_DROPPED = 12,
     PMT_COUNTER_EVENTS = 13,
     PMT_COUNTER_HOOKS_LOST = 14,
-    PMT_COUNTER_LIMIT = 15 /* one behind the last */
+    PMT_COUNTER_FOLDED_CUTS = 15,
+    PMT_COUNTER_LIMIT = 16 /* one behind the last */
 };
 
 enum { /* of the event log */
@@ -113,6 +115,13 @@ enum {
 enum {
     PMT_END_NORMAL = 1,
     PMT_END_BY_PROGRAM = 2
+};
+
+enum { /* how the main module ended */
+    PMT_MAIN_UNKNOWN = 0,
+    PMT_MAIN_RETURNED = 1,
+    PMT_MAIN_EXITED = 2,
+    PMT_MAIN_RAISED = 3
 };
 
 #endif

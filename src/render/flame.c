@@ -172,14 +172,8 @@ collect_sites(flame *self, pmt__index *index, const pmt_aggregate *aggregate, co
               pmt_error *err)
 {
     const pmt_reader *reader = aggregate->reader;
-    const pmt_query query = {.view = PMT_VIEW_PEAK,
-                             .exclude_epoch = aggregate->window.exclude_epoch};
-    pmt__window window;
     pmt__sums *sums = NULL;
-    int result = pmt__window_choose(&window, reader, &query, err);
-    if (result == PMT_OK) {
-        result = pmt__sums_compute(&sums, reader, &window, err);
-    }
+    int result = pmt__sums_compute(&sums, reader, &aggregate->window, err);
     for (size_t i = 1; i < reader->sites.len && result == PMT_OK; i++) {
         const pmt__stored_site *site = &reader->sites.data[i];
         if ((aggregate->stacks != NULL && !aggregate->stacks[site->stack])
@@ -772,40 +766,19 @@ put_threads(flame *self, pmt__text_buffer *out)
     pmt__text_put_char(out, ']');
 }
 
-/* The bucket that the window's border lies in. */
-static uint64_t
-bucket_of(const pmt__lives *lives, uint64_t t_ns)
-{
-    uint64_t bucket = t_ns / lives->width_ns;
-    return bucket < lives->bucket_count ? bucket : lives->bucket_count - 1;
-}
-
+/* The part of the run that the values are of, if they are not of all of it. */
 static void
-put_window(flame *self, pmt__text_buffer *out)
+put_stretch(flame *self, pmt__text_buffer *out)
 {
-    static const char *const views[] = {"", "alive", "kept", "allocated", "allocated"};
     const pmt__window *window = &self->aggregate->window;
-    if (window->whole || self->lives.list.len == 0) {
+    if (window->whole) {
         return;
     }
-    uint64_t start_ns;
-    uint64_t end_ns;
-    if (self->combination != NULL) {
-        const pmt_query *query = &self->combination->query;
-        start_ns = query->has_start ? query->start_ns : 0;
-        end_ns = query->has_end ? query->end_ns : self->combination->duration_ns;
-    } else {
-        const pmt_cut *cuts = self->reader->cuts.data;
-        start_ns = window->first == 0 ? 0 : cuts[window->first - 1].t_ns;
-        end_ns = cuts[window->last].t_ns;
-    }
-    pmt__text_put_c(out, ",\"window\":{\"first\":");
-    pmt__text_put_u64(out, bucket_of(&self->lives, start_ns));
-    pmt__text_put_c(out, ",\"last\":");
-    pmt__text_put_u64(out, bucket_of(&self->lives, end_ns > start_ns ? end_ns - 1 : end_ns));
-    pmt__text_put_c(out, "},\"window_view\":\"");
-    pmt__text_put_c(out, views[self->aggregate->view]);
-    pmt__text_put_char(out, '"');
+    pmt__text_put_c(out, ",\"stretch\":{\"start_s\":");
+    pmt__put_seconds(out, window->start_ns);
+    pmt__text_put_c(out, ",\"end_s\":");
+    pmt__put_seconds(out, window->end_ns);
+    pmt__text_put_char(out, '}');
 }
 
 static void
@@ -832,7 +805,7 @@ put_header(flame *self, pmt__text_buffer *out, pmt_string head)
         pmt__put_seconds(out, last->peak_t_ns);
     }
     pmt__text_put_char(out, '}');
-    put_window(self, out);
+    put_stretch(self, out);
     pmt__text_put_c(out, ",\"strings_count\":");
     pmt__text_put_u64(out, self->string_count);
     pmt__text_put_c(out, ",\"arrays\":{");
@@ -861,7 +834,9 @@ collect(flame *self, pmt_error *err)
     if (result == PMT_OK) {
         result = fold_light_stacks(self, err);
     }
-    if (result == PMT_OK) {
+    /* Births and deaths are cut by seconds, which would not add up to the values of a stretch that ends between
+       two: such a page shows its stretch and no other. */
+    if (result == PMT_OK && self->aggregate->window.whole) {
         result = collect_lives(self, err);
     }
     if (result == PMT_OK) {

@@ -7,7 +7,7 @@
 
 static void
 put_stack(pmt__text_buffer *out, const pmt_reader *reader, const pmt__path *path,
-          bool outermost_first)
+          bool outermost_first, bool full_paths)
 {
     size_t count = path->frames.len;
     for (size_t i = 0; i < count; i++) {
@@ -16,13 +16,17 @@ put_stack(pmt__text_buffer *out, const pmt_reader *reader, const pmt__path *path
         if (i != 0) {
             pmt__text_put_char(out, ';');
         }
-        pmt__put_frame(out, &frame);
+        if (full_paths) {
+            pmt__put_frame(out, &frame);
+        } else {
+            pmt__put_short_frame(out, &frame);
+        }
     }
 }
 
-int
-pmt__render_collapsed(pmt__text_buffer *out, const pmt_aggregate *aggregate, bool inverted,
-                      pmt_error *err)
+static int
+render_collapsed(pmt__text_buffer *out, const pmt_aggregate *aggregate, bool inverted,
+                 bool full_paths, pmt_error *err)
 {
     const pmt_reader *reader = aggregate->reader;
     pmt__path path = {.allocator = reader->allocator};
@@ -36,13 +40,27 @@ pmt__render_collapsed(pmt__text_buffer *out, const pmt_aggregate *aggregate, boo
         if (path.frames.len == 0) {
             pmt__text_put_c(out, "[no stack]");
         }
-        put_stack(out, reader, &path, !inverted);
+        put_stack(out, reader, &path, !inverted, full_paths);
         pmt__text_put_char(out, ' ');
         pmt__text_put_u64(out, rows[i].value.bytes);
         pmt__text_put_char(out, '\n');
     }
     pmt__path_dispose(&path);
     return pmt__text_result(out, err);
+}
+
+int
+pmt__render_collapsed(pmt__text_buffer *out, const pmt_aggregate *aggregate, bool inverted,
+                      pmt_error *err)
+{
+    return render_collapsed(out, aggregate, inverted, false, err);
+}
+
+int
+pmt__render_collapsed_paths(pmt__text_buffer *out, const pmt_aggregate *aggregate, bool inverted,
+                            pmt_error *err)
+{
+    return render_collapsed(out, aggregate, inverted, true, err);
 }
 
 /* Moves a field over, in quotes if it needs them. */
@@ -140,7 +158,7 @@ pmt__render_csv(pmt__text_buffer *out, const pmt_aggregate *aggregate, bool inve
             out->failed = true;
             break;
         }
-        put_stack(&field, reader, &path, inverted);
+        put_stack(&field, reader, &path, inverted, true);
         put_field(out, &field);
         put_bytes_by_capture(out, aggregate, &rows[i], bytes);
     }

@@ -42,6 +42,8 @@ pmt_reader_capture(const pmt_reader *self, pmt_capture *out)
         out->duration_ns = self->end_t_ns;
     }
     out->ended = self->ended;
+    out->main_ended = (int)self->main_ended;
+    out->exit_status = self->exit_status;
     if (self->has_slot && self->slot.status == PMT_STATUS_STOPPED) {
         out->stopped = stop_reason(self->slot.reason);
         out->stopped_errno = self->slot.sys_errno;

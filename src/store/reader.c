@@ -218,6 +218,13 @@ name_module(loader *self, code *it)
     }
     it->flags = pmt__frame_flags(pmt__reader_string(reader, it->file),
                                  pmt__reader_string(reader, it->module));
+    if (pmt__is_launcher(pmt__reader_string(reader, it->file))) {
+        /* Nobody's lines: what starts the program is one place without a line. */
+        it->flags = PMT_FRAME_IS_INTERPRETER;
+        it->file = 0;
+        it->table_size = 0;
+        return pmt__intern_string(&self->intern, "[pymemtrace]", 12, &it->function);
+    }
     return PMT_OK;
 }
 
@@ -498,6 +505,32 @@ load_sizes(loader *self, pmt__cursor *in)
 }
 
 static int
+load_lifetimes(loader *self, pmt__cursor *in)
+{
+    pmt_reader *reader = self->reader;
+    uint64_t site = 0;
+    uint64_t birth = 0;
+    size_t count = pmt__get_count(in, 4);
+    for (size_t i = 0; i < count && in->code == PMT_OK; i++) {
+        site += (uint64_t)pmt__get_zigzag(in);
+        birth += (uint64_t)pmt__get_zigzag(in);
+        if (in->code == PMT_OK && (site == 0 || site >= reader->sites.len)) {
+            return pmt__cursor_fail(in, "a lifetime refers to site %llu", (unsigned long long)site);
+        }
+        pmt__stored_lifetime it = {.birth = birth, .cut = reader->cuts.len};
+        it.site = in->code == PMT_OK ? (uint32_t)site : 0;
+        it.age = pmt__get_varint(in);
+        it.blocks = pmt__get_varint(in);
+        uint16_t size = reader->sites.data[it.site].size;
+        it.bytes = size == PMT_SIZE_LARGE ? pmt__get_varint(in) : it.blocks * size;
+        if (in->code == PMT_OK && !PMT__VEC_PUSH(self->allocator, &reader->lifetimes, it)) {
+            return no_memory(self);
+        }
+    }
+    return in->code;
+}
+
+static int
 load_cut(loader *self, pmt__cursor *in)
 {
     pmt_reader *reader = self->reader;
@@ -624,6 +657,10 @@ load_delta(loader *self, const pmt__chunk *chunk)
             body.what = "SIZES";
             result = load_sizes(self, &body);
             break;
+        case PMT_SECTION_LIFETIMES:
+            body.what = "LIFETIMES";
+            result = load_lifetimes(self, &body);
+            break;
         default:
             if (kind >= 128) {
                 return pmt__cursor_fail(&in, "section %u is not known and must not be skipped",
@@ -652,6 +689,14 @@ load_end(loader *self, const pmt__chunk *chunk)
     pmt__get_varint(&in); /* reason */
     self->reader->end_t_ns = pmt__get_varint(&in);
     self->reader->has_end = in.code == PMT_OK;
+    if (in.code == PMT_OK && in.at < in.end) {
+        uint64_t how = pmt__get_varint(&in);
+        uint64_t status = pmt__get_varint(&in);
+        if (in.code == PMT_OK && how <= PMT_MAIN_RAISED) {
+            self->reader->main_ended = (uint32_t)how;
+            self->reader->exit_status = status;
+        }
+    }
     return in.code;
 }
 
@@ -911,6 +956,7 @@ pmt_reader_destroy(pmt_reader *self)
     PMT__VEC_DISPOSE(allocator, &self->marks);
     PMT__VEC_DISPOSE(allocator, &self->cuts);
     PMT__VEC_DISPOSE(allocator, &self->rows);
+    PMT__VEC_DISPOSE(allocator, &self->lifetimes);
     PMT__VEC_DISPOSE(allocator, &self->event_chunks);
     pmt__release(allocator, self);
 }

@@ -217,6 +217,45 @@ def test_many_heirs_are_one_sentence(command: Any, tmp_path: Path) -> None:
     assert "5 processes have 4.9 KiB from their parents by fork: blocks count" in sentences[0]
 
 
+# --- filters -----------------------------------------------------------------------------------
+
+
+def test_a_window_is_named(command: Any, tmp_path: Path) -> None:
+    write_family(tmp_path)
+    window = ["--merge", "--from", "1.2", "--until", "1.8", "app.*.pmt"]
+    sentence = (
+        "Only the time from 1.000 s to 2.000 s:"
+        " the whole flushes of each process nearest to what was asked for."
+    )
+    for name in ("table", "tree", "stats", "summary"):
+        assert sentence in command(name, *window, cwd=tmp_path).stdout
+    for name in ("table", "stats", "summary"):
+        result = json.loads(command(name, "--json", *window, cwd=tmp_path).stdout)
+        assert result["window"] == {"start_s": 1.0, "end_s": 2.0}
+    done = command("table", "--total", "--json", *window, cwd=tmp_path)
+    assert [row["by_capture"] for row in json.loads(done.stdout)["rows"]] == [[0, 70]]
+    for words in (["export", "--to", "csv", "-o", "x.csv"], ["flamegraph", "-o", "x.html"]):
+        done = command(*words, *window, cwd=tmp_path)
+        assert done.returncode == 0
+        assert sentence in done.stderr
+
+
+def test_patterns_that_match_nothing(command: Any, tmp_path: Path) -> None:
+    write_family(tmp_path)
+    words = ["--merge", "--include", "nobody", "app.*.pmt"]
+    hint = "Nothing at the peak that the patterns let through."
+    assert hint in command("table", *words, cwd=tmp_path).stdout
+    done = command("flamegraph", "-o", "x.html", *words, cwd=tmp_path)
+    assert hint in done.stderr
+
+
+def test_collapsed_paths(command: Any, tmp_path: Path) -> None:
+    write_family(tmp_path)
+    words = ["export", "--to", "collapsed", "-o", "-", "--merge", "app.*.pmt"]
+    assert "/app/app.py" not in command(*words, cwd=tmp_path).stdout
+    assert "/app/app.py:7" in command(*words, "--full-paths", cwd=tmp_path).stdout
+
+
 # --- wrong mixtures ----------------------------------------------------------------------------
 
 

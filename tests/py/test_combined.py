@@ -32,7 +32,7 @@ FRAMES: list[cb.Frame] = [
 VIEWS: list[Any] = ["peak", "leaks", "total", "temporary"]
 
 
-def simulate(pid: int, *, start_s: int = 0, inherited: int = 0, **facts: object) -> Simulation:
+def simulate(pid: int, *, start_s: float = 0, inherited: int = 0, **facts: object) -> Simulation:
     """A random process. Its stacks are drawn from those that all have, and some of its own."""
     rng = random.Random(pid)
     common = random.Random(1)
@@ -45,7 +45,7 @@ def simulate(pid: int, *, start_s: int = 0, inherited: int = 0, **facts: object)
     it = Simulation(
         CaptureBuilder(
             pid=pid,
-            started_unix_ns=START + start_s * S,
+            started_unix_ns=START + int(start_s * S),
             command=["/usr/bin/python3", f"worker-{pid}.py"],
             **facts,
         )
@@ -213,6 +213,74 @@ def test_a_window_counts_from_the_first_start(processes: list[Simulation], tmp_p
     with pytest.raises(ValueError, match="no thread of the captures"):
         merged.aggregate("total", thread="nobody")
     assert merged.aggregate("total", thread="101").by_capture[::2] == [0, 0]
+
+
+def span(start_s: float, end_s: float) -> dict[str, float]:
+    return {"start_s": start_s, "end_s": end_s}
+
+
+@pytest.mark.parametrize(
+    ("asked", "used", "own"),
+    [
+        # Each process' own windows; None: it is outside.
+        ({}, span(0, 24), [(0, 4), (0, 5), (0, 4)]),
+        (span(0, 100), span(0, 24), [(0, 4), (0, 5), (0, 4)]),
+        (span(2.4, 4.4), span(2, 4), [(2, 4), (1, 3), None]),
+        ({"start_s": 2.6}, span(3, 24), [(3, 4), (2, 5), (0, 4)]),
+        ({"end_s": 3.3}, span(0, 3), [(0, 3), (0, 2), None]),
+        ({"start_s": 20}, span(20, 24), [None, None, (0, 4)]),
+        ({"start_s": 22.2}, span(22, 24), [None, None, (2, 4)]),
+    ],
+)
+def test_the_window_that_is_used(
+    asked: dict[str, float],
+    used: dict[str, float],
+    own: list[tuple[float, float] | None],
+    processes: list[Simulation],
+    tmp_path: Path,
+) -> None:
+    paths = write(processes, tmp_path)
+    merged = pymemtrace.open_many(paths)
+    for view in VIEWS:
+        aggregate = merged.aggregate(view, by_process=True, **asked)
+        assert aggregate.window == used
+        expected = [
+            0 if window is None else _core.Reader(str(path)).aggregate(
+                view, start_s=window[0], end_s=window[1], with_inherited=False
+            ).bytes
+            for path, window in zip(paths, own, strict=True)
+        ]  # fmt: skip
+        assert aggregate.by_capture == expected
+        # The page has the values of the window, and says which it is.
+        header, arrays = flame_arrays(aggregate.flame())
+        column = {"leaks": "leak", "temporary": "temp"}.get(view, view)
+        assert sum(arrays[f"{column}_bytes"]) == sum(expected)
+        whole = used == span(0, 24)
+        assert header.get("stretch") == (None if whole else used)
+        assert ("life_node" in arrays) == whole
+        says = f"Only the time from {used['start_s']:.3f} s to {used['end_s']:.3f} s, in whole"
+        assert any(note.startswith(says) for note in header["notes"]) != whole
+    stats = merged.stats(**asked)
+    assert stats["window"] == used
+    assert stats["allocated_bytes"] == merged.aggregate("total", **asked).bytes
+
+
+@pytest.mark.parametrize(
+    ("asked", "used"),
+    [
+        (span(2, 3.9), span(2, 3.9)),  # used: 2 to 4, and 2.3 to 4.3
+        ({"start_s": 2.6}, span(2.6, 4.3)),
+        ({"end_s": 2.2}, span(0, 2.2)),
+        ({}, span(0, 4.3)),
+        ({"start_s": 4}, span(4, 4.3)),  # 3.3 to 4.3 of the second one only, and both ran there
+    ],
+)
+def test_a_window_where_flushes_do_not_meet(
+    asked: dict[str, float], used: dict[str, float], tmp_path: Path
+) -> None:
+    merged = pymemtrace.open_many(write([simulate(7), simulate(8, start_s=0.3)], tmp_path))
+    assert merged.aggregate(**asked).window == used
+    assert merged.stats(**asked)["window"] == used
 
 
 def test_one_capture_is_itself(tmp_path: Path) -> None:

@@ -8,6 +8,12 @@ import { theme, toggleTheme } from "../state/theme";
 
 const ENDED: Record<string, string> = { normal: "ended normally", killed: "was killed", running: "was still running" };
 
+function outcome(capture: CaptureInfo): string {
+  if (capture.ended === "normal" && capture.endedBy === "exception") return "ended by an exception";
+  if (capture.ended === "normal" && capture.exitStatus > 0) return `ended with status ${capture.exitStatus}`;
+  return ENDED[capture.ended] ?? visible(capture.ended);
+}
+
 function warnings(capture: CaptureInfo, several: boolean): string[] {
   const result: string[] = [];
   if (capture.ended === "killed") {
@@ -61,7 +67,7 @@ function Facts({ captures }: { captures: CaptureInfo[] }) {
       <div><dt>Python</dt><dd>{visible(capture.python)}</dd></div>
       <div><dt>Started</dt><dd><time dateTime={visible(capture.started)}>{started(capture.started)}</time></dd></div>
       <div><dt>Duration</dt><dd>{duration(capture.durationS)}</dd></div>
-      <div><dt>Outcome</dt><dd>{ENDED[capture.ended] ?? visible(capture.ended)}</dd></div>
+      <div><dt>Outcome</dt><dd>{outcome(capture)}</dd></div>
       {capture.pid !== null && <div><dt>Process</dt><dd>{capture.pid}</dd></div>}
     </dl>
   );
