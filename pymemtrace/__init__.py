@@ -12,25 +12,29 @@ from pymemtrace._core import version as __version__
 
 TYPE_CHECKING = False  # as in typing, which is not to be imported here
 if TYPE_CHECKING:
-    from pymemtrace._capture import Capture, Rows, open
+    from pymemtrace._capture import Capture, MergedCapture, Rows, open, open_many
     from pymemtrace._recording import record
 
 __all__ = [
     "Capture",
     "CaptureError",
     "CaptureExistsError",
+    "MergedCapture",
     "PymemtraceError",
     "Rows",
     "UnsupportedError",
     "__version__",
     "open",
+    "open_many",
     "record",
 ]
 
 _LAZY = {
     "Capture": "pymemtrace._capture",
+    "MergedCapture": "pymemtrace._capture",
     "Rows": "pymemtrace._capture",
     "open": "pymemtrace._capture",
+    "open_many": "pymemtrace._capture",
     "record": "pymemtrace._recording",
 }
 

@@ -1,4 +1,4 @@
-"""`pymemtrace.open`: reading a capture from Python."""
+"""`pymemtrace.open` and `open_many`: reading captures from Python."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -156,8 +156,9 @@ class Capture:
             "total", what was allocated; "temporary", what was freed at once.
         start_s, end_s: a time window, in seconds; whole flushes.
         thread: a name or a native id.
-        include, exclude: patterns (`*`, `?`, `[...]`) on a frame's file, its module, or a package
-            that the module is in. A stack stays if any frame matches an include pattern, and goes
+        include, exclude: patterns (`*`, `?`, `[...]`) on a frame's file or the last parts of its
+            path, its module (`__main__` is the program's main file), or a package that the module
+            is in. A stack stays if any frame matches an include pattern, and goes
             if its innermost frame matches an exclude pattern.
 
         Raises ValueError for an unknown view or thread and for an impossible window.
@@ -197,10 +198,143 @@ class Capture:
         return self.aggregate(view, **filters).tree(inverted=inverted, min_share=min_share)
 
     def export(
-        self, kind: ExportKind, view: View = "peak", *, inverted: bool = False, **filters: Any
+        self,
+        kind: ExportKind,
+        view: View = "peak",
+        *,
+        inverted: bool = False,
+        full_paths: bool = False,
+        **filters: Any,
     ) -> bytes:
-        """The stacks for another program: pprof (before gzip), speedscope, collapsed or csv."""
-        return self.aggregate(view, **filters).export(kind, inverted=inverted)
+        """The stacks for another program: pprof (before gzip), speedscope, collapsed or csv.
+
+        full_paths: name the files of collapsed stacks instead of their modules.
+        """
+        aggregate = self.aggregate(view, **filters)
+        return aggregate.export(kind, inverted=inverted, full_paths=full_paths)
+
+
+class MergedCapture:
+    """Several captures as one: the processes of one program. `pymemtrace.open_many` makes it.
+
+    Stacks of the same frames are one stack, whichever process they are of, and sums and rows are
+    those of all processes. Rows say who holds how much: `by_capture`, the bytes of each capture in
+    the order of `captures`. The peak is the sum of each process' own peak; these are not
+    simultaneous. Moments count from the start of the process that started first.
+    """
+
+    def __init__(self, captures: Sequence[Capture], *, with_inherited: bool = False) -> None:
+        self.captures = list(captures)
+        self._combined = _core.Combined(
+            [capture._reader for capture in self.captures], with_inherited=with_inherited
+        )
+
+    @property
+    def paths(self) -> list[str]:
+        return [capture.path for capture in self.captures]
+
+    def __repr__(self) -> str:
+        return f"<pymemtrace.MergedCapture of {len(self.captures)} captures>"
+
+    def info(self) -> Rows[dict[str, Any]]:
+        """Capture.info() of each."""
+        return Rows(self._combined.info())
+
+    def totals(self) -> dict[str, Any]:
+        """Sums over all processes, as in Capture.totals(), and heap_bytes_peak_simultaneous, the
+        highest sum of the heaps at one time, with peak_simultaneous_time; started, duration_s;
+        inherited_bytes, what was left out because a fork had handed it down."""
+        totals = self._combined.totals()
+        del totals["processes"]
+        return totals
+
+    def processes(self) -> Rows[dict[str, Any]]:
+        """One row per capture: pid, parent_pid, and its part in totals()."""
+        return Rows(self._combined.totals()["processes"])
+
+    def timeline(self) -> Rows[dict[str, Any]]:
+        """The sum of the heaps over time: t_s, time, heap_bytes, processes (that ran)."""
+        return Rows(self._combined.timeline())
+
+    def stats(self, **filters: Any) -> dict[str, Any]:
+        """Sums of Capture.stats(); `by_thread` has the threads of all, with their pid."""
+        return self._combined.stats(**filters)
+
+    def aggregate(
+        self,
+        view: View = "peak",
+        *,
+        start_s: float | None = None,
+        end_s: float | None = None,
+        thread: str | None = None,
+        include: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+        by_process: bool = False,
+    ) -> _core.Aggregate:
+        """The values of a view over all processes; arguments as in Capture.aggregate().
+
+        by_process: stacks of different processes stay apart, on a frame for each process.
+
+        Raises ValueError if the window or the thread is in none of the captures.
+        """
+        return self._combined.aggregate(
+            view,
+            start_s=start_s,
+            end_s=end_s,
+            thread=thread,
+            include=tuple(include),
+            exclude=tuple(exclude),
+            by_process=by_process,
+        )
+
+    def sites(
+        self, view: View = "peak", *, limit: int | None = None, **filters: Any
+    ) -> Rows[SiteRow]:
+        """As Capture.sites(), with by_capture."""
+        return Rows(self.aggregate(view, **filters).sites(limit))
+
+    def stacks(
+        self, view: View = "peak", *, limit: int | None = None, **filters: Any
+    ) -> Rows[SiteRow]:
+        """As Capture.stacks(), with by_capture."""
+        return Rows(self.aggregate(view, **filters).stacks(limit))
+
+    def tree(
+        self, view: View = "peak", *, inverted: bool = False, min_share: float = 0.0, **filters: Any
+    ) -> dict[str, Any]:
+        """As Capture.tree(), with by_capture."""
+        return self.aggregate(view, **filters).tree(inverted=inverted, min_share=min_share)
+
+    def export(
+        self,
+        kind: ExportKind,
+        view: View = "peak",
+        *,
+        inverted: bool = False,
+        full_paths: bool = False,
+        **filters: Any,
+    ) -> bytes:
+        """As Capture.export()."""
+        aggregate = self.aggregate(view, **filters)
+        return aggregate.export(kind, inverted=inverted, full_paths=full_paths)
+
+
+def open_many(
+    paths: Iterable[str | os.PathLike[str]],
+    *,
+    with_inherited: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> MergedCapture:
+    """Reads the captures of several processes as one.
+
+    with_inherited: count the blocks that a process has from its parent by fork in both; else they
+        count where they were allocated.
+    progress: as in open(), for each capture.
+
+    Raises what open() raises, for the first that fails, and ValueError without a path.
+    """
+    captures = [open(path, progress=progress) for path in paths]
+    return MergedCapture(captures, with_inherited=with_inherited)
 
 
 def open(
@@ -217,4 +351,4 @@ def open(
     return Capture(_core.Reader(os.fspath(path), progress=progress))
 
 
-__all__: Sequence[str] = ["Capture", "Rows", "open"]
+__all__: Sequence[str] = ["Capture", "MergedCapture", "Rows", "open", "open_many"]

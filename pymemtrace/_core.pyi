@@ -1,11 +1,11 @@
-"""The C core: recording (start/stop/mark) and reading (Reader, Aggregate).
+"""The C core: recording (start/stop/mark) and reading (Reader, Combined, Aggregate).
 
 Sizes are bytes, `*_s` are seconds, `*_ns` nanoseconds. Everything that a report shows is
 computed behind this interface.
 """
 
 import builtins
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from pymemtrace._types import Event, ExportKind, SiteRow, View
@@ -86,6 +86,7 @@ class Reader:
         thread: str | None = None,
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
+        with_inherited: bool = True,
     ) -> dict[str, Any]: ...
     def aggregate(
         self,
@@ -96,12 +97,50 @@ class Reader:
         thread: str | None = None,
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
+        with_inherited: bool = True,
+    ) -> Aggregate: ...
+
+class Combined:
+    """Several captures as one. Times count from the start of the capture that started first.
+
+    Blocks that a fork has handed down count where they were allocated, unless with_inherited.
+    """
+
+    readers: tuple[Reader, ...]
+    def __init__(self, readers: Iterable[Reader], *, with_inherited: bool = False) -> None: ...
+    def info(self) -> list[dict[str, Any]]: ...
+    def totals(self) -> dict[str, Any]: ...
+    def timeline(self) -> list[dict[str, Any]]: ...
+    def stats(
+        self,
+        *,
+        start_s: float | None = None,
+        end_s: float | None = None,
+        thread: str | None = None,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+    ) -> dict[str, Any]: ...
+    def aggregate(
+        self,
+        view: View = "peak",
+        *,
+        start_s: float | None = None,
+        end_s: float | None = None,
+        thread: str | None = None,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        by_process: bool = False,
     ) -> Aggregate: ...
 
 class Aggregate:
-    """A view of a capture: values per stack, summed over what the filters let through."""
+    """A view of a capture, or of several: values per stack, summed over what the filters let
+    through."""
 
     view: str
+    by_capture: list[int]  # bytes of the view, in the order of the captures
+    # start_s, end_s: the whole flushes that were used; of several captures whose flushes are not at
+    # the same times, what was asked for
+    window: dict[str, float]
     bytes: int
     blocks: int
     allocated_bytes: int
@@ -113,4 +152,6 @@ class Aggregate:
     ) -> dict[str, Any]: ...
     # the container of docs/flame-data.md, before compression
     def flame(self, *, inverted: bool = False, title: str = "") -> builtins.bytes: ...
-    def export(self, kind: ExportKind, *, inverted: bool = False) -> builtins.bytes: ...
+    def export(
+        self, kind: ExportKind, *, inverted: bool = False, full_paths: bool = False
+    ) -> builtins.bytes: ...

@@ -231,7 +231,7 @@ def start(core: "Any", options: "dict[str, str]", command: "list[str]") -> None:
             "the capture exists already",
             path,
             "it is no regular file: choose another with -o"
-            if numbers.get("force")
+            if numbers.get("force") or not os.path.isfile(path)
             else "choose another file with -o, or overwrite it with -f",
         )
     except core.UnsupportedError as error:

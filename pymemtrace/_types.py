@@ -1,6 +1,6 @@
 """The shapes of what the C core gives and takes. Sizes are bytes, shares 0 to 1."""
 
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 View = Literal["peak", "leaks", "total", "temporary"]
 ExportKind = Literal["pprof", "speedscope", "collapsed", "csv"]
@@ -25,6 +25,7 @@ class SiteRow(TypedDict):
     share: float
     allocated_bytes: int
     allocations: int
+    by_capture: NotRequired[list[int]]  # of several captures: bytes of each, in their order
 
 
 EventKind = Literal["alloc", "free", "realloc-alloc", "realloc-free", "reuse-alloc", "reuse-free"]

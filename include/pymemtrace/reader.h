@@ -55,7 +55,7 @@ typedef enum pmt_ended {
 } pmt_ended;
 
 /* What a counter of cuts counts; docs/format.md, CUT. */
-#define PMT_COUNTERS 15
+#define PMT_COUNTERS 16
 
 typedef struct pmt_capture {
     int version_major;
@@ -66,10 +66,12 @@ typedef struct pmt_capture {
     uint64_t duration_ns;      /* up to the end, or up to the last cut */
     uint64_t last_cut_unix_ns; /* 0 without a cut */
     pmt_ended ended;
-    const char *stopped; /* why recording stopped before the program's end, or NULL; static */
-    int stopped_errno;   /* the errno that goes with it, or 0 */
-    const char *torn;    /* where and why the reading ended early, or NULL; borrowed */
-    int damaged;         /* 1: what `torn` says is not how a killed process leaves a file */
+    int main_ended; /* how the program of `pymemtrace run` ended; 0 = not known, 1 = it returned, 2 = sys.exit(), 3 = an exception */
+    uint64_t exit_status; /* where that is known */
+    const char *stopped;  /* why recording stopped before the program's end, or NULL; static */
+    int stopped_errno;    /* the errno that goes with it, or 0 */
+    const char *torn;     /* where and why the reading ended early, or NULL; borrowed */
+    int damaged;          /* 1: what `torn` says is not how a killed process leaves a file */
     uint64_t pid;
     uint64_t counters[PMT_COUNTERS]; /* at the last cut, by PMT_COUNTER_* number */
 } pmt_capture;
@@ -91,6 +93,11 @@ size_t pmt_reader_fact_count(const pmt_reader *self);
 const pmt_fact *pmt_reader_fact(const pmt_reader *self, size_t at); /* borrowed */
 const pmt_fact *pmt_reader_find_fact(const pmt_reader *self,
                                      const char *key); /* borrowed, or NULL */
+/* A forked child's capture carries the blocks that it has from its parent as births of one epoch: that epoch,
+   or 0 if the capture does not say that there are any. */
+uint64_t pmt_reader_inherited_epoch(const pmt_reader *self);
+/* The process that it was forked from, else the one that started it; 0 if the capture does not say. */
+uint64_t pmt_reader_parent_pid(const pmt_reader *self);
 
 /* --- the time line --------------------------------------------------------------------------- */
 
@@ -244,21 +251,23 @@ typedef enum pmt_view {
 
 typedef struct pmt_query {
     pmt_view view;
-    /* The time window, in whole cuts: from the first cut that covers start_ns up to the first that
-       reaches end_ns. Peak: the highest point, which is exact if it is that of the whole run and the
-       highest cut else. Leaks: allocated in the window and alive at its end. */
+    /* The time window, in whole cuts, at least one: those whose borders are nearest to start_ns and
+       end_ns (pmt_aggregate_window says which). Peak: the highest point, which is exact if it is that
+       of the whole run and the highest cut else. Leaks: allocated in the window and alive at its end. */
     int has_start;
     int has_end;
     uint64_t start_ns;
     uint64_t end_ns;
     const char *thread; /* name or native id; NULL = all */
-    /* Patterns (*, ?, [..]) on a frame's file path, its module, or a package that the module is in.
+    /* Patterns (*, ?, [..]) on a frame's file path or what follows any slash in it, its module, or a package
+       that the module is in; the module of the program's main file is __main__ as well.
        A stack is kept if any of its frames matches an include pattern (or there is none), and
        dropped if its innermost frame that is not synthetic matches an exclude pattern. */
     const char *const *include;
     size_t include_count;
     const char *const *exclude;
     size_t exclude_count;
+    uint64_t exclude_epoch; /* blocks that were born up to this epoch are left out; 0 = none are */
 } pmt_query;
 
 typedef struct pmt_value {
@@ -277,6 +286,9 @@ int pmt_aggregate_create(pmt_aggregate **out, const pmt_reader *reader, const pm
 void pmt_aggregate_destroy(pmt_aggregate *self);
 
 void pmt_aggregate_total(const pmt_aggregate *self, pmt_value *out);
+/* The stretch of time that was used. 1 if it is less than the whole run, else 0. Of several captures it counts from
+   the first start; where their cuts do not make up one stretch, it is the one that was asked for. */
+int pmt_aggregate_window(const pmt_aggregate *self, uint64_t *start_ns, uint64_t *end_ns);
 
 /* Rows, the heaviest first. Rows without bytes and blocks in the view are left out. */
 typedef struct pmt_row {
@@ -291,6 +303,39 @@ size_t pmt_aggregate_stacks(const pmt_aggregate *self, const pmt_row **out);
    through pmt_rows_release. */
 int pmt_aggregate_sites(const pmt_aggregate *self, pmt_row **out, size_t *count, pmt_error *err);
 void pmt_rows_release(const pmt_aggregate *self, pmt_row *rows);
+
+/* --- several captures ------------------------------------------------------------------------ */
+
+enum {
+    PMT_COMBINE_WITH_INHERITED = 1, /* count inherited blocks in every process that has them */
+    PMT_COMBINE_BY_PROCESS =
+        2, /* below the root, a frame for each process: its stacks stay apart */
+};
+
+/* The aggregates of several captures as one: stacks of the same frames (file, line, function; object and
+   offset) are one stack, and the values add up. The view "peak" is the sum of each capture's own peak, which
+   are not simultaneous. A block that a fork has handed down counts where it was allocated, once.
+
+   The window counts from the start of the capture that started first. A capture that it does not touch, or
+   that has no such thread, adds nothing; PMT_ERR_ARGUMENT if that is so of all. *out is for the caller to
+   destroy, before the readers, of which there is at least one; they have the same allocator. What else can
+   be asked of an aggregate can be asked of it; stacks and frames are its own. PMT_ERR_NOMEM,
+   PMT_ERR_LIMIT. */
+int pmt_aggregate_combine(pmt_aggregate **out, const pmt_reader *const *readers, size_t count,
+                          const pmt_query *query, unsigned flags, pmt_error *err);
+
+/* How many captures it is of; 1 for an aggregate of one reader. */
+size_t pmt_aggregate_capture_count(const pmt_aggregate *self);
+/* What the stacks and frames of its rows are places of: the reader that it was made from or, of several
+   captures, one that holds their stacks and frames and nothing else. Borrowed. */
+const pmt_reader *pmt_aggregate_names(const pmt_aggregate *self);
+/* The bytes of the view by capture, in the order of the readers: of everything, or for each row of
+   pmt_aggregate_stacks or pmt_aggregate_sites. out: capture_count numbers for each row. */
+void pmt_aggregate_bytes_by_capture(const pmt_aggregate *self, uint64_t *out);
+void pmt_aggregate_stacks_by_capture(const pmt_aggregate *self, const pmt_row *rows, size_t count,
+                                     uint64_t *out);
+int pmt_aggregate_sites_by_capture(const pmt_aggregate *self, const pmt_row *rows, size_t count,
+                                   uint64_t *out, pmt_error *err);
 
 #ifdef __cplusplus
 }

@@ -2,8 +2,10 @@
 #include "aggregate.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
+#include "analyze/combine.h"
 #include "analyze/tree.h"
 #include "render/render.h"
 #include "state.h"
@@ -11,8 +13,8 @@
 
 typedef struct {
     PyObject_HEAD
-    PyObject *reader_object;  /* owned: Reader, whose capture the aggregate refers to */
-    const pmt_reader *reader; /* borrowed from it */
+    PyObject *reader_object; /* owned: Reader or Combined, whose captures the aggregate refers to */
+    const pmt_reader *reader; /* borrowed from the aggregate: its names */
     pmt_aggregate *aggregate; /* owned */
     PyObject *view;           /* owned: str */
     PyObject *notes;          /* owned: list of str, what the filters took away */
@@ -142,15 +144,37 @@ add_note(PyObject *notes, const char *format, PyObject *value)
     return values_append(notes, PyUnicode_FromFormat(format, value));
 }
 
+/* What an aggregate is made of. */
+typedef struct {
+    const pmt_reader *const *readers; /* borrowed */
+    size_t count;
+    int combines;
+    unsigned flags; /* PMT_COMBINE_* */
+} sources;
+
+/* What the page says of its time window, if it has one. */
+static int
+add_window_note(PyObject *notes, const pmt_aggregate *aggregate)
+{
+    uint64_t start_ns, end_ns;
+    if (!pmt_aggregate_window(aggregate, &start_ns, &end_ns)) {
+        return 0;
+    }
+    const char *whose = pmt_aggregate_capture_count(aggregate) > 1 ? " of each process" : "";
+    char text[128];
+    snprintf(text, sizeof text, "Only the time from %.3f s to %.3f s, in whole flushes%s.",
+             (double)start_ns / 1e9, (double)end_ns / 1e9, whose);
+    return values_append(notes, PyUnicode_FromString(text));
+}
+
 static aggregate_object *
-make(PyTypeObject *type, PyObject *reader_object, const pmt_reader *reader, const pmt_query *query)
+make(PyTypeObject *type, PyObject *reader_object, const sources *from, const pmt_query *query)
 {
     aggregate_object *self = (aggregate_object *)type->tp_alloc(type, 0);
     if (self == NULL) {
         return NULL;
     }
     self->reader_object = Py_NewRef(reader_object);
-    self->reader = reader;
     self->view = PyUnicode_FromString(view_names[query->view]);
     self->notes = PyList_New(0);
     if (self->view == NULL || self->notes == NULL) {
@@ -160,18 +184,21 @@ make(PyTypeObject *type, PyObject *reader_object, const pmt_reader *reader, cons
     pmt_error err = PMT_ERROR_INIT;
     int result;
     Py_BEGIN_ALLOW_THREADS
-    result = pmt_aggregate_create(&self->aggregate, reader, query, &err);
+    result = from->combines ? pmt_aggregate_combine(&self->aggregate, from->readers, from->count,
+                                                    query, from->flags, &err)
+                            : pmt_aggregate_create(&self->aggregate, from->readers[0], query, &err);
     Py_END_ALLOW_THREADS
     if (result < 0) {
         raise_error(type, &err);
         Py_DECREF(self);
         return NULL;
     }
+    self->reader = pmt_aggregate_names(self->aggregate);
     return self;
 }
 
 int
-ext_query_parse(ext_query *self, PyObject *args, PyObject *kwargs, int has_view)
+ext_query_parse(ext_query *self, PyObject *args, PyObject *kwargs, int has_view, const char *flag)
 {
     static char view_key[] = "view";
     static char start_key[] = "start_s";
@@ -179,18 +206,30 @@ ext_query_parse(ext_query *self, PyObject *args, PyObject *kwargs, int has_view)
     static char thread_key[] = "thread";
     static char include_key[] = "include";
     static char exclude_key[] = "exclude";
-    static char *keywords[] = {view_key,    start_key,   end_key, thread_key,
-                               include_key, exclude_key, NULL};
+    char flag_key[24] =
+        ""; /* PyArg_ParseTupleAndKeywords wants keywords that could be written to */
+    char *keywords[] = {view_key,    start_key,   end_key, thread_key,
+                        include_key, exclude_key, NULL,    NULL};
     const char *view = "peak";
     PyObject *start = NULL;
     PyObject *end = NULL;
-    *self = (ext_query){.query = {.view = PMT_VIEW_PEAK}};
-    int parsed =
-        has_view ? PyArg_ParseTupleAndKeywords(args, kwargs, "|s$OOOOO:aggregate", keywords, &view,
-                                               &start, &end, &self->thread, &self->include,
-                                               &self->exclude)
-                 : PyArg_ParseTupleAndKeywords(args, kwargs, "|$OOOOO:stats", keywords + 1, &start,
-                                               &end, &self->thread, &self->include, &self->exclude);
+    *self = (ext_query){.query = {.view = PMT_VIEW_PEAK}, .flag = self->flag};
+    if (flag != NULL) {
+        strncpy(flag_key, flag, sizeof flag_key - 1);
+        keywords[6] = flag_key;
+    }
+    int parsed;
+    if (has_view) {
+        const char *format = flag == NULL ? "|s$OOOOO:aggregate" : "|s$OOOOOp:aggregate";
+        parsed =
+            PyArg_ParseTupleAndKeywords(args, kwargs, format, keywords, &view, &start, &end,
+                                        &self->thread, &self->include, &self->exclude, &self->flag);
+    } else {
+        const char *format = flag == NULL ? "|$OOOOO:stats" : "|$OOOOOp:stats";
+        parsed =
+            PyArg_ParseTupleAndKeywords(args, kwargs, format, keywords + 1, &start, &end,
+                                        &self->thread, &self->include, &self->exclude, &self->flag);
+    }
     pmt_query *query = &self->query;
     if (!parsed || get_view(view, &query->view) < 0
         || get_time(start, "start_s", &query->has_start, &query->start_ns) < 0
@@ -221,25 +260,65 @@ ext_query_dispose(ext_query *self)
     Py_CLEAR(self->thread_bytes);
 }
 
+/* Sentences about what the query takes away and what the figures mean. */
+static int
+add_notes(aggregate_object *self, const ext_query *query, const sources *from)
+{
+    if (add_window_note(self->notes, self->aggregate) < 0
+        || add_note(self->notes, "Only thread %U.", query->thread) < 0
+        || add_note(self->notes, "Only stacks with a frame that matches %U.", query->include) < 0
+        || add_note(self->notes, "Without stacks whose innermost frame matches %U.", query->exclude)
+               < 0) {
+        return -1;
+    }
+    if (!from->combines || from->count < 2) {
+        return 0;
+    }
+    return values_append(
+        self->notes,
+        PyUnicode_FromFormat("%zu processes. The peak is the sum of each process' own peak: they "
+                             "are not simultaneous; the time line shows the sum of the heaps.",
+                             from->count));
+}
+
+static PyObject *
+finish(aggregate_object *self, ext_query *query, const sources *from)
+{
+    if (self != NULL && add_notes(self, query, from) < 0) {
+        Py_CLEAR(self);
+    }
+    ext_query_dispose(query);
+    return (PyObject *)self;
+}
+
 PyObject *
 ext_aggregate_new(PyTypeObject *type, PyObject *reader_object, const pmt_reader *reader,
                   PyObject *args, PyObject *kwargs)
 {
-    ext_query query;
+    ext_query query = {.flag = 1};
+    const sources from = {.readers = &reader, .count = 1};
     aggregate_object *self = NULL;
-    if (ext_query_parse(&query, args, kwargs, 1) == 0) {
-        self = make(type, reader_object, reader, &query.query);
+    if (ext_query_parse(&query, args, kwargs, 1, "with_inherited") == 0) {
+        query.query.exclude_epoch = query.flag ? 0 : pmt_reader_inherited_epoch(reader);
+        self = make(type, reader_object, &from, &query.query);
     }
-    if (self != NULL
-        && (add_note(self->notes, "Only thread %U.", query.thread) < 0
-            || add_note(self->notes, "Only stacks with a frame that matches %U.", query.include) < 0
-            || add_note(self->notes, "Without stacks whose innermost frame matches %U.",
-                        query.exclude)
-                   < 0)) {
-        Py_CLEAR(self);
+    return finish(self, &query, &from);
+}
+
+PyObject *
+ext_aggregate_combine(PyTypeObject *type, PyObject *combined_object,
+                      const pmt_reader *const *readers, size_t count, int with_inherited,
+                      PyObject *args, PyObject *kwargs)
+{
+    ext_query query = {.flag = 0};
+    sources from = {.readers = readers, .count = count, .combines = 1};
+    aggregate_object *self = NULL;
+    if (ext_query_parse(&query, args, kwargs, 1, "by_process") == 0) {
+        from.flags = (with_inherited ? PMT_COMBINE_WITH_INHERITED : 0u)
+                     | (query.flag ? PMT_COMBINE_BY_PROCESS : 0u);
+        self = make(type, combined_object, &from, &query.query);
     }
-    ext_query_dispose(&query);
-    return (PyObject *)self;
+    return finish(self, &query, &from);
 }
 
 static void
@@ -257,8 +336,26 @@ aggregate_dealloc(PyObject *object)
 
 /* --- rows ------------------------------------------------------------------------------------ */
 
+/* Numbers of one row, one for each capture. */
 static PyObject *
-make_row(values_sites *sites, const pmt_row *row, uint64_t total_bytes)
+make_numbers(const uint64_t *numbers, size_t count)
+{
+    PyObject *list = PyList_New((Py_ssize_t)count);
+    for (size_t i = 0; list != NULL && i < count; i++) {
+        PyObject *number = PyLong_FromUnsignedLongLong(numbers[i]);
+        if (number == NULL) {
+            Py_CLEAR(list);
+        } else {
+            PyList_SET_ITEM(list, (Py_ssize_t)i, number);
+        }
+    }
+    return list;
+}
+
+/* by_capture: capture_count numbers, or NULL. */
+static PyObject *
+make_row(values_sites *sites, const pmt_row *row, uint64_t total_bytes, const uint64_t *by_capture,
+         size_t capture_count)
 {
     PyObject *dict = PyDict_New();
     if (dict == NULL) {
@@ -271,32 +368,66 @@ make_row(values_sites *sites, const pmt_row *row, uint64_t total_bytes)
         || values_put_u64(dict, "blocks", row->value.blocks) < 0
         || values_put(dict, "share", PyFloat_FromDouble(share)) < 0
         || values_put_u64(dict, "allocated_bytes", row->value.allocated_bytes) < 0
-        || values_put_u64(dict, "allocations", row->value.allocations) < 0) {
+        || values_put_u64(dict, "allocations", row->value.allocations) < 0
+        || (by_capture != NULL
+            && values_put(dict, "by_capture", make_numbers(by_capture, capture_count)) < 0)) {
         Py_DECREF(dict);
         return NULL;
     }
     return dict;
 }
 
+/* The numbers by capture of these rows: for the caller to free. NULL without an exception: it is of one capture. */
+static uint64_t *
+rows_by_capture(aggregate_object *self, const pmt_row *rows, size_t count, int by_frame)
+{
+    if (self->aggregate->combination == NULL) {
+        return NULL;
+    }
+    size_t captures = pmt_aggregate_capture_count(self->aggregate);
+    uint64_t *numbers = PyMem_Calloc(count * captures + 1, sizeof *numbers);
+    if (numbers == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    if (!by_frame) {
+        pmt_aggregate_stacks_by_capture(self->aggregate, rows, count, numbers);
+        return numbers;
+    }
+    pmt_error err = PMT_ERROR_INIT;
+    if (pmt_aggregate_sites_by_capture(self->aggregate, rows, count, numbers, &err) < 0) {
+        raise_error(Py_TYPE(self), &err);
+        PyMem_Free(numbers);
+        return NULL;
+    }
+    return numbers;
+}
+
+/* by_frame: rows of pmt_aggregate_sites, else of pmt_aggregate_stacks. */
 static PyObject *
-make_rows(aggregate_object *self, const pmt_row *rows, size_t count, Py_ssize_t limit)
+make_rows(aggregate_object *self, const pmt_row *rows, size_t count, Py_ssize_t limit, int by_frame)
 {
     if (limit >= 0 && (size_t)limit < count) {
         count = (size_t)limit;
     }
+    size_t captures = pmt_aggregate_capture_count(self->aggregate);
+    uint64_t *by_capture = rows_by_capture(self, rows, count, by_frame);
     values_sites sites;
-    if (values_sites_init(&sites, self->reader) < 0) {
+    if (PyErr_Occurred() || values_sites_init(&sites, self->reader) < 0) {
+        PyMem_Free(by_capture);
         return NULL;
     }
     pmt_value total;
     pmt_aggregate_total(self->aggregate, &total);
     PyObject *list = PyList_New(0);
     for (size_t i = 0; list != NULL && i < count; i++) {
-        if (values_append(list, make_row(&sites, &rows[i], total.bytes)) < 0) {
+        const uint64_t *numbers = by_capture == NULL ? NULL : &by_capture[i * captures];
+        if (values_append(list, make_row(&sites, &rows[i], total.bytes, numbers, captures)) < 0) {
             Py_CLEAR(list);
         }
     }
     values_sites_dispose(&sites);
+    PyMem_Free(by_capture);
     return list;
 }
 
@@ -338,7 +469,7 @@ aggregate_sites(PyObject *object, PyObject *args, PyObject *kwargs)
     if (pmt_aggregate_sites(self->aggregate, &rows, &count, &err) < 0) {
         return raise_error(Py_TYPE(object), &err);
     }
-    PyObject *list = make_rows(self, rows, count, limit);
+    PyObject *list = make_rows(self, rows, count, limit, 1);
     pmt_rows_release(self->aggregate, rows);
     return list;
 }
@@ -353,7 +484,7 @@ aggregate_stacks(PyObject *object, PyObject *args, PyObject *kwargs)
     }
     const pmt_row *rows;
     size_t count = pmt_aggregate_stacks(self->aggregate, &rows);
-    return make_rows(self, rows, count, limit);
+    return make_rows(self, rows, count, limit, 0);
 }
 
 /* --- tree ------------------------------------------------------------------------------------ */
@@ -380,7 +511,8 @@ make_node(values_sites *sites, const pmt__tree_node *node, uint64_t total_bytes)
 /* Parents come before their children, and siblings in order: so one pass builds it, whatever its
    depth. */
 static PyObject *
-make_tree(const pmt__tree *tree, const pmt_reader *reader)
+make_tree(const pmt__tree *tree, const pmt_reader *reader, const uint64_t *by_capture,
+          size_t captures)
 {
     size_t count = tree->nodes.len;
     PyObject **lists = PyMem_Calloc(count, sizeof *lists); /* borrowed: each node's children */
@@ -396,6 +528,11 @@ make_tree(const pmt__tree *tree, const pmt_reader *reader)
     for (size_t i = 0; i < count; i++) {
         const pmt__tree_node *node = &tree->nodes.data[i];
         PyObject *dict = make_node(&sites, node, tree->nodes.data[0].bytes);
+        if (dict != NULL && by_capture != NULL
+            && values_put(dict, "by_capture", make_numbers(&by_capture[i * captures], captures))
+                   < 0) {
+            Py_CLEAR(dict);
+        }
         lists[i] = dict == NULL ? NULL : PyDict_GetItemString(dict, "children");
         if (i == 0) {
             root = dict;
@@ -408,6 +545,29 @@ make_tree(const pmt__tree *tree, const pmt_reader *reader)
     }
     values_sites_dispose(&sites);
     PyMem_Free(lists);
+    return root;
+}
+
+/* The tree as dicts, its nodes with their numbers by capture if it is of several. */
+static PyObject *
+convert_tree(aggregate_object *self, const pmt__tree *tree, int inverted)
+{
+    if (self->aggregate->combination == NULL) {
+        return make_tree(tree, self->reader, NULL, 0);
+    }
+    size_t captures = pmt_aggregate_capture_count(self->aggregate);
+    uint64_t *numbers = PyMem_Calloc(tree->nodes.len * captures, sizeof *numbers);
+    if (numbers == NULL) {
+        return PyErr_NoMemory();
+    }
+    pmt_error err = PMT_ERROR_INIT;
+    int result;
+    Py_BEGIN_ALLOW_THREADS
+    result = pmt__tree_by_capture(tree, self->aggregate, inverted != 0, numbers, &err);
+    Py_END_ALLOW_THREADS
+    PyObject *root = result < 0 ? raise_error(Py_TYPE(self), &err)
+                                : make_tree(tree, self->reader, numbers, captures);
+    PyMem_Free(numbers);
     return root;
 }
 
@@ -439,7 +599,7 @@ aggregate_tree(PyObject *object, PyObject *args, PyObject *kwargs)
     result = pmt__tree_init(&tree, self->aggregate, &limits, &err);
     Py_END_ALLOW_THREADS
     PyObject *root =
-        result < 0 ? raise_error(Py_TYPE(object), &err) : make_tree(&tree, self->reader);
+        result < 0 ? raise_error(Py_TYPE(object), &err) : convert_tree(self, &tree, inverted);
     pmt__tree_dispose(&tree);
     return root;
 }
@@ -471,11 +631,14 @@ aggregate_export(PyObject *object, PyObject *args, PyObject *kwargs)
 {
     static char kind_key[] = "kind";
     static char inverted_key[] = "inverted";
-    static char *keywords[] = {kind_key, inverted_key, NULL};
+    static char paths_key[] = "full_paths";
+    static char *keywords[] = {kind_key, inverted_key, paths_key, NULL};
     aggregate_object *self = (aggregate_object *)object;
     const char *kind;
     int inverted = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s|$p:export", keywords, &kind, &inverted)) {
+    int full_paths = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s|$pp:export", keywords, &kind, &inverted,
+                                     &full_paths)) {
         return NULL;
     }
     renderer render = NULL;
@@ -483,6 +646,9 @@ aggregate_export(PyObject *object, PyObject *args, PyObject *kwargs)
         if (strcmp(renderers[i].name, kind) == 0) {
             render = renderers[i].render;
         }
+    }
+    if (full_paths && render == pmt__render_collapsed) {
+        render = pmt__render_collapsed_paths; /* the others have them anyway */
     }
     if (render == NULL) {
         return PyErr_Format(PyExc_ValueError,
@@ -521,19 +687,22 @@ make_head(aggregate_object *self, PyObject *title, int inverted)
 {
     PyObject *head = PyDict_New();
     PyObject *info = call_method(self->reader_object, "info", NULL);
-    PyObject *captures = info == NULL ? NULL : PyList_New(0);
+    PyObject *captures = NULL; /* owned: of several captures, info() is their list */
     PyObject *json = NULL;
     PyObject *text = NULL;
-    PyObject *started;
-    if (head == NULL || captures == NULL || PyList_Append(captures, info) < 0) {
+    pmt_capture first;
+    if (info != NULL) {
+        captures = PyList_Check(info) ? Py_NewRef(info) : Py_BuildValue("[O]", info);
+    }
+    if (head == NULL || captures == NULL) {
         goto done;
     }
-    started = PyDict_GetItemString(info, "started"); /* borrowed */
+    pmt_reader_capture(self->reader, &first);
     if (values_put(head, "title", Py_NewRef(title)) < 0
         || values_put(head, "captures", Py_NewRef(captures)) < 0
         || values_put(head, "view", Py_NewRef(self->view)) < 0
         || values_put(head, "inverted", PyBool_FromLong(inverted)) < 0
-        || values_put(head, "t_start", Py_XNewRef(started)) < 0
+        || values_put(head, "t_start", values_instant(first.started_unix_ns)) < 0
         || values_put(head, "notes", Py_NewRef(self->notes)) < 0) {
         goto done;
     }
@@ -605,8 +774,36 @@ aggregate_number(PyObject *object, void *closure)
     return PyLong_FromUnsignedLongLong(value);
 }
 
+static PyObject *
+aggregate_by_capture(PyObject *object, void *closure)
+{
+    (void)closure;
+    const pmt_aggregate *aggregate = ((aggregate_object *)object)->aggregate;
+    size_t captures = pmt_aggregate_capture_count(aggregate);
+    uint64_t *numbers = PyMem_Calloc(captures, sizeof *numbers);
+    if (numbers == NULL) {
+        return PyErr_NoMemory();
+    }
+    pmt_aggregate_bytes_by_capture(aggregate, numbers);
+    PyObject *list = make_numbers(numbers, captures);
+    PyMem_Free(numbers);
+    return list;
+}
+
+static PyObject *
+aggregate_window(PyObject *object, void *closure)
+{
+    (void)closure;
+    uint64_t start_ns, end_ns;
+    pmt_aggregate_window(((aggregate_object *)object)->aggregate, &start_ns, &end_ns);
+    return values_window(start_ns, end_ns);
+}
+
 static PyGetSetDef aggregate_getset[] = {
+    {"by_capture", aggregate_by_capture, NULL, "bytes of the view by capture, in their order",
+     NULL},
     {"view", aggregate_view, NULL, "peak, leaks, total or temporary", NULL},
+    {"window", aggregate_window, NULL, "start_s and end_s of the time that was used", NULL},
     {"bytes", aggregate_number, NULL, "bytes of the view", (void *)offsetof(pmt_value, bytes)},
     {"blocks", aggregate_number, NULL, "blocks of the view", (void *)offsetof(pmt_value, blocks)},
     {"allocated_bytes", aggregate_number, NULL, "bytes allocated in the time window",
@@ -631,8 +828,8 @@ static PyMethodDef aggregate_methods[] = {
      PyDoc_STR("flame($self, *, inverted=False, title='')\n--\n\nThe container of "
                "docs/flame-data.md, before compression.")},
     {"export", METHOD(aggregate_export), METH_VARARGS | METH_KEYWORDS,
-     PyDoc_STR("export($self, kind, *, inverted=False)\n--\n\nThe stacks as pprof (before "
-               "compression), speedscope, collapsed or csv.")},
+     PyDoc_STR("export($self, kind, *, inverted=False, full_paths=False)\n--\n\nThe stacks as "
+               "pprof (before compression), speedscope, collapsed or csv.")},
     {NULL, NULL, 0, NULL},
 };
 

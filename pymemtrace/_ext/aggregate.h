@@ -21,11 +21,14 @@ typedef struct ext_query {
     PyObject *thread;       /* borrowed from the arguments, or NULL; so are the next two */
     PyObject *include;
     PyObject *exclude;
+    int flag;
 } ext_query;
 
-/* Takes start_s, end_s, thread, include, exclude; with has_view also view, which else is peak. -1
-   with an exception set. Dispose it in any case. */
-int ext_query_parse(ext_query *self, PyObject *args, PyObject *kwargs, int has_view);
+/* Takes start_s, end_s, thread, include, exclude; with has_view also view, which else is peak; and a flag of this
+   name, whose default is that of self->flag before the call, or NULL for none. -1 with an exception set. Dispose it in
+   any case. */
+int ext_query_parse(ext_query *self, PyObject *args, PyObject *kwargs, int has_view,
+                    const char *flag);
 void ext_query_dispose(ext_query *self);
 
 extern PyType_Spec ext_aggregate_spec;
@@ -33,5 +36,9 @@ extern PyType_Spec ext_aggregate_spec;
 /* The body of Reader.aggregate: reader_object keeps `reader` alive. New reference or NULL. */
 PyObject *ext_aggregate_new(PyTypeObject *type, PyObject *reader_object, const pmt_reader *reader,
                             PyObject *args, PyObject *kwargs);
+/* The body of Combined.aggregate: combined_object keeps the readers alive. */
+PyObject *ext_aggregate_combine(PyTypeObject *type, PyObject *combined_object,
+                                const pmt_reader *const *readers, size_t count, int with_inherited,
+                                PyObject *args, PyObject *kwargs);
 
 #endif

@@ -26,6 +26,7 @@ core_traverse(PyObject *module, visitproc visit, void *arg)
     ext_state *state = ext_state_get(module);
     Py_VISIT(state->reader_type);
     Py_VISIT(state->aggregate_type);
+    Py_VISIT(state->combined_type);
     Py_VISIT(state->events_type);
     return ext_errors_traverse(&state->errors, visit, arg);
 }
@@ -36,6 +37,7 @@ core_clear(PyObject *module)
     ext_state *state = ext_state_get(module);
     Py_CLEAR(state->reader_type);
     Py_CLEAR(state->aggregate_type);
+    Py_CLEAR(state->combined_type);
     Py_CLEAR(state->events_type);
     ext_errors_clear(&state->errors);
     return 0;

@@ -4,7 +4,7 @@
 #include <errno.h>
 
 #include "aggregate.h"
-#include "analyze/stats.h"
+#include "combined.h"
 #include "events.h"
 #include "pymemtrace/reader.h"
 #include "state.h"
@@ -139,6 +139,7 @@ static const struct {
     {12, "events not in the log", 1},
     {13, "events", 0},
     {14, "hooks taken off", 1},
+    {15, "flushes without new stacks", 0},
 };
 
 static int
@@ -184,6 +185,9 @@ text_or_none(const char *text)
 
 static const char *const ended_names[] = {"", "normal", "killed", "running"};
 
+/* By pmt_capture.main_ended. */
+static const char *const main_names[] = {NULL, "return", "exit", "exception"};
+
 static PyObject *
 age_of(const pmt_capture *capture)
 {
@@ -226,12 +230,20 @@ reader_info(PyObject *object, PyObject *unused)
     }
     if (values_put(info, "path", Py_NewRef(self->path)) < 0
         || values_put_u64(info, "pid", capture.pid) < 0
+        || values_put_u64(info, "parent_pid", pmt_reader_parent_pid(reader)) < 0
+        || values_put(info, "inherited", PyBool_FromLong(pmt_reader_inherited_epoch(reader) != 0))
+               < 0
         || put_fact(info, "command", reader, "command") < 0
         || put_fact(info, "python", reader, "python") < 0
         || put_fact(info, "mode", reader, "mode") < 0
         || values_put(info, "started", values_instant(capture.started_unix_ns)) < 0
         || values_put_seconds(info, "duration_s", capture.duration_ns) < 0
         || values_put(info, "ended", PyUnicode_FromString(ended_names[capture.ended])) < 0
+        || values_put(info, "ended_by", text_or_none(main_names[capture.main_ended])) < 0
+        || values_put(info, "exit_status",
+                      capture.main_ended == 0 ? Py_NewRef(Py_None)
+                                              : PyLong_FromUnsignedLongLong(capture.exit_status))
+               < 0
         || values_put(info, "age_s", age_of(&capture)) < 0 || put_counters(info, &capture) < 0
         || values_put_u64(info, "folded", capture.counters[2]) < 0
         || values_put(info, "stopped", text_or_none(capture.stopped)) < 0
@@ -268,10 +280,29 @@ reader_proc(PyObject *object, PyObject *unused)
 }
 
 static PyObject *
-gc_of(const pmt_cut *cut)
+gc_of(const uint64_t gc[3])
 {
-    return Py_BuildValue("[KKK]", (unsigned long long)cut->gc[0], (unsigned long long)cut->gc[1],
-                         (unsigned long long)cut->gc[2]);
+    return Py_BuildValue("[KKK]", (unsigned long long)gc[0], (unsigned long long)gc[1],
+                         (unsigned long long)gc[2]);
+}
+
+int
+ext_totals_put(PyObject *dict, const pmt__totals *totals)
+{
+    if (values_put_u64(dict, "heap_bytes_peak", totals->peak_bytes) < 0
+        || values_put_u64(dict, "heap_blocks_peak", totals->peak_blocks) < 0
+        || values_put_u64(dict, "heap_bytes_end", totals->end_bytes) < 0
+        || values_put_u64(dict, "heap_blocks_end", totals->end_blocks) < 0
+        || values_put_u64(dict, "allocated_bytes", totals->allocated_bytes) < 0
+        || values_put_u64(dict, "allocations", totals->allocations) < 0
+        || values_put_u64(dict, "frees", totals->frees) < 0
+        || values_put_u64(dict, "rss_bytes_peak", totals->rss_peak_bytes) < 0
+        || values_put_u64(dict, "rss_bytes_end", totals->rss_end_bytes) < 0
+        || values_put(dict, "gc_collections", gc_of(totals->gc)) < 0
+        || values_put_u64(dict, "recorder_bytes", totals->own_bytes) < 0) {
+        return -1;
+    }
+    return 0;
 }
 
 static PyObject *
@@ -283,32 +314,15 @@ reader_totals(PyObject *object, PyObject *unused)
     if (dict == NULL) {
         return NULL;
     }
-    static const pmt_cut none;
-    const pmt_cut *last = &none;
-    const pmt_cut *end = &none;
-    uint64_t rss_peak = 0;
-    size_t count = pmt_reader_cut_count(reader);
-    for (size_t i = 0; i < count; i++) {
-        uint64_t rss = pmt_reader_cut(reader, i)->rss_bytes;
-        rss_peak = rss > rss_peak ? rss : rss_peak;
+    pmt__totals totals;
+    pmt_error err = PMT_ERROR_INIT;
+    if (pmt__totals_compute(&totals, reader, 0, &err) < 0) {
+        Py_DECREF(dict);
+        return raise_error(Py_TYPE(object), &err);
     }
-    if (count != 0) {
-        last = pmt_reader_cut(reader, count - 1);
-        end = pmt_reader_cut(reader, pmt_reader_end_cut(reader));
-    }
-    if (values_put_u64(dict, "heap_bytes_peak", last->peak_bytes) < 0
-        || values_put_u64(dict, "heap_blocks_peak", last->peak_blocks) < 0
-        || values_put_seconds(dict, "peak_t_s", last->peak_t_ns) < 0
-        || values_put_u64(dict, "heap_bytes_end", end->live_bytes) < 0
-        || values_put_u64(dict, "heap_blocks_end", end->live_blocks) < 0
-        || values_put_seconds(dict, "end_t_s", end->t_ns) < 0
-        || values_put_u64(dict, "allocated_bytes", last->allocated_bytes) < 0
-        || values_put_u64(dict, "allocations", last->allocations) < 0
-        || values_put_u64(dict, "frees", last->frees) < 0
-        || values_put_u64(dict, "rss_bytes_peak", rss_peak) < 0
-        || values_put_u64(dict, "rss_bytes_end", end->rss_bytes) < 0
-        || values_put(dict, "gc_collections", gc_of(last)) < 0
-        || values_put_u64(dict, "recorder_bytes", last->own_bytes) < 0) {
+    if (ext_totals_put(dict, &totals) < 0
+        || values_put_seconds(dict, "peak_t_s", totals.peak_t_ns) < 0
+        || values_put_seconds(dict, "end_t_s", totals.end_t_ns) < 0) {
         Py_DECREF(dict);
         return NULL;
     }
@@ -371,7 +385,7 @@ make_cut(const pmt_cut *cut)
         || values_put_u64(dict, "allocations", cut->allocations) < 0
         || values_put_u64(dict, "frees", cut->frees) < 0
         || values_put_u64(dict, "allocated_bytes", cut->allocated_bytes) < 0
-        || values_put(dict, "gc_collections", gc_of(cut)) < 0
+        || values_put(dict, "gc_collections", gc_of(cut->gc)) < 0
         || values_put(dict, "main_returned", PyBool_FromLong((long)(cut->flags & 1))) < 0) {
         Py_DECREF(dict);
         return NULL;
@@ -617,8 +631,8 @@ make_domains(const pmt__stats *stats)
     return dict;
 }
 
-static PyObject *
-make_thread_sums(const pmt__stats *stats, const pmt_reader *reader)
+PyObject *
+ext_thread_sums_make(const pmt__stats *stats, const pmt_reader *reader)
 {
     PyObject *list = PyList_New(0);
     for (size_t i = 0; list != NULL && i < pmt_reader_thread_count(reader); i++) {
@@ -651,20 +665,22 @@ make_sizes(const pmt__stats *stats)
     return list;
 }
 
-static PyObject *
-make_stats(const pmt__stats *stats, const pmt_reader *reader)
+PyObject *
+ext_stats_make(const pmt__stats *stats, PyObject *by_thread)
 {
     PyObject *dict = PyDict_New();
     if (dict != NULL
-        && (values_put(dict, "size_histogram", make_sizes(stats)) < 0
+        && (values_put(dict, "window", values_window(stats->start_ns, stats->end_ns)) < 0
+            || values_put(dict, "size_histogram", make_sizes(stats)) < 0
             || values_put(dict, "by_domain", make_domains(stats)) < 0
-            || values_put(dict, "by_thread", make_thread_sums(stats, reader)) < 0
+            || values_put(dict, "by_thread", Py_XNewRef(by_thread)) < 0
             || values_put(dict, "lifetimes", make_classes(stats->ages, PMT_AGE_CLASSES, "blocks"))
                    < 0
             || values_put_u64(dict, "frees", stats->frees) < 0
             || put_sums(dict, &stats->total) < 0)) {
         Py_CLEAR(dict);
     }
+    Py_XDECREF(by_thread);
     return dict;
 }
 
@@ -675,16 +691,18 @@ reader_stats(PyObject *object, PyObject *args, PyObject *kwargs)
     if (reader == NULL) {
         return NULL;
     }
-    ext_query query;
+    ext_query query = {.flag = 1};
     PyObject *dict = NULL;
-    if (ext_query_parse(&query, args, kwargs, 0) == 0) {
+    if (ext_query_parse(&query, args, kwargs, 0, "with_inherited") == 0) {
+        query.query.exclude_epoch = query.flag ? 0 : pmt_reader_inherited_epoch(reader);
         pmt_error err = PMT_ERROR_INIT;
         pmt__stats stats;
         int result;
         Py_BEGIN_ALLOW_THREADS
         result = pmt__stats_query(&stats, reader, &query.query, &err);
         Py_END_ALLOW_THREADS
-        dict = result < 0 ? raise_error(Py_TYPE(object), &err) : make_stats(&stats, reader);
+        dict = result < 0 ? raise_error(Py_TYPE(object), &err)
+                          : ext_stats_make(&stats, ext_thread_sums_make(&stats, reader));
         pmt__stats_dispose(&stats);
     }
     ext_query_dispose(&query);
@@ -759,8 +777,9 @@ static PyMethodDef reader_methods[] = {
      PyDoc_STR("replay($self, stop=None)\n--\n\nThe heap after the first `stop` events, from the "
                "log.")},
     {"stats", (PyCFunction)(void (*)(void))reader_stats, METH_VARARGS | METH_KEYWORDS,
-     PyDoc_STR("stats($self, *, start_s=None, end_s=None, thread=None, include=(), exclude=())\n"
-               "--\n\nSizes, domains, threads, lifetimes of what the filters let through.")},
+     PyDoc_STR("stats($self, *, start_s=None, end_s=None, thread=None, include=(), exclude=(), "
+               "with_inherited=True)\n--\n\nSizes, domains, threads, lifetimes of what the filters "
+               "let through.")},
     {"where", (PyCFunction)(void (*)(void))reader_where, METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("where($self, at_s=None)\n--\n\nHow the resident memory was made up at the last "
                "measurement (not behind at_s); None if there is none.")},
@@ -768,7 +787,8 @@ static PyMethodDef reader_methods[] = {
      PyDoc_STR("where_timeline($self, /)\n--\n\nThe same at every measurement, in short.")},
     {"aggregate", (PyCFunction)(void (*)(void))reader_aggregate, METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("aggregate($self, view='peak', *, start_s=None, end_s=None, thread=None, "
-               "include=(), exclude=())\n--\n\nA view, summed over what the filters let through.")},
+               "include=(), exclude=(), with_inherited=True)\n--\n\nA view, summed over what the "
+               "filters let through.")},
     {NULL, NULL, 0, NULL},
 };
 
@@ -799,6 +819,16 @@ add_type(PyObject *module, PyType_Spec *spec)
     return type;
 }
 
+const pmt_reader *
+ext_reader_get(PyObject *module, PyObject *object)
+{
+    if (!Py_IS_TYPE(object, (PyTypeObject *)ext_state_get(module)->reader_type)) {
+        PyErr_Format(PyExc_TypeError, "a Reader is needed, not %.100s", Py_TYPE(object)->tp_name);
+        return NULL;
+    }
+    return get_reader(object);
+}
+
 int
 ext_reader_add(PyObject *module)
 {
@@ -809,6 +839,10 @@ ext_reader_add(PyObject *module)
     }
     state->aggregate_type = add_type(module, &ext_aggregate_spec);
     if (state->aggregate_type == NULL) {
+        return -1;
+    }
+    state->combined_type = add_type(module, &ext_combined_spec);
+    if (state->combined_type == NULL) {
         return -1;
     }
     state->events_type = PyType_FromModuleAndSpec(module, &ext_events_spec, NULL);

@@ -143,10 +143,24 @@ preload_library(char *path, size_t size)
 
 /* --- start and stop ------------------------------------------------------------------------------------------------------------ */
 
+static int
+    runs_program; /* `pymemtrace run`: its user waits for the capture and must hear what is wrong with it, -q or not */
+
 static void
 stop_at_exit(void)
 {
+    if (!pmt__record_active()) {
+        return;
+    }
     pmt__record_stop(PMT_END_NORMAL);
+    char line[4600] = "pymemtrace: ";
+    size_t start = strlen(line);
+    size_t length = pmt__record_complaint(line + start, sizeof line - start - 1);
+    if (runs_program && length != 0) {
+        line[start + length] = '\n';
+        const ssize_t written = write(STDERR_FILENO, line, start + length + 1);
+        (void)written;
+    }
 }
 
 /* Names for the threads that exist now, from the threading module if the program has loaded it. */
@@ -337,10 +351,11 @@ core_flush(PyObject *module, PyObject *unused)
 }
 
 static void
-main_returned_py(void *context)
+main_returned_py(void *context, int how, int exit_status)
 {
     (void)context;
     if (pmt__record_active()) {
+        pmt__record_main_ended((uint32_t)how, (uint32_t)exit_status);
         threads_name();
         pmt__cpython_check_hooks();
         pmt__record_flush(PMT_CUT_MAIN_RETURNED);
@@ -357,6 +372,7 @@ core_run_main(PyObject *module, PyObject *args)
     if (!PyArg_ParseTuple(args, "sU|izz:run_main", &kind, &what, &fd, &note, &base)) {
         return NULL;
     }
+    runs_program = 1;
     int status = pmt_run_main_py(kind, what, fd, note, base, main_returned_py, NULL);
     return status < 0 ? NULL : PyLong_FromLong(status);
 }
@@ -366,7 +382,7 @@ core_main_returned(PyObject *module, PyObject *unused)
 {
     (void)module;
     (void)unused;
-    main_returned_py(NULL);
+    main_returned_py(NULL, PMT_MAIN_UNKNOWN, 0);
     Py_RETURN_NONE;
 }
 

@@ -10,6 +10,7 @@ typedef struct ext_state {
     ext_errors errors;
     PyObject *reader_type;    /* owned, or NULL */
     PyObject *aggregate_type; /* owned, or NULL */
+    PyObject *combined_type;  /* owned, or NULL */
     PyObject *events_type;    /* owned, or NULL */
 } ext_state;
 

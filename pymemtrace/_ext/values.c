@@ -26,6 +26,13 @@ values_put_seconds(PyObject *dict, const char *key, uint64_t ns)
     return values_put(dict, key, PyFloat_FromDouble((double)ns / 1e9));
 }
 
+PyObject *
+values_window(uint64_t start_ns, uint64_t end_ns)
+{
+    return Py_BuildValue("{s:d,s:d}", "start_s", (double)start_ns / 1e9, "end_s",
+                         (double)end_ns / 1e9);
+}
+
 int
 values_append(PyObject *list, PyObject *value)
 {

@@ -19,6 +19,8 @@ PyObject *values_text(pmt_string text);     /* surrogates pass, other invalid by
 PyObject *values_instant(uint64_t unix_ns); /* ISO 8601 with zone */
 PyObject *values_fact(const pmt_fact *fact);
 
+PyObject *values_window(uint64_t start_ns, uint64_t end_ns); /* dict: start_s, end_s */
+
 /* Frames as the dicts of json.md ("site"), each made once per call of a method. */
 typedef struct {
     const pmt_reader *reader; /* borrowed */

@@ -7,16 +7,18 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 import pymemtrace
-from pymemtrace._core import CaptureError, Reader
+from pymemtrace._core import CaptureError, Combined, Reader
+from pymemtrace._types import View
 from pymemtrace.cli import _format
 from pymemtrace.cli._failure import EXIT_INPUT, Failure
 from pymemtrace.cli._page import Page, make_page
 from pymemtrace.cli._progress import Progress
 
 FORMAT = 1  # of the JSON output
+NAMES = 4  # of captures or processes that a line or a few name one by one
 
 REMEDY_NO_CAPTURE = "give a file that `pymemtrace run` wrote"
 REMEDY_DAMAGED = "take another copy of the file, or record the program again"
@@ -24,7 +26,7 @@ REMEDY_DAMAGED = "take another copy of the file, or record the program again"
 
 @dataclass(frozen=True)
 class Opened:
-    """A capture that a command reports on."""
+    """What a command reports on: a capture."""
 
     reader: Reader
     info: dict[str, Any]
@@ -37,6 +39,72 @@ class Opened:
     @property
     def heading(self) -> str:
         return f"{self.name}: {_format.command(self.info['command'])}"
+
+    @property
+    def infos(self) -> list[dict[str, Any]]:
+        return [self.info]
+
+    def notes(self, view: View | None) -> Iterator[str]:
+        return notes(self.info)
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What a command reports on: several captures as one."""
+
+    reader: Combined
+    info: dict[str, Any]  # what a capture's has, as far as it makes sense for all together
+    opened: Sequence[Opened]
+    totals: dict[str, Any]
+    paths: _format.Paths
+
+    @property
+    def infos(self) -> list[dict[str, Any]]:
+        return [opened.info for opened in self.opened]
+
+    @property
+    def heading(self) -> str:
+        count = len(self.opened)
+        processes = "1 process" if count == 1 else f"{_format.count(count)} processes"
+        return f"{processes}: {self.info['path']}"
+
+    def notes(self, view: View | None) -> Iterator[str]:
+        """view: what is shown; None: the report says itself what a peak is."""
+        for info in self.infos:
+            for note in notes(info):
+                yield f"{_format.clean(info['path'])}: {note}"
+        if len(self.infos) > 1 and view == "peak":
+            yield (
+                "The peak is the sum of each process' own peak; these are not simultaneous."
+                " At one time, the heaps held at most"
+                f" {_format.size(self.totals['heap_bytes_peak_simultaneous'])} together."
+            )
+        yield from inherited_notes(self.infos, self.totals)
+
+
+Report = Opened | Merged
+R = TypeVar("R", Opened, Merged)
+
+
+def inherited_notes(infos: list[dict[str, Any]], totals: dict[str, Any]) -> Iterator[str]:
+    """What was left out because it counts in another process, or would if that were here."""
+    pids = {info["pid"] for info in infos}
+    heirs = [process for process in totals["processes"] if process["inherited_bytes"]]
+    orphans = [process for process in heirs if process["parent_pid"] not in pids]
+    if len(heirs) > NAMES:
+        size = _format.size(totals["inherited_bytes"])
+        what = f"{_format.count(len(heirs))} processes have {size} from their parents by fork"
+        if orphans:
+            what += f"; the parents' captures of {_format.count(len(orphans))} of them are not here"
+        yield f"{what}: blocks count where they were allocated (--with-inherited: in each)."
+        return
+    for process in heirs:
+        size = _format.size(process["inherited_bytes"])
+        what = f"Process {process['pid']} has {size} from process {process['parent_pid']} by fork"
+        if process in orphans:
+            yield f"{what}, whose capture is not here: they are not counted (--with-inherited)."
+        else:
+            yield f"{what}; they count there only (--with-inherited: in both)."
 
 
 def find(words: Sequence[str]) -> list[str]:
@@ -100,6 +168,10 @@ def state_text(info: dict[str, Any]) -> str:
         return "killed: the capture ends with its last flush"
     if info["damaged"]:
         return "damaged"
+    if info["ended_by"] == "exception":
+        return f"ended by an exception (exit status {info['exit_status']})"
+    if info["exit_status"]:
+        return f"ended with exit status {info['exit_status']}"
     return "ended normally"
 
 
@@ -114,12 +186,14 @@ def losses(info: dict[str, Any]) -> list[str]:
 def notes(info: dict[str, Any]) -> Iterator[str]:
     """Sentences about what a reader of the figures has to know."""
     length = _format.duration(info["duration_s"])
-    if info["cuts"] == 0:
+    if info["cuts"] == 0 and info["stopped"]:
+        yield f"The capture holds no figures: {info['stopped']} before any could be written."
+    elif info["cuts"] == 0:
         yield "The capture holds no figures: the program had not run for long enough to write any."
     if info["ended"] == "running":
         age = _format.duration(info["age_s"])
         yield f"The program still runs; these figures are {age} old."
-    elif info["stopped"]:
+    elif info["stopped"] and info["cuts"]:
         yield f"The capture is cut: {info['stopped']}. It ends {length} after the start."
     elif info["ended"] == "killed":
         yield (
@@ -131,6 +205,11 @@ def notes(info: dict[str, Any]) -> Iterator[str]:
         yield f"The end of the file is torn: {_format.clean(info['torn'])}."
     if info["damaged"]:
         yield f"The capture is damaged: {_format.clean(info['damaged'])}."
+    if info["counters"].get("flushes without new stacks"):
+        yield (
+            "--max-size had no room for more stacks: what [folded] has is counted by size only."
+            " Record again with a larger --max-size."
+        )
     lost = losses(info)
     if lost:
         yield f"Not recorded: {', '.join(lost)}."
@@ -145,13 +224,21 @@ def print_note(note: str) -> None:
     print(f"pymemtrace: note: {note}", file=sys.stderr)
 
 
+def act_on(opened: R, act: Callable[[R], None]) -> None:
+    try:
+        act(opened)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has seen enough; what is wrong is to be said all the same
+        drop_stdout()
+
+
 def for_each(words: Sequence[str], act: Callable[[Opened], None]) -> int:
     """Opens the captures one after another; what fails with one does not keep the next one back."""
     status = 0
     for path in find(words):
         try:
             opened = open_capture(path)
-            act(opened)
+            act_on(opened, act)
             if opened.info["damaged"]:
                 raise damaged_failure(opened.name, opened.info)
         except Failure as failure:
@@ -160,12 +247,84 @@ def for_each(words: Sequence[str], act: Callable[[Opened], None]) -> int:
     return status
 
 
+def open_several(words: Sequence[str]) -> tuple[list[Opened], int]:
+    """All that can be read, each capture once, and the status so far. A line says what cannot."""
+    status = 0
+    all_opened: list[Opened] = []
+    known: dict[object, str] = {}
+    for path in find(words):
+        try:
+            opened = open_capture(path)
+            info = opened.info
+            # A copy, or an earlier state, of a capture has its id.
+            key = (info["id"], info["pid"], info["started"])
+            if key in known:
+                print_note(f"the same capture as {known[key]}, it counts once: {opened.name}")
+                continue
+            known[key] = opened.name
+            all_opened.append(opened)
+            if info["damaged"]:
+                raise damaged_failure(opened.name, info)
+        except Failure as failure:
+            status = max(status, print_failure(failure))
+    return all_opened, status
+
+
+def merge(all_opened: Sequence[Opened], with_inherited: bool) -> Merged:
+    """all_opened: at least one."""
+    names = [opened.name for opened in all_opened]
+    if len(names) > NAMES:
+        names[NAMES:] = [f"{_format.count(len(names) - NAMES)} more"]
+    combined = Combined([opened.reader for opened in all_opened], with_inherited=with_inherited)
+    totals = combined.totals()
+    info = {
+        "path": ", ".join(names), "started": totals["started"], "duration_s": totals["duration_s"],
+    }  # fmt: skip
+    return Merged(combined, info, all_opened, totals, all_opened[0].paths)
+
+
+def for_merged(args: argparse.Namespace, act: Callable[[Merged], None]) -> int:
+    """Opens the captures and acts once, on all together."""
+    all_opened, status = open_several(args.captures)
+    if not all_opened:
+        return status
+    try:
+        act_on(merge(all_opened, args.with_inherited), act)
+    except Failure as failure:
+        sys.stdout.flush()
+        status = max(status, print_failure(failure))
+    return status
+
+
+def for_reports(args: argparse.Namespace, act: Callable[[Report], None]) -> int:
+    """With --merge once, on all captures together, else on one after another."""
+    if args.merge:
+        return for_merged(args, act)
+    return for_each(args.captures, act)
+
+
+def drop_stdout() -> None:
+    """What is written to standard output from now on, and what waits in its buffer, is lost."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def report(
+    args: argparse.Namespace,
+    collect: Callable[[Report], dict[str, Any]],
+    show: Callable[[Page, Report], None],
+) -> int:
+    """What every reporting command does: print JSON, or show each capture, or all as one."""
+    if args.merge:
+        return for_merged(args, lambda merged: report_merged(args, merged, collect, show))
+    return report_each(args, collect, show)
+
+
+def report_each(
     args: argparse.Namespace,
     collect: Callable[[Opened], dict[str, Any]],
     show: Callable[[Page, Opened], None],
 ) -> int:
-    """What every reporting command does: print JSON, or show each capture on the page."""
+    """The same of commands that cannot merge."""
     if args.json:
         return report_json(args.captures, collect)
     page = make_page()
@@ -181,6 +340,22 @@ def report(
     return for_each(args.captures, act)
 
 
+def report_merged(
+    args: argparse.Namespace,
+    merged: Merged,
+    collect: Callable[[Report], dict[str, Any]],
+    show: Callable[[Page, Report], None],
+) -> None:
+    if args.json:
+        print_json({**common_fields(merged.infos), **collect(merged)})
+    else:
+        show(make_page(), merged)
+
+
+def common_fields(infos: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {"pymemtrace": pymemtrace.__version__, "format": FORMAT, "captures": infos}
+
+
 def report_json(words: Sequence[str], collect: Callable[[Opened], dict[str, Any]]) -> int:
     """One object. Of several captures, `reports` holds one object each, in their order."""
     captures: list[dict[str, Any]] = []
@@ -193,16 +368,18 @@ def report_json(words: Sequence[str], collect: Callable[[Opened], dict[str, Any]
     status = for_each(words, act)
     if not captures:
         return status
-    result: dict[str, Any] = {
-        "pymemtrace": pymemtrace.__version__, "format": FORMAT, "captures": captures,
-    }  # fmt: skip
+    result = common_fields(captures)
     if len(captures) == 1 and len(find(words)) == 1:
         result |= reports[0]
     else:
         result["reports"] = [
             {"path": info["path"], **fields} for info, fields in zip(captures, reports, strict=True)
         ]
-    print_json(result)
+    try:
+        print_json(result)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        drop_stdout()
     return status
 
 

@@ -2,11 +2,11 @@
 
 import argparse
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, cast, get_args
 
-from pymemtrace._core import Aggregate, Reader
+from pymemtrace._core import Aggregate, Combined, Reader
 from pymemtrace._types import View
 from pymemtrace.cli import _format
 from pymemtrace.cli._failure import EXIT_USAGE, Failure
@@ -64,6 +64,18 @@ def add_captures(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "captures", metavar="CAPTURE", nargs="+",
         help="file that `pymemtrace run` wrote, or a quoted pattern such as '*.pmt'",
+    )  # fmt: skip
+
+
+def add_merge(parser: argparse.ArgumentParser, what: str) -> None:
+    """what: the merged report, in the words of the command."""
+    group = parser.add_argument_group("several captures")
+    add = group.add_argument
+    add("--merge", action="store_true", help=f"one report of all captures together: {what}")
+    add(
+        "--with-inherited", action="store_true",
+        help="in what is merged, count the blocks that a process has from its parent by fork in"
+             " each of them, not only where they were allocated",
     )  # fmt: skip
 
 
@@ -128,6 +140,8 @@ class Query:
     thread: str | None
     include: tuple[str, ...]
     exclude: tuple[str, ...]
+    # about the time, of what was read last
+    remarks: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> "Query":
@@ -142,46 +156,78 @@ class Query:
 
     def filters(self, info: dict[str, Any]) -> dict[str, Any]:
         """The keyword arguments of Reader.aggregate() and Reader.stats()."""
+        start_s = seconds_since(info["started"], self.start)
+        self.remarks.clear()
+        if start_s is not None and start_s < 0:
+            self.remarks.append(
+                f"--from lies before the start of the recording, {info['started']}."
+            )
         return {
-            "start_s": seconds_since(info["started"], self.start),
+            "start_s": start_s,
             "end_s": seconds_since(info["started"], self.end),
             "thread": self.thread,
             "include": self.include,
             "exclude": self.exclude,
         }
 
-    def aggregate(self, reader: Reader, info: dict[str, Any]) -> Aggregate:
-        with_filters = self.filters(info)
+    def aggregate(
+        self, reader: Reader | Combined, info: dict[str, Any], *, by_process: bool = False
+    ) -> Aggregate:
+        """by_process: see Combined.aggregate(); of one capture it means nothing."""
+        filters = self.filters(info)
         try:
-            return reader.aggregate(self.view, **with_filters)
+            if isinstance(reader, Combined):
+                aggregate = reader.aggregate(self.view, by_process=by_process, **filters)
+            else:
+                aggregate = reader.aggregate(self.view, **filters)
         except ValueError as error:
             raise self.failure(reader, info, str(error)) from None
+        self.remark_window(reader, aggregate.window)
+        return aggregate
 
-    def stats(self, reader: Reader, info: dict[str, Any]) -> dict[str, Any]:
+    def stats(self, reader: Reader | Combined, info: dict[str, Any]) -> dict[str, Any]:
         try:
-            return reader.stats(**self.filters(info))
+            stats = reader.stats(**self.filters(info))
         except ValueError as error:
             raise self.failure(reader, info, str(error)) from None
+        self.remark_window(reader, stats["window"])
+        return stats
 
-    def failure(self, reader: Reader, info: dict[str, Any], what: str) -> Failure:
-        """The filters ask for what the capture does not have."""
+    def remark_window(self, reader: Reader | Combined, window: dict[str, float]) -> None:
+        if self.start is None and self.end is None:
+            return
+        several = isinstance(reader, Combined) and len(reader.readers) > 1
+        flushes = "the whole flushes of each process" if several else "the whole flushes"
+        self.remarks.insert(
+            0,
+            f"Only the time from {window['start_s']:.3f} s to {window['end_s']:.3f} s:"
+            f" {flushes} nearest to what was asked for.",
+        )
+
+    def failure(self, reader: Reader | Combined, info: dict[str, Any], what: str) -> Failure:
+        """The filters ask for what the captures do not have."""
+        readers = reader.readers if isinstance(reader, Combined) else (reader,)
         if "thread" in what:
-            names = ", ".join(thread_text(thread) for thread in reader.threads())
+            threads = (thread_text(thread) for one in readers for thread in one.threads())
+            names = ", ".join(dict.fromkeys(threads))
             remedy = f"its threads are {names}"
         else:
             remedy = f"its recording lasted {_format.duration(info['duration_s'])}"
-        return Failure(EXIT_USAGE, what, reader.path, remedy)
+        return Failure(EXIT_USAGE, what, info["path"], remedy)
+
+    def nothing(self) -> str:
+        """What to say where a view is empty; a hint, if the patterns may be why."""
+        text = f"Nothing {VIEW_TITLES[self.view]}"
+        if not (self.include or self.exclude):
+            return f"{text}."
+        return (
+            f"{text} that the patterns let through. They are compared with file names (app.py,"
+            " '*/app/*'), modules and packages (app.cache, app); __main__ is the program itself."
+        )
 
     def describe(self) -> list[str]:
-        """Sentences that say what the filters take away."""
-        sentences = []
-        if self.start is not None or self.end is not None:
-            words = []
-            if self.start is not None:
-                words.append(f"from {moment_text(self.start)}")
-            if self.end is not None:
-                words.append(f"to {moment_text(self.end)}")
-            sentences.append(f"Only the time {' '.join(words)}, in whole flushes.")
+        """Sentences that say what the filters take away from what was read last."""
+        sentences = [*self.remarks]
         if self.thread is not None:
             sentences.append(f"Only the thread {_format.clean(self.thread)}.")
         if self.include:
@@ -199,12 +245,6 @@ def seconds_since(started: str | None, moment: Moment | None) -> float | None:
             return None
         return (moment - datetime.fromisoformat(started)).total_seconds()
     return moment
-
-
-def moment_text(moment: Moment) -> str:
-    if isinstance(moment, datetime):
-        return moment.isoformat(sep=" ")
-    return f"{moment:g} s"
 
 
 def thread_text(thread: dict[str, Any]) -> str:

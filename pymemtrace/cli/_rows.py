@@ -19,15 +19,39 @@ COLUMNS = (
 )
 
 
+HOLDERS = Column("processes", style="dim", bends=True)  # of several captures
+
+
 def show(
-    page: Page, opened: _captures.Opened, query: _options.Query, rows: Sequence[SiteRow]
+    page: Page, opened: _captures.Report, query: _options.Query, rows: Sequence[SiteRow]
 ) -> None:
-    title = _options.VIEW_TITLES[query.view]
     if not rows:
-        page.heading(f"Nothing {title}.")
+        page.heading(query.nothing())
         return
-    page.heading(f"Lines by bytes {title}")
+    title = f"Lines by bytes {_options.VIEW_TITLES[query.view]}"
+    if isinstance(opened, _captures.Merged) and len(opened.infos) > 1:
+        page.heading(f"{title}, of all processes")
+        page.table(
+            (*COLUMNS, HOLDERS),
+            ((*cells(row, opened.paths), holders(row, opened.infos)) for row in rows),
+        )
+        return
+    page.heading(title)
     page.table(COLUMNS, (cells(row, opened.paths) for row in rows))
+
+
+def holders(row: SiteRow, infos: Sequence[dict[str, Any]]) -> str:
+    """Who has it: "1234" alone; of several, how many they are and who has most."""
+    by_capture = row["by_capture"]
+    having = [index for index, size in enumerate(by_capture) if size]
+    if not having:
+        return ""
+    most = max(having, key=by_capture.__getitem__)
+    pid = str(infos[most]["pid"])
+    if len(having) == 1:
+        return pid
+    share = _format.part(by_capture[most], sum(by_capture))
+    return f"{len(having)}; {share} in {pid}"
 
 
 def cells(row: SiteRow, paths: _format.Paths) -> tuple[str, ...]:
@@ -48,11 +72,13 @@ def is_machinery(site: Site) -> bool:
 
 
 def view_fields(query: _options.Query, aggregate: Aggregate) -> dict[str, Any]:
-    """What JSON says about the view: its name and its sums."""
+    """What JSON says about the view: its name, the time that it is of, its sums."""
     return {
         "view": query.view,
+        "window": aggregate.window,
         "view_bytes": aggregate.bytes,
         "view_blocks": aggregate.blocks,
         "view_allocated_bytes": aggregate.allocated_bytes,
         "view_allocations": aggregate.allocations,
+        **({"by_capture": aggregate.by_capture} if len(aggregate.by_capture) > 1 else {}),
     }

@@ -29,32 +29,38 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add("-o", "--output", metavar="FILE",
         help="the file; - is standard output (default: standard output if that is no terminal, else"
              " the capture's name with the format's ending)")  # fmt: skip
+    add("--full-paths", action="store_true",
+        help="in collapsed stacks, files with their paths instead of modules")  # fmt: skip
     add("-f", "--force", action="store_true", help="overwrite FILE")
     _options.add_views(parser)
     _options.add_filters(parser, to=())
     _options.add_inverted(parser)
+    _options.add_merge(parser, "one file with the stacks of all processes")
 
 
 def run(args: argparse.Namespace) -> int:
     query = _options.Query.of(args)
     kind = cast(ExportKind, args.kind)
-    several = len(_captures.find(args.captures)) > 1
+    several = len(_captures.find(args.captures)) > 1 and not args.merge
     if several and args.output is not None:
         raise Failure(
             EXIT_USAGE, "one output for several captures", args.output,
-            "leave -o out: every file is then named after its capture",
+            "leave -o out: every file is then named after its capture; or give --merge",
         )  # fmt: skip
 
-    def act(opened: _captures.Opened) -> None:
+    def act(opened: _captures.Report) -> None:
         path = args.output
         if path is None and (several or is_terminal(sys.stdout)):
-            path = default_output(opened.reader.path, kind)
+            ending = f".merged{ENDINGS[kind]}" if args.merge else ENDINGS[kind]
+            path = default_output(opened.infos[0]["path"], ending)
         to_stdout = path is None or path == "-"
         if not to_stdout:
             _output.check_target(path, args.force)
-        for note in [*_captures.notes(opened.info), *query.describe()]:
+        aggregate = query.aggregate(opened.reader, opened.info)
+        empty = [] if aggregate.bytes or aggregate.blocks else [query.nothing()]
+        for note in [*opened.notes(query.view), *query.describe(), *empty]:
             _captures.print_note(note)
-        content = query.aggregate(opened.reader, opened.info).export(kind, inverted=args.inverted)
+        content = aggregate.export(kind, inverted=args.inverted, full_paths=args.full_paths)
         if kind == "pprof":
             content = compress(content)
         if to_stdout:
@@ -63,10 +69,10 @@ def run(args: argparse.Namespace) -> int:
         _output.write_file(path, content, args.force)
         print(f"wrote {_format.clean(path)} ({_format.size(len(content))})")
 
-    return _captures.for_each(args.captures, act)
+    return _captures.for_reports(args, act)
 
 
-def default_output(capture: str, kind: ExportKind) -> str:
+def default_output(capture: str, ending: str) -> str:
     """The capture's name with the format's ending, in the current directory."""
     name = os.path.basename(capture)
-    return (name.removesuffix(".pmt") or name) + ENDINGS[kind]
+    return (name.removesuffix(".pmt") or name) + ending

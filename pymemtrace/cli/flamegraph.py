@@ -35,26 +35,29 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     _options.add_views(parser)
     _options.add_filters(parser)
     _options.add_inverted(parser)
+    _options.add_merge(parser, "one page, with a frame for each process below the root")
 
 
 def run(args: argparse.Namespace) -> int:
     query = _options.Query.of(args)
-    if args.output is not None and len(_captures.find(args.captures)) > 1:
+    several = len(_captures.find(args.captures)) > 1 and not args.merge
+    if args.output is not None and several:
         raise Failure(
             EXIT_USAGE, "one output for several captures", args.output,
-            "leave -o out: every page is then named after its capture",
+            "leave -o out: every page is then named after its capture; or give --merge",
         )  # fmt: skip
     template = load_template()
 
-    def act(opened: _captures.Opened) -> None:
-        path = args.output or default_output(opened.reader.path)
+    def act(opened: _captures.Report) -> None:
+        path = args.output or default_output(opened.infos[0]["path"], args.merge)
         if path != "-":
             _output.check_target(path, args.force)
-        for note in [*_captures.notes(opened.info), *query.describe()]:
+        aggregate = query.aggregate(opened.reader, opened.info, by_process=True)
+        empty = [] if aggregate.bytes or aggregate.blocks else [query.nothing()]
+        for note in [*opened.notes("peak"), *query.describe(), *empty]:
             _captures.print_note(note)
-        aggregate = query.aggregate(opened.reader, opened.info)
-        title = f"{os.path.basename(opened.name)}: {_format.command(opened.info['command'], 80)}"
-        page = fill(template, title, aggregate.flame(inverted=args.inverted, title=title))
+        title, heading = titles_of(opened)
+        page = fill(template, title, aggregate.flame(inverted=args.inverted, title=heading))
         if path == "-":
             sys.stdout.buffer.write(page)
             return
@@ -66,13 +69,21 @@ def run(args: argparse.Namespace) -> int:
             if not webbrowser.open(Path(path).absolute().as_uri()):
                 _captures.print_note("no browser could be started: open the file yourself")
 
-    return _captures.for_each(args.captures, act)
+    return _captures.for_reports(args, act)
 
 
-def default_output(capture: str) -> str:
+def titles_of(opened: _captures.Report) -> tuple[str, str]:
+    """That of the browser's tab, and that of the page, which shows the command beside it."""
+    if isinstance(opened, _captures.Merged):
+        return opened.heading, opened.heading
+    name = os.path.basename(opened.name)
+    return f"{name}: {_format.command(opened.info['command'], 80)}", name
+
+
+def default_output(capture: str, merged: bool) -> str:
     """The capture's name with another ending, in the current directory."""
     name = os.path.basename(capture)
-    return f"{name.removesuffix('.pmt') or name}.html"
+    return f"{name.removesuffix('.pmt') or name}{'.merged' if merged else ''}.html"
 
 
 def load_template() -> str:

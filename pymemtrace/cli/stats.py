@@ -27,27 +27,30 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     _options.add_views(parser)
     _options.add_filters(parser)
     _options.add_limit(parser, None, "threads")
+    _options.add_merge(parser, "sums of all processes, and their threads")
     _options.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     query = _options.Query.of(args)
 
-    def collect(opened: _captures.Opened) -> dict[str, Any]:
+    def collect(opened: _captures.Report) -> dict[str, Any]:
         stats = query.stats(opened.reader, opened.info)
         threads = by_thread(stats, query, args.limit)
-        return {
+        fields = {
             **opened.reader.totals(),
             **stats,
             "view": query.view,
             "by_thread": threads,
-            "event_log": opened.reader.event_log(),
         }
+        if isinstance(opened, _captures.Opened):
+            fields["event_log"] = opened.reader.event_log()
+        return fields
 
-    def show(page: Page, opened: _captures.Opened) -> None:
+    def show(page: Page, opened: _captures.Report) -> None:
         stats = query.stats(opened.reader, opened.info)
         page.title(opened.heading)
-        page.notes([*_captures.notes(opened.info), *query.describe()])
+        page.notes([*opened.notes("peak"), *query.describe()])
         page.heading("Allocations by requested size")
         page.table(*histogram(page, stats["size_histogram"], "allocations", size_range))
         title = _options.VIEW_TITLES[query.view]
@@ -59,17 +62,21 @@ def run(args: argparse.Namespace) -> int:
         ]
         page.table(*sums_table("domain", sorted(domains, key=key_of(query), reverse=True)))
         page.heading(f"By thread, the largest first: {title}")
-        threads = [
-            {**row, "name": _options.thread_text(row)}
-            for row in by_thread(stats, query, args.limit)
-        ]
+        threads = [{**row, "name": thread_name(row)} for row in by_thread(stats, query, args.limit)]
         page.table(*sums_table("thread", threads))
         page.heading("Freed blocks by how many epochs they lived (0: not one)")
         page.table(*histogram(page, stats["lifetimes"], "blocks", epoch_range))
-        page.heading("Counters of the recorder")
-        page.facts(counters(opened))
+        if isinstance(opened, _captures.Opened):
+            page.heading("Counters of the recorder")
+            page.facts(counters(opened))
 
     return _captures.report(args, collect, show)
+
+
+def thread_name(row: dict[str, Any]) -> str:
+    """With the process, where there are several."""
+    name = _options.thread_text(row)
+    return f"{name} of process {row['pid']}" if "pid" in row else name
 
 
 def key_of(query: _options.Query) -> Callable[[Mapping[str, Any]], Any]:

@@ -1,12 +1,12 @@
 """`pymemtrace summary`: the answer in ten lines, then the sites that matter most."""
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from pymemtrace._types import SiteRow
-from pymemtrace.cli import _captures, _format, _options, _rows
-from pymemtrace.cli._page import Page, Segment
+from pymemtrace.cli import _captures, _format, _options, _rows, _several
+from pymemtrace.cli._page import Page, Segment, make_page
 
 HELP = "say in ten lines where the memory went, then name the top sites"
 
@@ -19,13 +19,14 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     _options.add_views(parser)
     _options.add_filters(parser)
     _options.add_limit(parser, 10, "sites")
+    _options.add_merge(parser, "sums of all processes, without a line for each")
     _options.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     query = _options.Query.of(args)
 
-    def collect(opened: _captures.Opened) -> dict[str, Any]:
+    def collect(opened: _captures.Report) -> dict[str, Any]:
         aggregate = query.aggregate(opened.reader, opened.info)
         stats = opened.reader.stats()
         return {
@@ -36,17 +37,43 @@ def run(args: argparse.Namespace) -> int:
             "sites": aggregate.sites(args.limit),
         }
 
-    def show(page: Page, opened: _captures.Opened) -> None:
+    def show(page: Page, opened: _captures.Report) -> None:
         aggregate = query.aggregate(opened.reader, opened.info)
         sites = aggregate.sites(args.limit)
         stacks = aggregate.stacks(1)
         opened.paths.learn_rows([*sites, *stacks])
         page.title(opened.heading)
-        page.facts(answer(opened, query, sites, stacks))
-        page.notes([*_captures.notes(opened.info), *query.describe()])
+        if isinstance(opened, _captures.Merged):
+            if not args.merge:
+                page.table(*_several.process_table(opened))
+            page.facts(_several.answer(opened))
+        else:
+            page.facts(answer(opened, query, sites, stacks))
+        page.notes([*opened.notes(None), *query.describe()])
         _rows.show(page, opened, query, sites)
 
-    return _captures.report(args, collect, show)
+    if args.merge or len(_captures.find(args.captures)) == 1:
+        return _captures.report(args, collect, show)
+    return side_by_side(args, collect, show)
+
+
+def side_by_side(
+    args: argparse.Namespace,
+    collect: Callable[[_captures.Report], dict[str, Any]],
+    show: Callable[[Page, _captures.Report], None],
+) -> int:
+    """A line for each process, and the top sites of all. In JSON, `reports` has what `summary` says
+    of each alone."""
+
+    def act(merged: _captures.Merged) -> None:
+        if not args.json:
+            show(make_page(), merged)
+            return
+        reports = [{"path": opened.info["path"], **collect(opened)} for opened in merged.opened]
+        fields = {**_captures.common_fields(merged.infos), **collect(merged), "reports": reports}
+        _captures.print_json(fields)
+
+    return _captures.for_merged(args, act)
 
 
 def answer(

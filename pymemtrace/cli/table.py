@@ -15,21 +15,22 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     _options.add_views(parser)
     _options.add_filters(parser)
     _options.add_limit(parser, None, "lines")
+    _options.add_merge(parser, "the lines of all processes, and who holds them")
     _options.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     query = _options.Query.of(args)
 
-    def collect(opened: _captures.Opened) -> dict[str, Any]:
+    def collect(opened: _captures.Report) -> dict[str, Any]:
         aggregate = query.aggregate(opened.reader, opened.info)
         return {**_rows.view_fields(query, aggregate), "rows": aggregate.sites(args.limit)}
 
-    def show(page: Page, opened: _captures.Opened) -> None:
+    def show(page: Page, opened: _captures.Report) -> None:
         rows = query.aggregate(opened.reader, opened.info).sites(args.limit)
         opened.paths.learn_rows(rows)
         page.title(opened.heading)
-        page.notes([*_captures.notes(opened.info), *query.describe()])
+        page.notes([*opened.notes(query.view), *query.describe()])
         _rows.show(page, opened, query, rows)
 
     return _captures.report(args, collect, show)

@@ -27,13 +27,14 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--depth", metavar="N", type=_options.parse_limit, default=0,
         help="show at most N frames below the root (default: all)",
     )  # fmt: skip
+    _options.add_merge(parser, "the stacks of all processes in one tree")
     _options.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     query = _options.Query.of(args)
 
-    def make(opened: _captures.Opened, default_share: float, depth: int) -> dict[str, Any]:
+    def make(opened: _captures.Report, default_share: float, depth: int) -> dict[str, Any]:
         share = default_share if args.min_share is None else args.min_share
         aggregate = query.aggregate(opened.reader, opened.info)
         root = aggregate.tree(inverted=args.inverted, max_depth=depth, min_share=share)
@@ -41,21 +42,21 @@ def run(args: argparse.Namespace) -> int:
             limit_children(root, args.limit)
         return root
 
-    def collect(opened: _captures.Opened) -> dict[str, Any]:
+    def collect(opened: _captures.Report) -> dict[str, Any]:
         return {
             "view": query.view,
             "inverted": args.inverted,
             "root": make(opened, 0.0, args.depth),
         }
 
-    def show(page: Page, opened: _captures.Opened) -> None:
+    def show(page: Page, opened: _captures.Report) -> None:
         # The first line of an inverted branch is what allocates, whoever it is.
         hides = not args.inverted
         root = make(opened, DEFAULT_SHARE, 0 if hides else args.depth)
         hidden = hide_machinery(root, args.depth) if hides else 0
         opened.paths.learn({node["site"]["file"] for node in walk(root)})
         page.title(opened.heading)
-        page.notes([*_captures.notes(opened.info), *query.describe()])
+        page.notes([*opened.notes(query.view), *query.describe()])
         order = "callers below callees" if args.inverted else "callees below callers"
         page.heading(f"Bytes {_options.VIEW_TITLES[query.view]}, {order}")
         show_tree(page, root, opened.paths)

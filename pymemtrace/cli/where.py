@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             show_where(page, where, list(_captures.notes(opened.info)))
 
-    return _captures.report(args, collect, show)
+    return _captures.report_each(args, collect, show)
 
 
 def is_pid(word: str) -> bool:

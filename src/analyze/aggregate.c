@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "analyze/combine.h"
 #include "base/error.h"
 
 void
@@ -71,8 +72,8 @@ pmt__rows_sort(pmt_row *rows, size_t count)
     }
 }
 
-static bool
-is_empty(const pmt_value *value)
+bool
+pmt__value_is_empty(const pmt_value *value)
 {
     return (value->bytes | value->blocks | value->allocated_bytes | value->allocations
             | value->inuse_bytes | value->inuse_blocks)
@@ -97,7 +98,7 @@ collect(pmt_aggregate *self, const pmt__sums *sums, pmt_error *err)
             continue;
         }
         pmt_value value = value_of(&sums[i], self->view);
-        if (is_empty(&value)) {
+        if (pmt__value_is_empty(&value)) {
             continue;
         }
         if (places[site->stack] == 0) {
@@ -163,7 +164,22 @@ pmt_aggregate_destroy(pmt_aggregate *self)
     pmt__release(allocator, self->stacks);
     pmt__release(allocator, self->threads);
     PMT__VEC_DISPOSE(allocator, &self->rows);
+    pmt__combination_destroy(self->combination); /* and with it, the reader of several captures */
     pmt__release(allocator, self);
+}
+
+const pmt_reader *
+pmt_aggregate_names(const pmt_aggregate *self)
+{
+    return self->reader;
+}
+
+int
+pmt_aggregate_window(const pmt_aggregate *self, uint64_t *start_ns, uint64_t *end_ns)
+{
+    *start_ns = self->window.start_ns;
+    *end_ns = self->window.end_ns;
+    return !self->window.whole;
 }
 
 void

@@ -13,9 +13,12 @@ typedef struct pmt__window {
     bool whole;   /* the whole run */
     size_t first; /* first <= last, both inside the list; without a cut both are 0 */
     size_t last;
-    size_t end;      /* the cut of "alive at the end" */
-    size_t peak;     /* the cut of "at the peak" */
-    bool exact_peak; /* the corrections of that cut lead to the peak */
+    size_t end;             /* the cut of "alive at the end" */
+    size_t peak;            /* the cut of "at the peak" */
+    bool exact_peak;        /* the corrections of that cut lead to the peak */
+    uint64_t exclude_epoch; /* births up to this one do not count; 0 = all do */
+    uint64_t start_ns;      /* the stretch that these cuts cover */
+    uint64_t end_ns;
 } pmt__window;
 
 /* PMT_ERR_ARGUMENT if the window holds no cut of a capture that has cuts. */
@@ -46,8 +49,12 @@ int pmt__filter_stacks(uint8_t **out, const pmt_reader *reader, const pmt_query 
 int pmt__filter_threads(uint8_t **out, const pmt_reader *reader, const char *thread,
                         pmt_error *err);
 
+struct pmt__combination; /* combine.h */
+
 struct pmt_aggregate {
-    const pmt_reader *reader; /* borrowed */
+    const pmt_reader
+        *reader; /* borrowed; of several captures, their names, borrowed from the next */
+    struct pmt__combination *combination; /* owned, or NULL: of one capture */
     pmt_view view;
     pmt__window window;
     uint8_t *stacks;        /* owned: filter, or NULL */
@@ -56,6 +63,15 @@ struct pmt_aggregate {
     pmt_value total;
 };
 
+/* Live figures are differences. Where events were lost, or a capture lies, they can come out below
+   zero: that is none. */
+static inline uint64_t
+pmt__at_least_0(uint64_t difference)
+{
+    return difference >> 63 ? 0 : difference;
+}
+
+bool pmt__value_is_empty(const pmt_value *value);
 void pmt__value_add(pmt_value *to, const pmt_value *value);
 /* Sorts the heaviest first; what is equal, by frame and stack, so that the order is always the same. */
 void pmt__rows_sort(pmt_row *rows, size_t count);

@@ -10,11 +10,18 @@ enum {
     MATCHES_EXCLUDE = 2
 };
 
-/* A module matches by its own name or by that of a package it is in: "app" is app.cache too. */
+/* A file matches by its whole path or by what follows any slash in it: reports show short paths. A module matches by its own name
+   or by that of a package it is in: "app" is app.cache too; that of the program is __main__ as well. */
 static bool
-matches(const char *pattern, const pmt_frame *frame)
+matches(const char *pattern, const pmt_frame *frame, bool is_main)
 {
-    if (pmt__glob_match(pattern, frame->file.text, frame->file.len)) {
+    for (size_t i = 0; i == 0 || i < frame->file.len; i++) {
+        if ((i == 0 || frame->file.text[i - 1] == '/')
+            && pmt__glob_match(pattern, frame->file.text + i, frame->file.len - i)) {
+            return true;
+        }
+    }
+    if (is_main && pmt__glob_match(pattern, "__main__", 8)) {
         return true;
     }
     for (size_t i = 0; i <= frame->module.len && frame->module.len != 0; i++) {
@@ -27,14 +34,54 @@ matches(const char *pattern, const pmt_frame *frame)
 }
 
 static bool
-matches_any(const char *const *patterns, size_t count, const pmt_frame *frame)
+matches_any(const char *const *patterns, size_t count, const pmt_frame *frame, bool is_main)
 {
     for (size_t i = 0; i < count; i++) {
-        if (matches(patterns[i], frame)) {
+        if (matches(patterns[i], frame, is_main)) {
             return true;
         }
     }
     return false;
+}
+
+static bool
+is_module_frame(const pmt_reader *reader, const pmt__frame *frame)
+{
+    pmt_string name = pmt__reader_string(reader, frame->function);
+    return name.len == 8 && memcmp(name.text, "<module>", 8) == 0;
+}
+
+/* Which frames are of the program's main file: one byte per frame. That file is the one whose top level nothing has called but
+   the interpreter (runpy under -m, our launcher). */
+static int
+find_main(uint8_t *frames, const pmt_reader *reader)
+{
+    enum {
+        BELOW_NOTHING = 1 /* all frames of the stack are the interpreter's */
+    };
+    uint8_t *stacks = pmt__alloc_zeroed(reader->allocator, reader->stacks.len, 1);
+    uint8_t *files = pmt__alloc_zeroed(reader->allocator, reader->strings.len, 1);
+    if (stacks != NULL && files != NULL) {
+        stacks[0] = BELOW_NOTHING;
+        for (size_t i = 1; i < reader->stacks.len; i++) {
+            const pmt__frame *frame = &reader->frames.data[reader->stacks.data[i].frame];
+            if (stacks[reader->stacks.data[i].parent] != BELOW_NOTHING) {
+                continue;
+            }
+            if (frame->flags & PMT_FRAME_IS_INTERPRETER) {
+                stacks[i] = BELOW_NOTHING;
+            } else if (is_module_frame(reader, frame)) {
+                files[frame->file] = 1;
+            }
+        }
+        for (size_t i = 0; i < reader->frames.len; i++) {
+            frames[i] = files[reader->frames.data[i].file];
+        }
+    }
+    int result = stacks == NULL || files == NULL ? PMT_ERR_NOMEM : PMT_OK;
+    pmt__release(reader->allocator, stacks);
+    pmt__release(reader->allocator, files);
+    return result;
 }
 
 int
@@ -46,18 +93,17 @@ pmt__filter_stacks(uint8_t **out, const pmt_reader *reader, const pmt_query *que
     }
     uint8_t *frames = pmt__alloc_zeroed(reader->allocator, reader->frames.len, 1);
     uint8_t *stacks = pmt__alloc_zeroed(reader->allocator, reader->stacks.len, 1);
-    if (frames == NULL || stacks == NULL) {
+    if (frames == NULL || stacks == NULL || find_main(frames, reader) < 0) {
         pmt__release(reader->allocator, frames);
         pmt__release(reader->allocator, stacks);
         return pmt__error_set(err, PMT_ERR_NOMEM, "out of memory");
     }
     for (size_t i = 0; i < reader->frames.len; i++) {
         pmt_frame frame = pmt_reader_frame(reader, (uint32_t)i);
-        frames[i] =
-            (uint8_t)((matches_any(query->include, query->include_count, &frame) ? MATCHES_INCLUDE
-                                                                                 : 0)
-                      | (matches_any(query->exclude, query->exclude_count, &frame) ? MATCHES_EXCLUDE
-                                                                                   : 0));
+        bool is_main = frames[i] != 0;
+        bool included = matches_any(query->include, query->include_count, &frame, is_main);
+        bool excluded = matches_any(query->exclude, query->exclude_count, &frame, is_main);
+        frames[i] = (uint8_t)((included ? MATCHES_INCLUDE : 0) | (excluded ? MATCHES_EXCLUDE : 0));
     }
     for (size_t i = 1; i < reader->stacks.len; i++) {
         pmt__stack stack = reader->stacks.data[i];

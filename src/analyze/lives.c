@@ -15,6 +15,7 @@ typedef struct collector {
     const pmt_reader *reader;
     pmt__epochs epochs;
     pmt__index index;
+    const uint32_t *stacks; /* borrowed, or NULL: what they are called in the list */
     size_t max_rows;
     size_t end_cut;
 } collector;
@@ -22,7 +23,8 @@ typedef struct collector {
 static uint16_t
 bucket_of(const pmt__lives *lives, uint64_t start_ns, uint64_t end_ns)
 {
-    uint64_t bucket = (start_ns + (end_ns - start_ns) / 2) / lives->width_ns;
+    uint64_t middle_ns = start_ns + (end_ns - start_ns) / 2;
+    uint64_t bucket = (lives->offset_ns + middle_ns) / lives->width_ns;
     return (uint16_t)(bucket < lives->bucket_count ? bucket : lives->bucket_count - 1);
 }
 
@@ -120,14 +122,14 @@ add_row(collector *self, size_t cut, const pmt__row *row)
         || (aggregate->threads != NULL && !aggregate->threads[site->thread])) {
         return 1;
     }
+    uint32_t stack = self->stacks == NULL ? site->stack : self->stacks[site->stack];
     bool dies = row->frees != 0 && cut <= self->end_cut;
     uint16_t birth;
     uint16_t death;
     int result = 1;
     if (dies) {
         place(self, cut, row, &birth, &death);
-        const pmt__life dead = {site->stack, site->thread,    birth,
-                                death,       row->free_bytes, row->frees};
+        const pmt__life dead = {stack, site->thread, birth, death, row->free_bytes, row->frees};
         result = add(self, &dead);
     }
     /* What is left; together with the cuts that follow it cannot be less than nothing. */
@@ -135,7 +137,7 @@ add_row(collector *self, size_t cut, const pmt__row *row)
     uint64_t blocks = row->allocs - (dies ? row->frees : 0);
     if (result == 1 && (bytes | blocks) != 0) {
         place(self, cut, row, &birth, &death);
-        const pmt__life alive = {site->stack, site->thread, birth, PMT_LIFE_ALIVE, bytes, blocks};
+        const pmt__life alive = {stack, site->thread, birth, PMT_LIFE_ALIVE, bytes, blocks};
         result = add(self, &alive);
     }
     return result;
@@ -150,7 +152,9 @@ add_cuts(collector *self)
         pmt__row row;
         pmt__rows_begin(&walk, self->reader, cut, NULL);
         while (result == 1 && pmt__rows_next(&walk, &row)) {
-            result = add_row(self, cut, &row);
+            if (row.birth > self->aggregate->window.exclude_epoch) {
+                result = add_row(self, cut, &row);
+            }
         }
     }
     return result;
@@ -174,8 +178,18 @@ int
 pmt__lives_init(pmt__lives *out, const pmt_aggregate *aggregate, size_t max_rows, pmt_error *err)
 {
     const pmt_reader *reader = aggregate->reader;
+    uint64_t duration_ns = reader->cuts.len == 0 ? 0 : reader->cuts.data[reader->cuts.len - 1].t_ns;
+    return pmt__lives_init_at(out, aggregate, max_rows, NULL, 0, duration_ns, err);
+}
+
+int
+pmt__lives_init_at(pmt__lives *out, const pmt_aggregate *aggregate, size_t max_rows,
+                   const uint32_t *stacks, uint64_t offset_ns, uint64_t duration_ns, pmt_error *err)
+{
+    const pmt_reader *reader = aggregate->reader;
     memset(out, 0, sizeof *out);
     out->allocator = reader->allocator;
+    out->offset_ns = offset_ns;
     out->width_ns = SECOND_NS;
     if (reader->cuts.len == 0) {
         return PMT_OK;
@@ -183,6 +197,7 @@ pmt__lives_init(pmt__lives *out, const pmt_aggregate *aggregate, size_t max_rows
     collector it = {.lives = out,
                     .aggregate = aggregate,
                     .reader = reader,
+                    .stacks = stacks,
                     .max_rows = max_rows,
                     .end_cut = pmt_reader_end_cut(reader)};
     int result = pmt__epochs_init(&it.epochs, reader, err);
@@ -191,7 +206,6 @@ pmt__lives_init(pmt__lives *out, const pmt_aggregate *aggregate, size_t max_rows
         return result;
     }
     pmt__index_init(&it.index, reader->allocator);
-    uint64_t duration_ns = reader->cuts.data[reader->cuts.len - 1].t_ns;
     while (duration_ns / out->width_ns >= BUCKETS_MAX) {
         out->width_ns *= 2;
     }

@@ -20,13 +20,19 @@ typedef struct pmt__lives {
     const pmt_allocator *allocator; /* borrowed */
     PMT__VEC(pmt__life) list;       /* owned; no two with equal stack, thread, birth and death */
     uint32_t bucket_count;
-    uint64_t width_ns; /* of a bucket: whole seconds */
+    uint64_t width_ns;  /* of a bucket: a power of two of seconds */
+    uint64_t offset_ns; /* of the capture's start on the axis */
 } pmt__lives;
 
 /* Of the stacks and threads that the aggregate's filters let through; its window does not matter.
    Buckets are made wider until there are at most max_rows rows. */
 int pmt__lives_init(pmt__lives *out, const pmt_aggregate *aggregate, size_t max_rows,
                     pmt_error *err);
+/* The same on an axis of this length that several captures have in common and that starts offset_ns before this
+   one. stacks: what to call its stacks, or NULL; equal ones become one. */
+int pmt__lives_init_at(pmt__lives *out, const pmt_aggregate *aggregate, size_t max_rows,
+                       const uint32_t *stacks, uint64_t offset_ns, uint64_t duration_ns,
+                       pmt_error *err);
 void pmt__lives_dispose(pmt__lives *self); /* also after an error */
 
 #endif

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "analyze/combine.h"
 #include "base/error.h"
 
 /* 0 for 0, else 1 + the integer part of log2. */
@@ -53,6 +54,28 @@ lets_through(const filter *self, const pmt__stored_site *site)
            && (self->threads == NULL || self->threads[site->thread]);
 }
 
+/* Moves what died before a mark from the age of its row to its own. A capture that lies may say more than the rows do. */
+static void
+move_ages(pmt__stats *self, const pmt_reader *reader, const filter *only)
+{
+    for (size_t i = 0; i < reader->lifetimes.len; i++) {
+        const pmt__stored_lifetime *it = &reader->lifetimes.data[i];
+        if (it->cut < only->window.first || it->cut > only->window.last
+            || it->birth <= only->window.exclude_epoch
+            || !lets_through(only, &reader->sites.data[it->site])) {
+            continue;
+        }
+        pmt__class *from = &self->ages[log2_class(reader->cuts.data[it->cut].epoch - it->birth)];
+        pmt__class *to = &self->ages[log2_class(it->age)];
+        if (it->blocks <= from->blocks && it->bytes <= from->bytes) {
+            from->blocks -= it->blocks;
+            from->bytes -= it->bytes;
+            to->blocks += it->blocks;
+            to->bytes += it->bytes;
+        }
+    }
+}
+
 static void
 add_ages(pmt__stats *self, const pmt_reader *reader, const filter *only)
 {
@@ -62,7 +85,8 @@ add_ages(pmt__stats *self, const pmt_reader *reader, const filter *only)
         pmt__row row;
         pmt__rows_begin(&walk, reader, cut, NULL);
         while (pmt__rows_next(&walk, &row)) {
-            if (!lets_through(only, &reader->sites.data[row.site])) {
+            if (row.birth <= only->window.exclude_epoch
+                || !lets_through(only, &reader->sites.data[row.site])) {
                 continue;
             }
             pmt__class *class = &self->ages[log2_class(row.age)];
@@ -98,8 +122,10 @@ add_sites(pmt__stats *self, const pmt_reader *reader, const filter *only, const 
     }
 }
 
-int
-pmt__stats_query(pmt__stats *out, const pmt_reader *reader, const pmt_query *query, pmt_error *err)
+/* filtered: sizes that the capture knows for the whole run only are not to be used. */
+static int
+stats_of(pmt__stats *out, const pmt_reader *reader, const pmt_query *query, bool filtered,
+         pmt_error *err)
 {
     memset(out, 0, sizeof *out);
     out->allocator = reader->allocator;
@@ -124,14 +150,24 @@ pmt__stats_query(pmt__stats *out, const pmt_reader *reader, const pmt_query *que
         result = pmt__sums_compute(&sums, reader, &only.window, err);
     }
     if (result == PMT_OK) {
-        out->filtered = !only.window.whole || only.stacks != NULL || only.threads != NULL;
+        out->filtered = filtered || !only.window.whole || only.stacks != NULL
+                        || only.threads != NULL || query->exclude_epoch != 0;
+        out->start_ns = only.window.start_ns;
+        out->end_ns = only.window.end_ns;
         add_sites(out, reader, &only, sums);
         add_ages(out, reader, &only);
+        move_ages(out, reader, &only);
     }
     pmt__release(reader->allocator, sums);
     pmt__release(reader->allocator, only.stacks);
     pmt__release(reader->allocator, only.threads);
     return result;
+}
+
+int
+pmt__stats_query(pmt__stats *out, const pmt_reader *reader, const pmt_query *query, pmt_error *err)
+{
+    return stats_of(out, reader, query, false, err);
 }
 
 int
@@ -146,6 +182,107 @@ pmt__stats_dispose(pmt__stats *self)
 {
     pmt__release(self->allocator, self->threads);
     self->threads = NULL;
+}
+
+/* --- several captures ------------------------------------------------------------------------ */
+
+static void
+add_classes(pmt__class *to, const pmt__class *classes, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        to[i].blocks += classes[i].blocks;
+        to[i].bytes += classes[i].bytes;
+    }
+}
+
+static void
+add_stats(pmt__stats *to, const pmt__stats *stats)
+{
+    add_classes(to->sizes, stats->sizes, PMT_SIZE_CLASSES);
+    add_classes(&to->large, &stats->large, 1);
+    add_classes(to->ages, stats->ages, PMT_AGE_CLASSES);
+    for (size_t i = 0; i < PMT_DOMAIN_COUNT; i++) {
+        add_sums(&to->domains[i], &stats->domains[i]);
+    }
+    add_sums(&to->total, &stats->total);
+    to->frees += stats->frees;
+    to->filtered = to->filtered || stats->filtered;
+}
+
+/* Whether any of the captures can answer for a part of itself only: then all do, so that the classes of
+   sizes are those of all. */
+static bool
+any_filtered(const pmt_reader *const *readers, size_t count, const pmt_query *query,
+             bool with_inherited)
+{
+    bool filtered = query->has_start || query->has_end || query->thread != NULL
+                    || (query->include_count | query->exclude_count) != 0;
+    for (size_t i = 0; i < count && !with_inherited; i++) {
+        filtered = filtered || pmt_reader_inherited_epoch(readers[i]) != 0;
+    }
+    return filtered;
+}
+
+static int
+add_parts(pmt__stats *out, pmt__stats *parts, const pmt_reader *const *readers, size_t count,
+          const pmt_query *query, bool with_inherited, pmt_error *err)
+{
+    uint64_t *offsets_ns = pmt__alloc_zeroed(out->allocator, count, sizeof *offsets_ns);
+    if (offsets_ns == NULL) {
+        return pmt__error_set(err, PMT_ERR_NOMEM, "out of memory");
+    }
+    bool filtered = any_filtered(readers, count, query, with_inherited);
+    int result = PMT_OK;
+    size_t found = 0;
+    pmt__captures_start(readers, count, offsets_ns);
+    for (size_t i = 0; i < count && result == PMT_OK; i++) {
+        pmt_query own;
+        if (pmt__query_for(&own, query, readers[i], offsets_ns[i], with_inherited)
+            == PMT_REACH_OUTSIDE) {
+            continue;
+        }
+        result = stats_of(&parts[i], readers[i], &own, filtered, err);
+        if (result == PMT_ERR_ARGUMENT && own.thread != NULL) {
+            pmt__stats_dispose(&parts[i]); /* it has no such thread */
+            result = PMT_OK;
+            continue;
+        }
+        found++;
+        add_stats(out, &parts[i]);
+    }
+    if (result == PMT_OK && found == 0) {
+        result = pmt__query_is_outside(query, err);
+    }
+    if (result == PMT_OK) {
+        pmt__stretch stretch;
+        result = pmt__captures_stretch(&stretch, readers, offsets_ns, count, query, err);
+        if (result == PMT_OK) {
+            out->start_ns = stretch.start_ns;
+            out->end_ns = stretch.end_ns;
+        }
+    }
+    pmt__release(out->allocator, offsets_ns);
+    return result;
+}
+
+int
+pmt__stats_combine(pmt__stats *out, pmt__stats *parts, const pmt_reader *const *readers,
+                   size_t count, const pmt_query *query, bool with_inherited, pmt_error *err)
+{
+    memset(out, 0, sizeof *out);
+    memset(parts, 0, count * sizeof *parts);
+    out->allocator = readers[0]->allocator;
+    name_classes(out->sizes, PMT_SIZE_CLASSES);
+    name_classes(out->ages, PMT_AGE_CLASSES);
+    out->large.low = 513;
+    out->large.high = UINT64_MAX;
+    for (size_t i = 0; i < count; i++) {
+        parts[i].allocator = readers[i]->allocator;
+    }
+    if (query->has_start && query->has_end && query->end_ns < query->start_ns) {
+        return pmt__error_set(err, PMT_ERR_ARGUMENT, "the time window ends before it starts");
+    }
+    return add_parts(out, parts, readers, count, query, with_inherited, err);
 }
 
 /* --- epochs ---------------------------------------------------------------------------------- */

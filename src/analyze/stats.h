@@ -23,7 +23,9 @@ typedef struct pmt__stats {
     pmt__sums *threads; /* owned; by place in the reader's list */
     pmt__sums total;
     uint64_t frees;
-    bool filtered; /* it is not of the whole run */
+    bool filtered;     /* it is not of the whole run */
+    uint64_t start_ns; /* the time that it is of */
+    uint64_t end_ns;
 } pmt__stats;
 
 /* query: its window, thread and patterns count, its view does not. PMT_ERR_ARGUMENT as for
@@ -33,6 +35,11 @@ int pmt__stats_query(pmt__stats *out, const pmt_reader *reader, const pmt_query 
 /* The same without filters. */
 int pmt__stats_init(pmt__stats *out, const pmt_reader *reader, pmt_error *err);
 void pmt__stats_dispose(pmt__stats *self); /* also after an error */
+/* Of several captures, whose own ones go to parts, an array of `count`; out->threads is NULL, as the threads
+   are those of the parts, and threads == NULL in a part that the query does not touch. All of them are for the
+   caller to dispose of, also after an error. The rest is as in pmt_aggregate_combine. */
+int pmt__stats_combine(pmt__stats *out, pmt__stats *parts, const pmt_reader *const *readers,
+                       size_t count, const pmt_query *query, bool with_inherited, pmt_error *err);
 
 /* A stretch of time between two marks, or what the recorder made one of its own accord. */
 typedef struct pmt__epoch {

@@ -29,6 +29,9 @@ add_cut(pmt__sums *sums, straddle *straddles, const pmt_reader *reader, const pm
     pmt__row row;
     pmt__rows_begin(&walk, reader, cut, NULL);
     while (pmt__rows_next(&walk, &row)) {
+        if (row.birth <= window->exclude_epoch) {
+            continue; /* never so if it is 0: no blocks are born in epoch 0 */
+        }
         pmt__sums *sum = &sums[row.site];
         if (in_window) {
             if (row.birth > reader->fork_epoch) { /* else another process has allocated them */
@@ -61,14 +64,6 @@ add_cut(pmt__sums *sums, straddle *straddles, const pmt_reader *reader, const pm
     }
 }
 
-/* Live figures are differences. Where events were lost, or a capture lies, they can come out below
-   zero: that is none. */
-static uint64_t
-at_least_0(uint64_t difference)
-{
-    return difference >> 63 ? 0 : difference;
-}
-
 int
 pmt__sums_compute(pmt__sums **out, const pmt_reader *reader, const pmt__window *window,
                   pmt_error *err)
@@ -94,13 +89,14 @@ pmt__sums_compute(pmt__sums **out, const pmt_reader *reader, const pmt__window *
     for (size_t i = 0; i < sites; i++) {
         pmt__sums *sum = &sums[i];
         if (straddles != NULL) {
-            sum->leak_blocks += at_least_0(straddles[i].alloc_blocks - straddles[i].free_blocks);
-            sum->leak_bytes += at_least_0(straddles[i].alloc_bytes - straddles[i].free_bytes);
+            sum->leak_blocks +=
+                pmt__at_least_0(straddles[i].alloc_blocks - straddles[i].free_blocks);
+            sum->leak_bytes += pmt__at_least_0(straddles[i].alloc_bytes - straddles[i].free_bytes);
         }
-        sum->peak_blocks = at_least_0(sum->peak_blocks);
-        sum->peak_bytes = at_least_0(sum->peak_bytes);
-        sum->leak_blocks = at_least_0(sum->leak_blocks);
-        sum->leak_bytes = at_least_0(sum->leak_bytes);
+        sum->peak_blocks = pmt__at_least_0(sum->peak_blocks);
+        sum->peak_bytes = pmt__at_least_0(sum->peak_bytes);
+        sum->leak_blocks = pmt__at_least_0(sum->leak_blocks);
+        sum->leak_bytes = pmt__at_least_0(sum->leak_bytes);
     }
     pmt__release(reader->allocator, straddles);
     *out = sums;

@@ -2,22 +2,60 @@
 
 #include "base/error.h"
 
-/* The first cut whose time is at least t_ns, or behind it; `count` if there is none. */
+/* The first cut whose time is behind t_ns; `count` if there is none. */
 static size_t
-find_cut(const pmt_reader *reader, uint64_t t_ns, bool behind)
+find_cut(const pmt_reader *reader, uint64_t t_ns)
 {
     size_t low = 0;
     size_t high = reader->cuts.len;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        uint64_t t = reader->cuts.data[middle].t_ns;
-        if (t > t_ns || (t == t_ns && !behind)) {
+        if (reader->cuts.data[middle].t_ns > t_ns) {
             high = middle;
         } else {
             low = middle + 1;
         }
     }
     return low;
+}
+
+/* Where a cut begins; for `count`, where the last one ends. */
+static uint64_t
+start_of(const pmt_reader *reader, size_t cut)
+{
+    return cut == 0 ? 0 : reader->cuts.data[cut - 1].t_ns;
+}
+
+/* The cut that begins nearest to t_ns; `count` if that is the end of the last one. Cuts do not fall on whole
+   seconds: with the one that t_ns lies in, a window from 1 s would begin at 0 s because the first cut ended at 1.001 s. */
+static size_t
+nearest_start(const pmt_reader *reader, uint64_t t_ns)
+{
+    size_t cut = find_cut(reader, t_ns);
+    if (cut == reader->cuts.len) {
+        return cut;
+    }
+    uint64_t end_ns = reader->cuts.data[cut].t_ns;
+    return t_ns - start_of(reader, cut) < end_ns - t_ns ? cut : cut + 1;
+}
+
+/* first and last, which were set to the whole run. */
+static void
+choose_cuts(pmt__window *out, const pmt_reader *reader, const pmt_query *query)
+{
+    size_t count = reader->cuts.len;
+    uint64_t end_ns = reader->cuts.data[count - 1].t_ns;
+    uint64_t from_ns = query->has_start ? query->start_ns : 0;
+    uint64_t to_ns = query->has_end && query->end_ns < end_ns ? query->end_ns : end_ns;
+    size_t first = query->has_start ? nearest_start(reader, from_ns) : 0;
+    size_t behind = query->has_end ? nearest_start(reader, to_ns) : count;
+    if (behind <= first) { /* shorter than the cut that its middle lies in: that one */
+        first = find_cut(reader, from_ns + (to_ns - from_ns) / 2);
+        first = first == count ? count - 1 : first;
+        behind = first + 1;
+    }
+    out->first = first;
+    out->last = behind - 1;
 }
 
 static void
@@ -46,7 +84,7 @@ int
 pmt__window_choose(pmt__window *out, const pmt_reader *reader, const pmt_query *query,
                    pmt_error *err)
 {
-    *out = (pmt__window){.whole = true};
+    *out = (pmt__window){.whole = true, .exclude_epoch = query->exclude_epoch};
     size_t count = reader->cuts.len;
     if (query->has_start && query->has_end && query->end_ns < query->start_ns) {
         return pmt__error_set(err, PMT_ERR_ARGUMENT, "the time window ends before it starts");
@@ -56,26 +94,21 @@ pmt__window_choose(pmt__window *out, const pmt_reader *reader, const pmt_query *
     }
     out->last = count - 1;
     out->end = pmt_reader_end_cut(reader);
-    if (query->has_start) {
-        out->first = find_cut(reader, query->start_ns, true);
-        if (out->first == count) {
-            return pmt__error_set(err, PMT_ERR_ARGUMENT,
-                                  "the time window starts behind the end of the recording (%.3f s)",
-                                  (double)reader->cuts.data[count - 1].t_ns / 1e9);
-        }
+    if (query->has_start && find_cut(reader, query->start_ns) == count) {
+        return pmt__error_set(err, PMT_ERR_ARGUMENT,
+                              "the time window starts behind the end of the recording (%.3f s)",
+                              (double)reader->cuts.data[count - 1].t_ns / 1e9);
     }
+    choose_cuts(out, reader, query);
     if (query->has_end) {
-        size_t last = find_cut(reader, query->end_ns, false);
-        out->last = last == count ? count - 1 : last;
-        if (out->last < out->first) {
-            out->last = out->first; /* a window of no length: the cut that it lies in */
-        }
         out->end = out->last;
     }
     if (out->end < out->first) {
         out->end = out->last; /* it starts after main has returned */
     }
     out->whole = out->first == 0 && out->last == count - 1;
+    out->start_ns = start_of(reader, out->first);
+    out->end_ns = reader->cuts.data[out->last].t_ns;
     choose_peak(out, reader);
     return PMT_OK;
 }

@@ -1287,6 +1287,7 @@ hook_missing(PyMemAllocatorDomain domain)
     };
     me.probing = 1;
     me.probed = 0;
+    me.nested++; /* nor is it a malloc of the program's */
     switch (domain) {
     case PYMEM_DOMAIN_RAW:
         PyMem_RawFree(PyMem_RawMalloc(SIZE));
@@ -1298,6 +1299,7 @@ hook_missing(PyMemAllocatorDomain domain)
         PyObject_Free(PyObject_Malloc(SIZE));
         break;
     }
+    me.nested--;
     me.probing = 0;
     return !(me.probed & 1u << domain);
 }

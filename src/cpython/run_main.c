@@ -29,6 +29,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "format/spec.h"
+
 #if PY_VERSION_HEX < 0x030d0000
 #define CURRENT_FRAME(tstate) ((tstate)->cframe->current_frame)
 #else
@@ -269,13 +271,39 @@ write_note(const char *note, const char *base, time_t since)
     }
 }
 
+/* The exit status of a SystemExit; `value` may not be an instance yet. Reads its member and not the attribute, which a
+ * subclass may compute, and which the interpreter asks for later. */
+static int
+status_of(PyObject *value)
+{
+    PyObject *code = value;
+    if (value != NULL && PyExceptionInstance_Check(value)) {
+        code = ((PySystemExitObject *)value)->code;
+    }
+    if (code == NULL || code == Py_None) {
+        return 0;
+    }
+    if (!PyLong_Check(code)) {
+        return 1;
+    }
+    const unsigned long status = PyLong_AsUnsignedLongMask(code);
+    PyErr_Clear();
+    return (int)(status & 0xff);
+}
+
 static void
-call_returned(pmt_main_returned_py returned, void *context, const char *note, const char *base,
-              time_t since)
+call_returned(pmt_main_returned_py returned, void *context, int interrupted, const char *note,
+              const char *base, time_t since)
 {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
-    returned(context);
+    if (type == NULL) {
+        returned(context, PMT_MAIN_RETURNED, 0);
+    } else if (PyErr_GivenExceptionMatches(type, PyExc_SystemExit)) {
+        returned(context, PMT_MAIN_EXITED, status_of(value));
+    } else {
+        returned(context, PMT_MAIN_RAISED, interrupted ? 128 + SIGINT : 1);
+    }
     if (note != NULL && isatty(STDERR_FILENO)) {
         flush_streams();
         write_note(note, base, since);
@@ -399,7 +427,7 @@ pmt_run_main_py(const char *kind_name, PyObject *what, int fd, const char *note,
     const int interrupted = failed && is_interrupt();
     Py_XDECREF(result);
     /* a forked child comes by here as well */
-    call_returned(returned, context, getpid() == pid ? note : NULL, base, since);
+    call_returned(returned, context, interrupted, getpid() == pid ? note : NULL, base, since);
     const int is_script = kind == KIND_FILE || kind == KIND_PYC || kind == KIND_STDIN;
     if (is_script) {
         flush_streams();

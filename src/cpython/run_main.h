@@ -6,8 +6,9 @@
 #include <Python.h>
 
 /* Called once in this process when the program's top level has returned, whichever way, with the
- * interpreter still whole. An exception may not be left set. Called in a forked child that comes by, too. */
-typedef void (*pmt_main_returned_py)(void *context);
+ * interpreter still whole. how: PMT_MAIN_*, with the exit status that goes with it. An exception may not be
+ * left set. Called in a forked child that comes by, too. */
+typedef void (*pmt_main_returned_py)(void *context, int how, int exit_status);
 
 /* kind, what (a str in each case), fd:
  *   "file"       what: the script's path for `__file__` and tracebacks; fd: open for reading, taken over

@@ -46,7 +46,8 @@ enum {
     PMT_SECTION_MARKS = 6,
     PMT_SECTION_CUT = 7,
     PMT_SECTION_SIZES = 8,
-    PMT_SECTION_RESIDENT = 9
+    PMT_SECTION_RESIDENT = 9,
+    PMT_SECTION_LIFETIMES = 10
 };
 
 enum { /* figures of RESIDENT */
@@ -139,7 +140,8 @@ enum {
     PMT_COUNTER_LOG_DROPPED = 12,
     PMT_COUNTER_EVENTS = 13,
     PMT_COUNTER_HOOKS_LOST = 14,
-    PMT_COUNTER_LIMIT = 15 /* one behind the last */
+    PMT_COUNTER_FOLDED_CUTS = 15,
+    PMT_COUNTER_LIMIT = 16 /* one behind the last */
 };
 
 enum { /* of the event log */
@@ -156,6 +158,13 @@ enum {
     PMT_END_NORMAL = 1,
     PMT_END_BY_PROGRAM = 2,
     PMT_END_EXEC = 3
+};
+
+enum { /* how the main module ended */
+    PMT_MAIN_UNKNOWN = 0,
+    PMT_MAIN_RETURNED = 1,
+    PMT_MAIN_EXITED = 2,
+    PMT_MAIN_RAISED = 3
 };
 
 #endif

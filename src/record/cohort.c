@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/varint.h"
 #include "platform/platform.h"
 
 /* --- cohorts --------------------------------------------------------------------------------------------------------------- */
@@ -192,7 +193,68 @@ pmt__peak_passed_slow_nopy(void)
     floor_update();
 }
 
-/* The first change of a cohort since the last cut or peak; called before the change. */
+/* --- lifetimes --------------------------------------------------------------------------------------------------------------- */
+
+#define LIFETIMES_MAX \
+    ((size_t)4 << 20) /* bytes; beyond it, the rest counts at the age of the row */
+
+/* So many blocks of the cohort, and so many bytes if it is sizeless, died in this epoch. */
+static void
+lifetime_put(const pmt__cohort *cohort, uint32_t epoch, uint32_t blocks, uint64_t bytes)
+{
+    uint32_t site = PMT_COHORT_SITE(cohort);
+    uint8_t *at = pmt__t.new_lifetimes.len < LIFETIMES_MAX
+                      ? pmt__buffer_reserve(&pmt__t.new_lifetimes, 5 * PMT_VARINT_MAX)
+                      : NULL;
+    if (at == NULL) {
+        return;
+    }
+    at = pmt__varint_put(at, pmt__zigzag((int64_t)site - pmt__t.lifetime_site));
+    at = pmt__varint_put(at, pmt__zigzag((int64_t)cohort->epoch - pmt__t.lifetime_birth));
+    at = pmt__varint_put(at, epoch - cohort->epoch);
+    at = pmt__varint_put(at, blocks);
+    if (cohort->size & PMT_COHORT_SIZELESS) {
+        at = pmt__varint_put(at, bytes);
+    }
+    pmt__t.new_lifetimes.len = (size_t)(at - pmt__t.new_lifetimes.data);
+    pmt__t.lifetime_site = site;
+    pmt__t.lifetime_birth = cohort->epoch;
+    pmt__t.lifetime_count++;
+}
+
+PMT_NOINLINE void
+pmt__life_note_slow_nopy(uint32_t id)
+{
+    const pmt__cohort *cohort = &pmt__t.cohorts[id];
+    pmt__life_note *note = &pmt__t.life_notes[id];
+    if (note->cut != pmt__t.cut) {
+        /* What has changed before has done so before the first mark, or it would have come by here. */
+        int changed = (cohort->site & PMT_COHORT_DIRTY) != 0;
+        uint32_t epoch = changed ? pmt__t.span_epoch : pmt__t.epoch;
+        *note = (pmt__life_note){.cut = pmt__t.cut, .epoch = epoch};
+        if (cohort->size & PMT_COHORT_SIZELESS) {
+            pmt__t.large[cohort->size & ~PMT_COHORT_SIZELESS].noted_bytes = 0;
+        }
+    }
+    if (note->epoch == pmt__t.epoch) {
+        return;
+    }
+    uint32_t frees = (uint32_t)(cohort->allocs + pmt__t.live_at_cut[id] - cohort->live);
+    uint64_t bytes = 0;
+    if (cohort->size & PMT_COHORT_SIZELESS) {
+        pmt__large *large = &pmt__t.large[cohort->size & ~PMT_COHORT_SIZELESS];
+        uint64_t freed = large->alloc_bytes + large->live_bytes_at_cut - large->live_bytes;
+        bytes = freed - large->noted_bytes;
+        large->noted_bytes = freed;
+    }
+    if (frees != note->frees || bytes != 0) {
+        lifetime_put(cohort, note->epoch, frees - note->frees, bytes);
+    }
+    note->frees = frees;
+    note->epoch = pmt__t.epoch;
+}
+
+/* The first change of a cohort since the last cut, mark or peak; called before the change. */
 PMT_NOINLINE void
 pmt__cohort_seen_slow_nopy(pmt__cohort *cohort)
 {
@@ -206,6 +268,9 @@ pmt__cohort_seen_slow_nopy(pmt__cohort *cohort)
                 large->peak_bytes = large->live_bytes;
             }
         }
+    }
+    if (PMT_UNLIKELY(pmt__t.epoch != pmt__t.span_epoch)) {
+        pmt__life_note_slow_nopy(id);
     }
     if (!(cohort->site & PMT_COHORT_DIRTY)) {
         cohort->site |= PMT_COHORT_DIRTY;

@@ -71,6 +71,12 @@ pages_resize(void *context, void *bytes, size_t size)
 
 static const pmt_allocator pages = {pages_resize, pages_release, NULL};
 
+const pmt_allocator *
+pmt__compact_allocator(void)
+{
+    return &pages;
+}
+
 /* --- the temporary file ------------------------------------------------------------------------------------------------------ */
 
 /* The program may have closed our descriptor, and the number may then be its own. */

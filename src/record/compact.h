@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "format/encode.h"
+#include "pymemtrace/allocator.h"
 
 /* How hard to merge. */
 typedef struct pmt__compact_plan {
@@ -63,5 +64,7 @@ void pmt__compact_abandon(pmt__compact *self, const pmt__compact_input *input);
 
 /* Memory in use by compaction now. Atomic. */
 uint64_t pmt__compact_bytes(void);
+/* Page memory, as recording must take it. */
+const pmt_allocator *pmt__compact_allocator(void);
 
 #endif

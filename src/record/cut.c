@@ -14,8 +14,9 @@ void
 pmt__cut_init(pmt__cut *cut)
 {
     memset(cut, 0, sizeof *cut);
-    pmt__buffer *buffers[] = {&cut->rows,  &cut->strings, &cut->codes, &cut->nodes,
-                              &cut->sites, &cut->threads, &cut->marks, &cut->site_facts};
+    pmt__buffer *buffers[] = {&cut->rows,  &cut->strings,    &cut->codes,
+                              &cut->nodes, &cut->sites,      &cut->threads,
+                              &cut->marks, &cut->site_facts, &cut->lifetimes};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
         pmt__buffer_init(buffers[i]);
     }
@@ -35,8 +36,9 @@ void
 pmt__cut_dispose(pmt__cut *cut)
 {
     keys_dispose(cut);
-    pmt__buffer *buffers[] = {&cut->rows,  &cut->strings, &cut->codes, &cut->nodes,
-                              &cut->sites, &cut->threads, &cut->marks, &cut->site_facts};
+    pmt__buffer *buffers[] = {&cut->rows,  &cut->strings,    &cut->codes,
+                              &cut->nodes, &cut->sites,      &cut->threads,
+                              &cut->marks, &cut->site_facts, &cut->lifetimes};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
         pmt__buffer_dispose(buffers[i]);
     }
@@ -45,12 +47,14 @@ pmt__cut_dispose(pmt__cut *cut)
 uint64_t
 pmt__mark_nopy(const pmt__text *label)
 {
+    pmt__lanes_count_nopy(); /* what happened before it */
     uint64_t ended = pmt__t.epoch;
     if (mark_count < PMT_MARKS_PER_CUT) {
         marks[mark_count++] = (pmt__mark){ended, pmt__clock_mono_ns() - pmt__t.start_ns,
                                           pmt__string_intern_nopy(label)};
     }
     pmt__epoch_next_nopy();
+    pmt__t.stamp++; /* see pmt__life_note */
     return ended;
 }
 
@@ -91,6 +95,9 @@ row_take(pmt__cut *cut, uint32_t id)
 {
     pmt__cohort *cohort = &pmt__t.cohorts[id];
     const pmt__peak *peak = &pmt__t.peaks[0];
+    if (pmt__t.epoch != pmt__t.span_epoch) {
+        pmt__life_note_slow_nopy(id);
+    }
     cohort->site &= ~PMT_COHORT_DIRTY;
     int moved = peak->moved || peak->growing;
     int noted = moved && !peak->growing && peak->notes[id].run == peak->run;
@@ -284,6 +291,17 @@ names_take(pmt__cut *cut)
 }
 
 static void
+lifetimes_take(pmt__cut *cut)
+{
+    pmt__buffer swap = cut->lifetimes;
+    cut->lifetimes = pmt__t.new_lifetimes;
+    pmt__t.new_lifetimes = swap;
+    /* Without memory for all of them there are none: the rows count by their own ages. */
+    cut->lifetime_count = cut->lifetimes.failed ? 0 : pmt__t.lifetime_count;
+    pmt__t.lifetime_count = pmt__t.lifetime_site = pmt__t.lifetime_birth = 0;
+}
+
+static void
 marks_take(pmt__cut *cut)
 {
     cut->mark_count = mark_count;
@@ -352,6 +370,7 @@ bodies_clear(pmt__cut *cut)
     pmt__buffer_clear(&cut->sites);
     pmt__buffer_clear(&cut->threads);
     pmt__buffer_clear(&cut->marks);
+    pmt__buffer_clear(&cut->lifetimes);
     cut->row_count = cut->thread_count = cut->mark_count = 0;
     cut->blocks_at_peak = 0;
 }
@@ -376,12 +395,14 @@ pmt__cut_take(pmt__cut *cut)
         threads_take(cut);
     }
     names_take(cut);
+    lifetimes_take(cut);
     marks_take(cut);
     pmt__t.cut++;
     pmt__t.stamp++;
     if (pmt__t.cut % pmt__t.cuts_per_epoch == 0) {
         pmt__epoch_next_nopy();
     }
+    pmt__t.span_epoch = pmt__t.epoch;
     for (uint32_t i = 0; i < pmt__t.dirty_count; i++) {
         pmt__cohort_recycle_nopy(pmt__t.dirty[i]);
     }
@@ -583,7 +604,8 @@ buffers_shrink(pmt__cut *cut)
     if (cut->capacity > KEEP / sizeof(uint64_t)) {
         keys_dispose(cut);
     }
-    pmt__buffer *buffers[] = {&cut->rows, &cut->strings, &cut->codes, &cut->nodes, &cut->sites};
+    pmt__buffer *buffers[] = {&cut->rows,  &cut->strings, &cut->codes,
+                              &cut->nodes, &cut->sites,   &cut->lifetimes};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
         if (buffers[i]->cap > KEEP) {
             pmt__buffer_dispose(buffers[i]);
@@ -608,6 +630,8 @@ pmt__cut_encode(pmt__cut *cut, pmt__buffer *payload, uint32_t flags, uint64_t rs
                      &cut->sites);
     section_with_ids(payload, &scratch, PMT_SECTION_THREADS, 0, cut->thread_count, &cut->threads);
     section_with_ids(payload, &scratch, PMT_SECTION_MARKS, 0, cut->mark_count, &cut->marks);
+    section_with_ids(payload, &scratch, PMT_SECTION_LIFETIMES, 0, cut->lifetime_count,
+                     &cut->lifetimes);
     sizes_section(cut, payload, &scratch);
     pmt__buffer_clear(&scratch);
     cut_section(cut, &scratch, flags | (cut->peak_moved ? PMT_CUT_PEAK_MOVED : 0u), rss_bytes,

@@ -28,6 +28,9 @@ changes_forget(void)
     memset(pmt__t.size_allocs, 0, sizeof pmt__t.size_allocs);
     memset(pmt__t.size_bytes, 0, sizeof pmt__t.size_bytes);
     memset(pmt__t.counters, 0, sizeof pmt__t.counters);
+    pmt__buffer_clear(&pmt__t.new_lifetimes);
+    pmt__t.lifetime_count = pmt__t.lifetime_site = pmt__t.lifetime_birth = 0;
+    pmt__t.span_epoch = pmt__t.epoch;
 }
 
 /* The state now is the maximum so far. */

@@ -47,6 +47,7 @@ pmt__merge_dispose(pmt__merge *self)
     PMT__VEC_DISPOSE(self->allocator, &self->sizeless);
     PMT__VEC_DISPOSE(self->allocator, &self->threads);
     PMT__VEC_DISPOSE(self->allocator, &self->marks);
+    PMT__VEC_DISPOSE(self->allocator, &self->lives);
     PMT__VEC_DISPOSE(self->allocator, &self->sums);
     PMT__VEC_DISPOSE(self->allocator, &self->table);
     PMT__VEC_DISPOSE(self->allocator, &self->keys);
@@ -130,7 +131,7 @@ pmt__merge_scan(pmt__merge *self, const uint8_t *payload, size_t size, uint64_t 
     const uint8_t *start;
     uint8_t kind = 0;
     while (section_next(&in, &kind, &body, &start)) {
-        if (kind < PMT_SECTION_STRINGS || kind > PMT_SECTION_RESIDENT) {
+        if (kind < PMT_SECTION_STRINGS || kind > PMT_SECTION_LIFETIMES) {
             return -EBADMSG;
         }
         if (kind == PMT_SECTION_SITES) {
@@ -301,8 +302,9 @@ row_add(pmt__merge *self, const pmt__sum *row, uint64_t age, bool moved)
         sum->peak_blocks = sum->peak_bytes = 0;
     }
     if (moved) {
-        sum->peak_blocks = row->peak_blocks;
-        sum->peak_bytes = row->peak_bytes;
+        sum->peak_blocks +=
+            row->peak_blocks; /* a cut that fold.c makes has several rows of a cohort */
+        sum->peak_bytes += row->peak_bytes;
     } else {
         sum->peak_blocks += (int64_t)(row->frees - row->allocs);
         sum->peak_bytes += (int64_t)(row->free_bytes - row->alloc_bytes);
@@ -351,6 +353,66 @@ rows_add(pmt__merge *self, pmt__cursor *in, const uint64_t head[PMT_CUT_HEAD])
     return in->code == PMT_OK && in->at == in->end ? 0 : -EBADMSG;
 }
 
+static int
+lives_add(pmt__merge *self, pmt__cursor *in)
+{
+    uint64_t site = 0, birth = 0;
+    for (size_t left = pmt__get_count(in, 4); left > 0; left--) {
+        site += (uint64_t)pmt__get_zigzag(in);
+        birth += (uint64_t)pmt__get_zigzag(in);
+        if (in->code != PMT_OK || site == 0 || site >= self->sites || birth == 0) {
+            return -EBADMSG;
+        }
+        pmt__merge_life life = {.site = site, .birth = birth};
+        life.age = pmt__get_varint(in);
+        life.blocks = pmt__get_varint(in);
+        life.bytes = is_sizeless(self, site) ? pmt__get_varint(in) : 0;
+        if (!PMT__VEC_PUSH(self->allocator, &self->lives, life)) {
+            return -ENOMEM;
+        }
+    }
+    return in->code == PMT_OK ? 0 : -EBADMSG;
+}
+
+/* Moves the dead of the window that died before a mark from the age of their row to their own. */
+static int
+lives_settle(pmt__merge *self)
+{
+    for (size_t i = 0; i < self->lives.len; i++) {
+        const pmt__merge_life *life = &self->lives.data[i];
+        uint64_t epoch = self->head[PMT_HEAD_EPOCH];
+        if (life->birth <= self->epoch_before || life->birth > epoch) {
+            continue; /* the cohort's row tells of its dead */
+        }
+        uint64_t part = DEAD | part_of(self, life->birth) << CLASS_BITS;
+        pmt__sum *from = sum_get(self, (uint32_t)life->site, part | age_class(epoch - life->birth));
+        if (from == NULL) {
+            return -ENOMEM;
+        }
+        if (life->blocks > from->frees || life->bytes > from->free_bytes
+            || age_class(life->age) == age_class(epoch - life->birth)) {
+            continue;
+        }
+        from->allocs = from->frees -= life->blocks;
+        from->alloc_bytes = from->free_bytes -= life->bytes;
+        pmt__sum temporaries = {0};
+        if (from->frees == 0) { /* they are some of those that go */
+            temporaries = *from;
+            from->temporaries = from->temporary_bytes = 0;
+        }
+        pmt__sum *to = sum_get(self, (uint32_t)life->site, part | age_class(life->age));
+        if (to == NULL) {
+            return -ENOMEM;
+        }
+        to->allocs = to->frees += life->blocks;
+        to->alloc_bytes = to->free_bytes += life->bytes;
+        to->temporaries += temporaries.temporaries;
+        to->temporary_bytes += temporaries.temporary_bytes;
+    }
+    self->lives.len = 0;
+    return 0;
+}
+
 /* --- adding ------------------------------------------------------------------------------------------------------------------ */
 
 void
@@ -368,6 +430,7 @@ pmt__merge_begin(pmt__merge *self, uint64_t epoch_before, bool keeps_epochs)
     pmt__buffer_clear(&self->resident);
     self->threads.len = 0;
     self->marks.len = 0;
+    self->lives.len = 0;
     self->sums.len = 0;
     if (self->table.len != 0) {
         memset(self->table.data, 0, self->table.len * sizeof *self->table.data);
@@ -464,6 +527,10 @@ pmt__merge_add(pmt__merge *self, const uint8_t *payload, size_t size)
             break;
         case PMT_SECTION_CUT:
             rc = cut_add(self, &body);
+            rc = rc == 0 ? lives_settle(self) : rc;
+            break;
+        case PMT_SECTION_LIFETIMES:
+            rc = lives_add(self, &body);
             break;
         case PMT_SECTION_RESIDENT: /* the last one stays */
             pmt__buffer_clear(&self->resident);
@@ -488,17 +555,23 @@ pmt__merge_is_large(const pmt__merge *self)
 
 /* --- finishing --------------------------------------------------------------------------------------------------------------- */
 
+static uint64_t
+class_age(uint64_t key)
+{
+    uint64_t class = key & ((1u << CLASS_BITS) - 1);
+    return class == 0 ? 0 : (uint64_t)1 << (class - 1);
+}
+
 /* The birth epoch that stands for blocks of this age class which died in this part of the window: as many epochs
    before the window's end as they were old, unless that is in another part. */
 static uint64_t
 dead_birth(const pmt__merge *self, uint64_t key)
 {
-    uint64_t class = key & ((1u << CLASS_BITS) - 1);
     uint64_t part = (key & ~DEAD) >> CLASS_BITS;
     uint64_t end = self->head[PMT_HEAD_EPOCH];
     uint64_t first = part == 0 ? self->epoch_before + 1 : self->marks.data[part - 1] + 1;
     uint64_t last = self->keeps_epochs && part < self->marks.len ? self->marks.data[part] : end;
-    uint64_t age = class == 0 ? 0 : (uint64_t)1 << (class - 1);
+    uint64_t age = class_age(key);
     uint64_t birth = end > age ? end - age : 1;
     return birth < first ? first : birth > last ? last : birth;
 }
@@ -512,7 +585,7 @@ sum_settle(const pmt__merge *self, pmt__sum *sum)
     }
     if (sum->birth & DEAD) {
         sum->birth = dead_birth(self, sum->birth);
-        return true;
+        return (sum->frees | sum->free_bytes | sum->temporaries) != 0;
     }
     if (sum->birth > self->epoch_before) { /* its dead are elsewhere */
         sum->allocs -= sum->frees;
@@ -594,9 +667,21 @@ keys_unite(pmt__merge *self)
     self->keys.len = used;
 }
 
+/* Where a mark has kept dead blocks from a birth epoch that gives their row their age. */
+static int
+life_keep(pmt__merge *self, const pmt__sum *sum, uint64_t age)
+{
+    if (self->head[PMT_HEAD_EPOCH] - sum->birth == age || (sum->frees | sum->free_bytes) == 0) {
+        return 0;
+    }
+    const pmt__merge_life life = {sum->site, sum->birth, age, sum->frees, sum->free_bytes};
+    return PMT__VEC_PUSH(self->allocator, &self->lives, life) ? 0 : -ENOMEM;
+}
+
 static int
 rows_settle(pmt__merge *self)
 {
+    self->lives.len = 0;
     self->keys.len = 0;
     if (!PMT__VEC_RESERVE(self->allocator, &self->keys, self->sums.len)) {
         return -ENOMEM;
@@ -607,7 +692,11 @@ rows_settle(pmt__merge *self)
             && (sum->allocs < sum->frees || sum->alloc_bytes < sum->free_bytes)) {
             return -EBADMSG; /* more were freed than there were */
         }
+        uint64_t key = sum->birth;
         if (sum_settle(self, sum)) {
+            if ((key & DEAD) && life_keep(self, sum, class_age(key)) < 0) {
+                return -ENOMEM;
+            }
             self->keys.data[self->keys.len++] =
                 (pmt__merge_key){(uint64_t)sum->site << 32 | sum->birth, (uint32_t)i};
         }
@@ -686,6 +775,29 @@ sizes_put(pmt__merge *self, pmt__buffer *payload)
     pmt__section_put(payload, PMT_SECTION_SIZES, &self->body);
 }
 
+static void
+lives_put(pmt__merge *self, pmt__buffer *payload)
+{
+    if (self->lives.len == 0) {
+        return;
+    }
+    pmt__merge_life before = {0};
+    pmt__buffer_clear(&self->body);
+    pmt__buffer_put_varint(&self->body, self->lives.len);
+    for (size_t i = 0; i < self->lives.len; i++) {
+        const pmt__merge_life life = self->lives.data[i];
+        pmt__buffer_put_zigzag(&self->body, (int64_t)(life.site - before.site));
+        pmt__buffer_put_zigzag(&self->body, (int64_t)(life.birth - before.birth));
+        pmt__buffer_put_varint(&self->body, life.age);
+        pmt__buffer_put_varint(&self->body, life.blocks);
+        if (is_sizeless(self, life.site)) {
+            pmt__buffer_put_varint(&self->body, life.bytes);
+        }
+        before = life;
+    }
+    pmt__section_put(payload, PMT_SECTION_LIFETIMES, &self->body);
+}
+
 int
 pmt__merge_finish(pmt__merge *self, pmt__buffer *payload)
 {
@@ -697,6 +809,7 @@ pmt__merge_finish(pmt__merge *self, pmt__buffer *payload)
     threads_put(self, payload);
     sizes_put(self, payload);
     pmt__buffer_put(payload, self->resident.data, self->resident.len);
+    lives_put(self, payload);
 
     /* The end of the run and its last cut end a window, so these flags are those of the last. */
     self->head[PMT_HEAD_FLAGS] &= PMT_CUT_MAIN_RETURNED | PMT_CUT_FINAL;

@@ -29,6 +29,11 @@ typedef struct pmt__sum {
     int64_t peak_blocks, peak_bytes;
 } pmt__sum;
 
+/* An entry of LIFETIMES. */
+typedef struct pmt__merge_life {
+    uint64_t site, birth, age, blocks, bytes;
+} pmt__merge_life;
+
 typedef struct pmt__merge_thread {
     uint64_t fields[7]; /* as in THREADS */
     bool known;
@@ -58,7 +63,8 @@ typedef struct pmt__merge {
     pmt__buffer definitions; /* sections as they were */
     pmt__buffer resident;    /* the last RESIDENT, as it was */
     PMT__VEC(pmt__merge_thread) threads;
-    PMT__VEC(uint64_t) marks; /* epochs that marks ended, rising */
+    PMT__VEC(uint64_t) marks;        /* epochs that marks ended, rising */
+    PMT__VEC(pmt__merge_life) lives; /* of the delta that is being added */
     PMT__VEC(pmt__sum) sums;
     PMT__VEC(uint32_t) table; /* hash: 1 + place in sums; 0 = free */
     PMT__VEC(pmt__merge_key) keys, keys_to;

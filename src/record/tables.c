@@ -87,10 +87,11 @@ shadow_create(void)
 #define NODE_REGIONS(X) X(nodes, sizeof(pmt__node), node_room)
 #define BLOCK_REGIONS(X) X(code_of, sizeof(uint32_t), block_room)
 #define SITE_REGIONS(X) X(sites, sizeof(pmt__site), site_room)
-#define COHORT_REGIONS(X)                         \
-    X(cohorts, sizeof(pmt__cohort), cohort_room)  \
-    X(live_at_cut, sizeof(uint32_t), cohort_room) \
-    X(dirty, sizeof(uint32_t), cohort_room)       \
+#define COHORT_REGIONS(X)                              \
+    X(cohorts, sizeof(pmt__cohort), cohort_room)       \
+    X(live_at_cut, sizeof(uint32_t), cohort_room)      \
+    X(life_notes, sizeof(pmt__life_note), cohort_room) \
+    X(dirty, sizeof(uint32_t), cohort_room)            \
     X(peaks[0].notes, sizeof(pmt__peak_note), cohort_room)
 #define LARGE_REGIONS(X) X(large, sizeof(pmt__large), large_room)
 #define CODE_REGIONS(X) X(codes, sizeof(pmt__code), code_room)
@@ -249,6 +250,7 @@ pmt__tables_create(const pmt__frame_source *source, uint64_t max_memory_bytes,
     limits_set(max_memory_bytes);
     pmt__buffer_init(&pmt__t.new_strings);
     pmt__buffer_init(&pmt__t.new_codes);
+    pmt__buffer_init(&pmt__t.new_lifetimes);
     if (shadow_create() < 0 || regions_map() < 0 || hashes_map() < 0) {
         pmt__tables_dispose();
         return PMT_ERR_NOMEM;
@@ -257,7 +259,7 @@ pmt__tables_create(const pmt__frame_source *source, uint64_t max_memory_bytes,
     pmt__ranges_begin();
     pmt__t.source = source;
     pmt__t.temporaries_n = temporaries_n;
-    pmt__t.epoch = 1;
+    pmt__t.epoch = pmt__t.span_epoch = 1;
     pmt__t.epoch_key = 1u << PMT_KEY_EPOCH_SHIFT;
     pmt__t.cut = 1;
     pmt__t.cuts_per_epoch = 1;
@@ -289,6 +291,7 @@ pmt__tables_dispose(void)
     pmt__pages_unmap(pmt__t.children, sizeof(uint32_t) << PMT_CHILD_BITS);
     pmt__buffer_dispose(&pmt__t.new_strings);
     pmt__buffer_dispose(&pmt__t.new_codes);
+    pmt__buffer_dispose(&pmt__t.new_lifetimes);
     pmt__shadow_discard();
     for (pmt__thread *t = pmt__t.threads, *next; t != NULL; t = next) {
         next = t->next;
@@ -312,5 +315,5 @@ pmt__tables_bytes(void)
                  * (sizeof(pmt__cohort) + 2 * sizeof(uint32_t) + PMT_PEAKS * sizeof(pmt__peak_note))
            + (uint64_t)pmt__t.large_count * sizeof(pmt__large)
            + (uint64_t)pmt__t.code_count * sizeof(pmt__code) + pmt__t.new_strings.cap
-           + pmt__t.new_codes.cap;
+           + pmt__t.new_codes.cap + pmt__t.new_lifetimes.cap;
 }

@@ -142,8 +142,19 @@ typedef struct pmt__large {
     uint64_t alloc_bytes;     /* since the last cut */
     uint64_t temporary_bytes; /* since the last cut */
     uint64_t live_bytes_at_cut;
-    uint64_t peak_bytes; /* live bytes at the peak, if the peak entry of the cohort is current */
+    uint64_t peak_bytes;  /* live bytes at the peak, if the peak entry of the cohort is current */
+    uint64_t noted_bytes; /* freed since the last cut, of which a life note tells */
 } pmt__large;
+
+/* How old blocks were that died before a mark. The row of a cohort has one age for all that it frees, which is right as long as no
+   mark lies within the span of the cut. Where one does, the first change of a cohort after it finds what was freed up to it: the mark
+   raises `stamp`, so that the hot path comes by pmt__cohort_seen_slow_nopy. Not touched by a program without marks. */
+typedef struct pmt__life_note {
+    uint32_t
+        cut; /* valid while this is the current one; else nothing changed since the span began */
+    uint32_t epoch; /* of the last change */
+    uint32_t frees; /* since the last cut, that were noted */
+} pmt__life_note;
 
 /* --- peaks ------------------------------------------------------------------------------------------------------------ */
 
@@ -261,11 +272,14 @@ typedef struct pmt__tables {
 
     /* the rest */
     uint32_t epoch;
+    uint32_t
+        span_epoch; /* that the span of this cut began with: another one than epoch if a mark lies in it */
     uint32_t cut;            /* number of the cut that is being collected: 1, 2, … */
     uint32_t cuts_per_epoch; /* automatic epochs */
     pmt__site *sites;
-    uint32_t *live_at_cut; /* blocks, by cohort */
-    uint32_t *code_of;     /* by block of places */
+    uint32_t *live_at_cut;      /* blocks, by cohort */
+    pmt__life_note *life_notes; /* by cohort */
+    uint32_t *code_of;          /* by block of places */
     pmt__large *large;
     uint32_t *dirty; /* cohorts that changed since the last cut */
     uint32_t dirty_count;
@@ -290,6 +304,9 @@ typedef struct pmt__tables {
         new_codes; /* encoded bodies; what was not flushed yet, or with names_kept all of them */
     size_t string_bytes_flushed, code_bytes_flushed;
     uint32_t names_kept; /* for children that are forked: their captures need all of them again */
+    pmt__buffer new_lifetimes;
+    uint32_t lifetime_count;
+    uint32_t lifetime_site, lifetime_birth; /* of the entry before */
 
     pmt__peak peaks[PMT_PEAKS];
     pmt__thread *threads; /* all */
@@ -358,6 +375,8 @@ uint32_t pmt__string_intern_nopy(const pmt__text *text);
 /* The cohort of the current epoch for (node, size, domain, thread id). Never fails: at the limits it folds. */
 uint32_t pmt__cohort_get_nopy(uint32_t node, uint32_t size, uint32_t domain, uint32_t thread);
 void pmt__cohort_seen_slow_nopy(pmt__cohort *cohort);
+/* Notes the ages of what the cohort's frees up to now had before the last mark. Only in a span with a mark. */
+void pmt__life_note_slow_nopy(uint32_t id);
 void pmt__peak_reached_slow_nopy(void);
 void pmt__peak_passed_slow_nopy(void);
 void pmt__epoch_next_nopy(void);

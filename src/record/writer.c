@@ -23,6 +23,7 @@
 #include "platform/platform.h"
 #include "record/compact.h"
 #include "record/cut.h"
+#include "record/fold.h"
 #include "record/gate.h"
 #include "record/inherit.h"
 #include "record/lane.h"
@@ -93,13 +94,20 @@ static struct {
     uint64_t measured_ns, measure_after_ns, measured_rss;
     int measured_end; /* when main had returned */
     uint64_t own_bytes;
-    uint64_t log_bytes;      /* of the file */
-    int ending;              /* the END chunk is being written */
-    int lost;                /* a cut was: nothing can follow it */
-    uint64_t compacted_size; /* after the last compaction */
+    uint64_t log_bytes;               /* of the file */
+    uint32_t main_ended, exit_status; /* PMT_MAIN_* */
+    int ending;                       /* the END chunk is being written */
+    int lost;                         /* a cut was: nothing can follow it */
+    uint64_t compacted_size;          /* after the last compaction */
     uint64_t compact_after_ns;
     uint32_t compact_plan; /* the one that --max-size needs */
     int exhausted;         /* compaction cannot keep the file below --max-size any more */
+    pmt__fold *fold;       /* page memory, or NULL: --max-size has no room for more stacks */
+    int folded;            /* there was one */
+    uint64_t folded_t_ns;
+    uint64_t
+        definition_bytes; /* of the file: names and stacks, which no compaction makes smaller */
+    uint64_t last_epoch;  /* of the cut before */
     uintptr_t thread;
     uint64_t thread_native_id; /* atomic: the thread itself */
     int thread_runs;
@@ -256,9 +264,10 @@ out_write(void)
 static uint64_t
 own_bytes(void)
 {
-    return w.cut.table_bytes + pmt__log_bytes() + pmt__shadow_bytes() + pmt__compact_bytes()
-           + w.payload.cap + w.out.cap + w.cut.rows.cap + w.cut.capacity * 2 * sizeof(uint64_t)
-           + w.cut.site_facts.cap + pmt__measure_bytes(&w.measure);
+    return (w.cut.table_bytes != 0 ? w.cut.table_bytes : pmt__tables_bytes()) + pmt__log_bytes()
+           + pmt__shadow_bytes() + pmt__compact_bytes() + w.payload.cap + w.out.cap + w.cut.rows.cap
+           + w.cut.capacity * 2 * sizeof(uint64_t) + w.cut.site_facts.cap
+           + pmt__measure_bytes(&w.measure);
 }
 
 /* --- where the resident memory is ------------------------------------------------------------------------------------------- */
@@ -348,6 +357,88 @@ events_write(void)
     }
 }
 
+/* Without the stacks: what is left fits where they do not. */
+static int
+payload_fold(void)
+{
+    pmt__buffer folded;
+    pmt__buffer_init(&folded);
+    int rc = pmt__fold_cut(w.fold, w.payload.data, w.payload.len, &folded);
+    pmt__buffer_dispose(&w.payload);
+    w.payload = folded;
+    return rc;
+}
+
+static void
+chunk_encode(void)
+{
+    if (!w.payload.failed) {
+        pmt__chunk_put(&w.out, "DLTA", 0, w.sequence + 1, w.payload.data, w.payload.len);
+    }
+}
+
+/* From the cut on that waits in `out`. 0, or -ENOMEM: it may not fit then, and the file says so. */
+static int
+fold_begin(void)
+{
+    pmt__fold *fold = pmt__pages_map(sizeof *fold);
+    if (fold == NULL) {
+        return -ENOMEM;
+    }
+    pmt__tables_acquire(); /* which have not changed what the cut has defined */
+    int rc = pmt__fold_init(fold, w.cut.site_first, w.last_epoch);
+    pmt__tables_release();
+    if (rc < 0) {
+        pmt__fold_dispose(fold);
+        pmt__pages_unmap(fold, sizeof *fold);
+        return rc;
+    }
+    w.fold = fold;
+    w.folded = 1;
+    w.folded_t_ns = w.cut.t_ns - w.cut.span_ns;
+    pmt__buffer_clear(&w.out);
+    pmt__log_stop();
+    return 0;
+}
+
+/* The cut that was taken, as a chunk in `out`. Names and stacks get five eighths of --max-size, so that compaction has room
+   for what happens; without them there is hardly anything that would not fit. */
+static void
+cut_encode(uint32_t flags, uint64_t rss_bytes, int measure)
+{
+    uint64_t definitions = w.cut.strings.len + w.cut.codes.len + w.cut.nodes.len + w.cut.sites.len;
+    pmt__cut_live(&w.cut);
+    pmt__buffer_clear(&w.payload);
+    if (measure) {
+        measure_write(flags, rss_bytes);
+    }
+    w.own_bytes = own_bytes();
+    pmt__cut_encode(&w.cut, &w.payload, flags & ~CUT_SHORT, rss_bytes, w.own_bytes);
+    if (w.fold == NULL) {
+        chunk_encode();
+        definitions = w.payload.len == 0 ? 0 : w.out.len * definitions / w.payload.len;
+        if (w.max_size_bytes == 0 || w.payload.failed || w.out.failed
+            || w.definition_bytes + definitions <= w.max_size_bytes / 8 * 5 || fold_begin() < 0) {
+            w.definition_bytes += definitions;
+            return;
+        }
+    }
+    if (payload_fold() < 0) {
+        w.payload.failed = 1;
+    }
+    chunk_encode();
+}
+
+static void
+fold_dispose(void)
+{
+    if (w.fold != NULL) {
+        pmt__fold_dispose(w.fold);
+        pmt__pages_unmap(w.fold, sizeof *w.fold);
+        w.fold = NULL;
+    }
+}
+
 /* A cut, encoded and written. The caller holds io. */
 static int
 cut_write(uint32_t flags)
@@ -373,16 +464,7 @@ cut_write(uint32_t flags)
     if (rc < 0) {
         return PMT_ERR_NOMEM;
     }
-    pmt__cut_live(&w.cut);
-    pmt__buffer_clear(&w.payload);
-    if (measure) {
-        measure_write(flags, rss_bytes);
-    }
-    w.own_bytes = own_bytes();
-    pmt__cut_encode(&w.cut, &w.payload, flags & ~CUT_SHORT, rss_bytes, w.own_bytes);
-    if (!w.payload.failed) {
-        pmt__chunk_put(&w.out, "DLTA", 0, w.sequence + 1, w.payload.data, w.payload.len);
-    }
+    cut_encode(flags, rss_bytes, measure);
     if (w.payload.failed || w.out.failed) {
         /* No memory for a cut that was taken. Later ones would refer to what it defined: the recording ends, and the file says so. */
         pmt__buffer_clear(&w.out);
@@ -392,6 +474,7 @@ cut_write(uint32_t flags)
         return PMT_ERR_NOMEM;
     }
     w.sequence++;
+    w.last_epoch = w.cut.epoch;
     w.slot.cut_t_ns = w.cut.t_ns;
     w.slot.cut_unix_ns = w.cut.unix_ns;
     w.slot.cuts = w.cut.number;
@@ -857,7 +940,9 @@ child_goes_on(void)
     w.forked_ns = w.born_ns = pmt__t.start_ns;
     w.born_live = pmt__t.live_bytes;
     w.log_bytes = w.compacted_size = w.compact_after_ns = w.compact_plan = 0;
-    w.exhausted = 0;
+    w.exhausted = w.folded = 0;
+    w.definition_bytes = w.last_epoch = 0;
+    w.main_ended = PMT_MAIN_UNKNOWN;
     pmt__attention_set(PMT_ATTENTION_WRITER);
 }
 
@@ -1002,8 +1087,9 @@ file_open(const pmt__record_options *options, pmt_error *err)
     w.fd = pmt__file_create(w.path, options->replace);
     if (w.fd == -EEXIST) {
         return pmt__error_set(err, PMT_ERR_EXISTS, "%s exists: %s", w.path,
-                              options->replace ? "it is not a regular file; choose another name"
-                                               : "choose another name or overwrite it with -f");
+                              options->replace
+                                  ? "it is not a regular file; choose another name"
+                                  : "choose another name, or overwrite it with force=True");
     }
     if (w.fd < 0) {
         return pmt__error_set_errno(err, PMT_ERR_IO, -w.fd, "cannot create the capture %s", w.path);
@@ -1016,6 +1102,7 @@ file_open(const pmt__record_options *options, pmt_error *err)
 static void
 buffers_dispose(void)
 {
+    fold_dispose();
     pmt__cut_dispose(&w.cut);
     pmt__measure_dispose(&w.measure);
     pmt__buffer_dispose(&w.payload);
@@ -1176,6 +1263,10 @@ end_write(uint32_t reason)
     pmt__buffer_clear(&w.payload);
     pmt__buffer_put_varint(&w.payload, reason);
     pmt__buffer_put_varint(&w.payload, pmt__clock_mono_ns() - pmt__t.start_ns);
+    if (w.main_ended != PMT_MAIN_UNKNOWN) {
+        pmt__buffer_put_varint(&w.payload, w.main_ended);
+        pmt__buffer_put_varint(&w.payload, w.exit_status);
+    }
     pmt__chunk_put(&w.out, "END ", 0, ++w.sequence, w.payload.data, w.payload.len);
     if (out_write() == 0) {
         w.slot.status = PMT_STATUS_ENDED;
@@ -1315,6 +1406,49 @@ pmt__record_origin(int itself, uint64_t *parent, uint64_t *generation)
 }
 
 void
+pmt__record_main_ended(uint32_t how, uint32_t exit_status)
+{
+    w.main_ended = how;
+    w.exit_status = exit_status;
+}
+
+static const char *
+stop_reason(void)
+{
+    switch (w.slot.reason) {
+    case PMT_REASON_MAX_SIZE:
+        return "it reached --max-size";
+    case PMT_REASON_NO_SPACE:
+        return "no space left on the device";
+    case PMT_REASON_FILE_GONE:
+        return "it was removed or replaced";
+    default:
+        return w.slot.sys_errno != 0 ? strerror(w.slot.sys_errno) : "it could not be written";
+    }
+}
+
+size_t
+pmt__record_complaint(char *out, size_t size)
+{
+    int n = 0;
+    *out = '\0';
+    if (w.slot.status == PMT_STATUS_STOPPED) {
+        n = snprintf(out, size, "the capture is cut (%s): %s: it ends %.1f s after the start; %s",
+                     stop_reason(), w.path, (double)w.slot.cut_t_ns / 1e9,
+                     w.slot.reason == PMT_REASON_MAX_SIZE
+                         ? "record again with a larger --max-size"
+                         : "record again into another file, with -o");
+    } else if (w.slot.status == PMT_STATUS_ENDED && w.folded) {
+        n = snprintf(out, size,
+                     "--max-size has no room for all stacks: %s: what is new from %.1f s on has "
+                     "totals only, as "
+                     "[folded]; record again with a larger --max-size",
+                     w.path, (double)w.folded_t_ns / 1e9);
+    }
+    return n < 0 ? 0 : (size_t)n < size ? (size_t)n : size - 1;
+}
+
+void
 pmt__record_status_get(pmt__record_status *status)
 {
     memset(status, 0, sizeof *status);
@@ -1328,7 +1462,7 @@ pmt__record_status_get(pmt__record_status *status)
     status->live_bytes = pmt__t.live_bytes;
     status->peak_bytes =
         pmt__t.peaks[0].bytes > pmt__t.live_bytes ? pmt__t.peaks[0].bytes : pmt__t.live_bytes;
-    status->own_bytes = w.own_bytes;
+    status->own_bytes = w.own_bytes != 0 ? w.own_bytes : own_bytes();
     status->last_cut_mono_ns = pmt__t.start_ns + w.slot.cut_t_ns;
     status->status = w.slot.status;
     status->reason = w.slot.reason;

@@ -38,6 +38,10 @@ void pmt__record_enable(void);
 
 /* Last cut, END chunk, file closed, tables given back. reason: PMT_END_*. */
 void pmt__record_stop(uint32_t reason);
+/* How the program's main module ended, for the END chunk: PMT_MAIN_*, and the exit status. */
+void pmt__record_main_ended(uint32_t how, uint32_t exit_status);
+/* After the end of the recording: what is wrong with the capture, in a sentence for the user, or an empty text. Returns the length. */
+size_t pmt__record_complaint(char *out, size_t size);
 int pmt__record_active(void);
 
 /* A cut now, by the calling thread. flags: PMT_CUT_*. 0, or a negative code if it could not be written. */

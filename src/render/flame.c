@@ -1,11 +1,20 @@
-/* The container of docs/flame-data.md, version 1. */
+/* The container of docs/flame-data.md, version 1.
+
+   The data come from one capture, or from the parts of a combination, whose stacks and threads are translated
+   to the common ones on the way. Many processes can have more stacks than a browser opens at once: then the
+   lightest ones are folded. A stack weighs what it and those above it have of each view; so no stack is
+   heavier than the one below it, the heaviest STACKS_MAX are a tree, and each of the others goes to a frame
+   "[folded]" on the last of its callers that stays: whatever the page sums up stays as it is. */
 #include "render/render.h"
 
 #include <math.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "analyze/combine.h"
 #include "analyze/lives.h"
+#include "analyze/totals.h"
 #include "base/error.h"
 #include "base/index.h"
 #include "render/text.h"
@@ -13,6 +22,8 @@
 #define VERSION 1u
 #define LIFE_ROWS_MAX ((size_t)250000) /* 7 MB before compression; a browser opens that at once */
 #define THREADS_MAX 65536u
+#define STACKS_MAX \
+    ((size_t)100000) /* of several captures: what a browser opens within two seconds */
 
 /* One (stack, thread) with its values of the four views. */
 typedef struct value_row {
@@ -21,14 +32,28 @@ typedef struct value_row {
     pmt__sums sums;
 } value_row;
 
+/* A place on the time line; NaN = not known. */
+typedef struct point {
+    double t;
+    double rss;
+    double heap;
+    uint32_t gc;
+} point;
+
 typedef struct flame {
     const pmt_aggregate *aggregate;
-    const pmt_reader *reader;
+    const pmt_reader *reader;            /* names */
+    const pmt__combination *combination; /* borrowed, or NULL: of one capture */
     const pmt_allocator *allocator;
     pmt__text_buffer arrays; /* the array area */
     pmt__text_buffer list;   /* JSON: the object "arrays" without its braces */
     PMT__VEC(value_row) rows;
     pmt__lives lives;
+    PMT__VEC(point) points;
+    /* Folding: where a stack goes, and on which stack the one with the number stacks.len + i of the reader
+       stands. folds is NULL if none is folded. */
+    uint32_t *folds;
+    PMT__VEC(uint32_t) folded;
     /* From places in the reader to places in the container; UINT32_MAX = not used. */
     uint32_t *nodes;
     uint32_t *frames;
@@ -37,6 +62,7 @@ typedef struct flame {
     uint32_t node_count;
     uint32_t string_count;
     uint32_t thread_count;
+    uint64_t peak_bytes; /* of several captures: the sum of their own */
 } flame;
 
 /* --- arrays ---------------------------------------------------------------------------------- */
@@ -84,66 +110,320 @@ put_f64(flame *self, double value)
 
 /* --- what is shown --------------------------------------------------------------------------- */
 
-static int
-collect_values(flame *self, pmt_error *err)
+static uint32_t
+parent_of(const flame *self, size_t stack)
 {
-    const pmt_reader *reader = self->reader;
-    const pmt_query query = {.view = PMT_VIEW_PEAK};
-    pmt__window window;
+    size_t known = self->reader->stacks.len;
+    return stack < known ? self->reader->stacks.data[stack].parent
+                         : self->folded.data[stack - known];
+}
+
+static uint32_t
+frame_of(const flame *self, size_t stack)
+{
+    return stack < self->reader->stacks.len ? self->reader->stacks.data[stack].frame
+                                            : self->combination->folded_frame;
+}
+
+static void
+add_sums(pmt__sums *to, const pmt__sums *sums)
+{
+    to->peak_blocks += sums->peak_blocks;
+    to->peak_bytes += sums->peak_bytes;
+    to->leak_blocks += sums->leak_blocks;
+    to->leak_bytes += sums->leak_bytes;
+    to->total_blocks += sums->total_blocks;
+    to->total_bytes += sums->total_bytes;
+    to->temp_blocks += sums->temp_blocks;
+    to->temp_bytes += sums->temp_bytes;
+}
+
+static int
+no_memory(pmt_error *err)
+{
+    return pmt__error_set(err, PMT_ERR_NOMEM, "out of memory");
+}
+
+/* Adds to the row of this stack and thread. */
+static int
+add_value(flame *self, pmt__index *index, const value_row *row, pmt_error *err)
+{
+    uint64_t hash = pmt__hash_u64((uint64_t)row->stack << 32 | row->thread);
+    pmt__index_walk walk;
+    uint32_t at = pmt__index_first(&walk, index, hash);
+    while (
+        at != PMT_INDEX_NONE
+        && (self->rows.data[at].stack != row->stack || self->rows.data[at].thread != row->thread)) {
+        at = pmt__index_next(&walk);
+    }
+    if (at != PMT_INDEX_NONE) {
+        add_sums(&self->rows.data[at].sums, &row->sums);
+        return PMT_OK;
+    }
+    at = (uint32_t)self->rows.len;
+    return pmt__index_add(index, hash, at) && PMT__VEC_PUSH(self->allocator, &self->rows, *row)
+               ? PMT_OK
+               : no_memory(err);
+}
+
+/* Of one capture. part: what its numbers are in the combination, or NULL. */
+static int
+collect_sites(flame *self, pmt__index *index, const pmt_aggregate *aggregate, const pmt__part *part,
+              pmt_error *err)
+{
+    const pmt_reader *reader = aggregate->reader;
     pmt__sums *sums = NULL;
-    pmt__index index;
-    int result = pmt__window_choose(&window, reader, &query, err);
-    if (result == PMT_OK) {
-        result = pmt__sums_compute(&sums, reader, &window, err);
-    }
-    if (result < 0) {
-        return result;
-    }
-    pmt__index_init(&index, self->allocator);
-    for (size_t i = 1; i < reader->sites.len; i++) {
+    int result = pmt__sums_compute(&sums, reader, &aggregate->window, err);
+    for (size_t i = 1; i < reader->sites.len && result == PMT_OK; i++) {
         const pmt__stored_site *site = &reader->sites.data[i];
-        const pmt_aggregate *aggregate = self->aggregate;
         if ((aggregate->stacks != NULL && !aggregate->stacks[site->stack])
             || (aggregate->threads != NULL && !aggregate->threads[site->thread])
             || (sums[i].total_blocks | sums[i].peak_blocks | sums[i].leak_blocks) == 0) {
             continue;
         }
-        uint64_t hash = pmt__hash_u64((uint64_t)site->stack << 32 | site->thread);
-        pmt__index_walk walk;
-        uint32_t at = pmt__index_first(&walk, &index, hash);
-        while (at != PMT_INDEX_NONE
-               && (self->rows.data[at].stack != site->stack
-                   || self->rows.data[at].thread != site->thread)) {
-            at = pmt__index_next(&walk);
+        value_row row = {site->stack, site->thread, sums[i]};
+        if (part != NULL) {
+            row.stack = part->stacks[row.stack];
+            row.thread = part->threads[row.thread];
         }
-        if (at == PMT_INDEX_NONE) {
-            at = (uint32_t)self->rows.len;
-            value_row row = {.stack = site->stack, .thread = site->thread};
-            if (!pmt__index_add(&index, hash, at)
-                || !PMT__VEC_PUSH(self->allocator, &self->rows, row)) {
-                result = pmt__error_set(err, PMT_ERR_NOMEM, "out of memory");
-                break;
-            }
+        result = add_value(self, index, &row, err);
+    }
+    pmt__release(reader->allocator, sums);
+    return result;
+}
+
+static int
+collect_values(flame *self, pmt_error *err)
+{
+    const pmt__combination *of = self->combination;
+    pmt__index index;
+    pmt__index_init(&index, self->allocator);
+    int result = PMT_OK;
+    if (of == NULL) {
+        result = collect_sites(self, &index, self->aggregate, NULL, err);
+    }
+    for (size_t i = 0; of != NULL && i < of->count && result == PMT_OK; i++) {
+        if (of->parts[i].aggregate != NULL) {
+            result = collect_sites(self, &index, of->parts[i].aggregate, &of->parts[i], err);
         }
-        pmt__sums *to = &self->rows.data[at].sums;
-        to->peak_blocks += sums[i].peak_blocks;
-        to->peak_bytes += sums[i].peak_bytes;
-        to->leak_blocks += sums[i].leak_blocks;
-        to->leak_bytes += sums[i].leak_bytes;
-        to->total_blocks += sums[i].total_blocks;
-        to->total_bytes += sums[i].total_bytes;
-        to->temp_blocks += sums[i].temp_blocks;
-        to->temp_bytes += sums[i].temp_bytes;
     }
     pmt__index_dispose(&index);
-    pmt__release(self->allocator, sums);
+    return result;
+}
+
+/* --- folding --------------------------------------------------------------------------------- */
+
+static int
+compare_weights(const void *left, const void *right)
+{
+    double a = *(const double *)left;
+    double b = *(const double *)right;
+    return a > b ? -1 : a < b;
+}
+
+/* What each stack, with those above it, has of the views, each of which weighs 1. */
+static void
+weigh(const flame *self, double *weights)
+{
+    pmt__sums total = {0};
+    for (size_t i = 0; i < self->rows.len; i++) {
+        add_sums(&total, &self->rows.data[i].sums);
+    }
+    for (size_t i = 0; i < self->rows.len; i++) {
+        const pmt__sums *sums = &self->rows.data[i].sums;
+        double *weight = &weights[self->rows.data[i].stack];
+        *weight += (double)sums->peak_bytes / ((double)total.peak_bytes + 1.0);
+        *weight += (double)sums->leak_bytes / ((double)total.leak_bytes + 1.0);
+        *weight += (double)sums->total_bytes / ((double)total.total_bytes + 1.0);
+        *weight += (double)sums->temp_bytes / ((double)total.temp_bytes + 1.0);
+    }
+    for (size_t i = self->reader->stacks.len; i-- > 1;) {
+        weights[self->reader->stacks.data[i].parent] += weights[i];
+    }
+}
+
+/* The weight that STACKS_MAX stacks have at least, or a negative one if there are not more. */
+static double
+least_weight(const double *weights, double *scratch, size_t count)
+{
+    memcpy(scratch, weights, count * sizeof *scratch);
+    qsort(scratch, count, sizeof *scratch, compare_weights);
+    return scratch[STACKS_MAX] > 0.0 ? scratch[STACKS_MAX - 1] : -1.0;
+}
+
+/* Says for each stack where it goes. Callers come before callees. */
+static int
+choose_folds(flame *self, const double *weights, double least, pmt_error *err)
+{
+    size_t count = self->reader->stacks.len;
+    uint32_t *on = pmt__alloc_zeroed(self->allocator, count, sizeof *on); /* its [folded], or 0 */
+    if (on == NULL) {
+        return no_memory(err);
+    }
+    size_t room = STACKS_MAX;
+    for (size_t i = 0; i < count; i++) {
+        room -= weights[i] > least && room > 0;
+    }
+    for (size_t i = 1; i < count; i++) {
+        uint32_t parent = self->folds[self->reader->stacks.data[i].parent];
+        bool stays = weights[i] > least;
+        if (!stays && weights[i] >= least && room > 0 && parent < count) {
+            stays = true; /* of those that weigh the same, the first ones */
+            room--;
+        }
+        if (stays && parent < count) {
+            self->folds[i] = (uint32_t)i;
+            continue;
+        }
+        if (parent < count && on[parent] == 0) {
+            on[parent] = (uint32_t)(count + self->folded.len);
+            if (!PMT__VEC_PUSH(self->allocator, &self->folded, parent)) {
+                pmt__release(self->allocator, on);
+                return no_memory(err);
+            }
+        }
+        self->folds[i] = parent < count ? on[parent] : parent;
+    }
+    pmt__release(self->allocator, on);
+    return PMT_OK;
+}
+
+static int
+move_values(flame *self, pmt_error *err)
+{
+    pmt__index index;
+    pmt__index_init(&index, self->allocator);
+    size_t count = self->rows.len;
+    int result = PMT_OK;
+    self->rows.len = 0;
+    for (size_t i = 0; i < count && result == PMT_OK; i++) {
+        /* Never more rows than were read, so this writes over rows that are done with. */
+        value_row row = self->rows.data[i];
+        row.stack = self->folds[row.stack];
+        result = add_value(self, &index, &row, err);
+    }
+    pmt__index_dispose(&index);
+    return result;
+}
+
+static int
+fold_light_stacks(flame *self, pmt_error *err)
+{
+    size_t count = self->reader->stacks.len;
+    if (self->combination == NULL || !self->combination->by_process || count <= STACKS_MAX) {
+        return PMT_OK;
+    }
+    double *weights = pmt__alloc_zeroed(self->allocator, count, sizeof *weights);
+    double *scratch = pmt__alloc_zeroed(self->allocator, count, sizeof *scratch);
+    int result = weights == NULL || scratch == NULL ? no_memory(err) : PMT_OK;
+    double least = -1.0;
+    if (result == PMT_OK) {
+        weigh(self, weights);
+        least = least_weight(weights, scratch, count);
+    }
+    pmt__release(self->allocator, scratch);
+    if (least >= 0.0) {
+        self->folds = pmt__alloc_zeroed(self->allocator, count, sizeof *self->folds);
+        result = self->folds == NULL ? no_memory(err) : choose_folds(self, weights, least, err);
+        if (result == PMT_OK) {
+            result = move_values(self, err);
+        }
+    }
+    pmt__release(self->allocator, weights);
+    return result;
+}
+
+/* --- time ------------------------------------------------------------------------------------ */
+
+/* Adds the lives of a part, whose buckets are `width_ns` wide. */
+static int
+take_lives(flame *self, const pmt__part *part, size_t max_rows, pmt_error *err)
+{
+    const pmt__combination *of = self->combination;
+    const pmt_allocator *allocator = self->allocator;
+    size_t stacks = part->reader->stacks.len;
+    uint32_t *names = pmt__alloc_zeroed(allocator, stacks, sizeof *names);
+    if (names == NULL) {
+        return no_memory(err);
+    }
+    for (size_t i = 0; i < stacks; i++) {
+        names[i] = self->folds == NULL ? part->stacks[i] : self->folds[part->stacks[i]];
+    }
+    pmt__lives own;
+    int result = pmt__lives_init_at(&own, part->aggregate, max_rows, names, part->offset_ns,
+                                    of->duration_ns, err);
+    pmt__release(allocator, names);
+    if (result == PMT_OK && !PMT__VEC_RESERVE(allocator, &self->lives.list, own.list.len)) {
+        result = no_memory(err);
+    }
+    for (size_t i = 0; i < own.list.len && result == PMT_OK; i++) {
+        pmt__life life = own.list.data[i];
+        life.thread = part->threads[life.thread];
+        self->lives.list.data[self->lives.list.len++] = life;
+    }
+    self->lives.width_ns = own.width_ns;
+    self->lives.bucket_count = own.bucket_count;
+    pmt__lives_dispose(&own);
+    return result;
+}
+
+/* Buckets of all parts start at the same instant and are powers of two wide: the widest ones are sums of the
+   others. */
+static int
+collect_lives(flame *self, pmt_error *err)
+{
+    const pmt__combination *of = self->combination;
+    if (of == NULL) {
+        return pmt__lives_init(&self->lives, self->aggregate, LIFE_ROWS_MAX, err);
+    }
+    self->lives.allocator = self->allocator;
+    uint64_t widest_ns = 1000000000u;
+    uint32_t bucket_count = UINT32_MAX;
+    uint64_t *widths_ns = pmt__alloc_zeroed(self->allocator, of->count, sizeof *widths_ns);
+    size_t *ends = pmt__alloc_zeroed(self->allocator, of->count, sizeof *ends);
+    int result = widths_ns == NULL || ends == NULL ? no_memory(err) : PMT_OK;
+    bool complete = true;
+    for (size_t i = 0; i < of->count && result == PMT_OK; i++) {
+        size_t before = self->lives.list.len;
+        const pmt__part *part = &of->parts[i];
+        if (part->aggregate != NULL && part->reader->cuts.len != 0) {
+            result = take_lives(self, part, LIFE_ROWS_MAX / of->count, err);
+            widths_ns[i] = self->lives.width_ns;
+            if (self->lives.width_ns >= widest_ns) {
+                widest_ns = self->lives.width_ns;
+                bucket_count = self->lives.bucket_count;
+            }
+            complete =
+                complete
+                && (self->lives.list.len != before || part->aggregate->total.allocations == 0);
+        }
+        ends[i] = self->lives.list.len;
+    }
+    for (size_t i = 0, part = 0; i < self->lives.list.len && result == PMT_OK; i++) {
+        while (i >= ends[part]) {
+            part++;
+        }
+        pmt__life *life = &self->lives.list.data[i];
+        uint64_t times = widest_ns / widths_ns[part];
+        life->birth = (uint16_t)(life->birth / times);
+        if (life->death != PMT_LIFE_ALIVE) {
+            life->death = (uint16_t)(life->death / times);
+        }
+    }
+    if (!complete || bucket_count == UINT32_MAX) {
+        self->lives.list.len = 0; /* the report then has no time window */
+    }
+    self->lives.width_ns = widest_ns;
+    self->lives.bucket_count = bucket_count == UINT32_MAX ? 0 : bucket_count;
+    pmt__release(self->allocator, widths_ns);
+    pmt__release(self->allocator, ends);
     return result;
 }
 
 static void
 use_stack(flame *self, uint32_t stack)
 {
-    for (; self->nodes[stack] == UINT32_MAX; stack = self->reader->stacks.data[stack].parent) {
+    for (; self->nodes[stack] == UINT32_MAX; stack = parent_of(self, stack)) {
         self->nodes[stack] = 0;
     }
 }
@@ -169,11 +449,11 @@ number_places(flame *self)
         use_stack(self, self->lives.list.data[i].stack);
         self->threads[self->lives.list.data[i].thread] = 0;
     }
-    for (size_t i = 0; i < reader->stacks.len; i++) {
+    for (size_t i = 0; i < reader->stacks.len + self->folded.len; i++) {
         if (self->nodes[i] != UINT32_MAX) {
             self->nodes[i] = self->node_count++;
             if (i != 0) {
-                self->frames[reader->stacks.data[i].frame] = 0;
+                self->frames[frame_of(self, i)] = 0;
             }
         }
     }
@@ -265,17 +545,17 @@ put_frames(flame *self)
 static void
 put_nodes(flame *self)
 {
-    const pmt_reader *reader = self->reader;
+    size_t count = self->reader->stacks.len + self->folded.len;
     begin_array(self, "node_parent", "u32", self->node_count);
-    for (size_t i = 0; i < reader->stacks.len; i++) {
+    for (size_t i = 0; i < count; i++) {
         if (self->nodes[i] != UINT32_MAX) {
-            put_u32(self, i == 0 ? 0 : self->nodes[reader->stacks.data[i].parent]);
+            put_u32(self, i == 0 ? 0 : self->nodes[parent_of(self, i)]);
         }
     }
     begin_array(self, "node_frame", "u32", self->node_count);
-    for (size_t i = 0; i < reader->stacks.len; i++) {
+    for (size_t i = 0; i < count; i++) {
         if (self->nodes[i] != UINT32_MAX) {
-            put_u32(self, i == 0 ? 0 : self->frames[reader->stacks.data[i].frame]);
+            put_u32(self, i == 0 ? 0 : self->frames[frame_of(self, i)]);
         }
     }
 }
@@ -360,67 +640,80 @@ gc_runs(const pmt_cut *cut)
     return cut->gc[0] + cut->gc[1] + cut->gc[2];
 }
 
-enum {
-    TL_T,
-    TL_RSS,
-    TL_HEAP,
-    TL_GC
-};
-
-static void
-put_point(flame *self, int column, double t, double rss, double heap, uint32_t gc)
-{
-    switch (column) {
-    case TL_T:
-        put_f64(self, t);
-        break;
-    case TL_RSS:
-        put_f64(self, rss);
-        break;
-    case TL_HEAP:
-        put_f64(self, heap);
-        break;
-    default:
-        put_u32(self, gc);
-        break;
-    }
-}
-
-/* Does a cut tell of a highest point between it and the one before? */
-static bool
-peak_inside(const pmt_cut *cuts, size_t i)
-{
-    uint64_t before = i == 0 ? 0 : cuts[i - 1].t_ns;
-    return (cuts[i].flags & PMT_CUT_PEAK_MOVED) != 0 && cuts[i].peak_t_ns > before
-           && cuts[i].peak_t_ns < cuts[i].t_ns;
-}
-
 /* The start, every cut, and the highest points between cuts: the peak lies on the curve. */
+static int
+collect_timeline(flame *self, pmt_error *err)
+{
+    size_t count = self->reader->cuts.len;
+    const pmt_cut *cuts = self->reader->cuts.data;
+    if (!PMT__VEC_RESERVE(self->allocator, &self->points, 2 * count + 1)) {
+        return no_memory(err);
+    }
+    point *out = self->points.data;
+    if (count > 0) {
+        *out++ = (point){0.0, (double)NAN, 0.0, 0};
+    }
+    for (size_t i = 0; i < count; i++) {
+        const pmt_cut *cut = &cuts[i];
+        if (pmt__cut_has_inner_peak(self->reader, i)) {
+            *out++ = (point){seconds(cut->peak_t_ns), (double)NAN, (double)cut->peak_bytes, 0};
+        }
+        uint64_t gc = gc_runs(cut) - (i == 0 ? 0 : gc_runs(&cuts[i - 1]));
+        *out++ =
+            (point){seconds(cut->t_ns), cut->rss_bytes == 0 ? (double)NAN : (double)cut->rss_bytes,
+                    (double)cut->live_bytes, (uint32_t)gc};
+    }
+    self->points.len = (size_t)(out - self->points.data);
+    return PMT_OK;
+}
+
+/* The sum of the heaps. There is none of resident memory: processes share pages. */
+static int
+collect_timelines(flame *self, pmt_error *err)
+{
+    const pmt__combination *of = self->combination;
+    const pmt_reader **readers = pmt__alloc_zeroed(self->allocator, of->count, sizeof *readers);
+    if (readers == NULL) {
+        return no_memory(err);
+    }
+    for (size_t i = 0; i < of->count; i++) {
+        readers[i] = of->parts[i].reader;
+    }
+    pmt__together together;
+    int result = pmt__together_init(&together, readers, of->count, of->with_inherited, err);
+    pmt__release(self->allocator, readers);
+    if (result == PMT_OK && !PMT__VEC_RESERVE(self->allocator, &self->points, together.list.len)) {
+        result = no_memory(err);
+    }
+    for (size_t i = 0; i < together.list.len && result == PMT_OK; i++) {
+        const pmt__moment *moment = &together.list.data[i];
+        self->points.data[self->points.len++] = (point){
+            seconds(moment->t_ns), (double)NAN, (double)moment->heap_bytes, moment->gc_runs};
+    }
+    pmt__together_dispose(&together);
+    return result;
+}
+
 static void
 put_timeline(flame *self)
 {
-    static const char *const names[] = {"tl_t", "tl_rss", "tl_heap", "tl_gc"};
-    size_t count = self->reader->cuts.len;
-    const pmt_cut *cuts = self->reader->cuts.data;
-    size_t points = count == 0 ? 0 : count + 1;
+    size_t count = self->points.len;
+    const point *points = self->points.data;
+    begin_array(self, "tl_t", "f64", count);
     for (size_t i = 0; i < count; i++) {
-        points += peak_inside(cuts, i);
+        put_f64(self, points[i].t);
     }
-    for (int column = TL_T; column <= TL_GC; column++) {
-        begin_array(self, names[column], column == TL_GC ? "u32" : "f64", points);
-        if (count > 0) {
-            put_point(self, column, 0.0, (double)NAN, 0.0, 0);
-        }
-        for (size_t i = 0; i < count; i++) {
-            if (peak_inside(cuts, i)) {
-                put_point(self, column, seconds(cuts[i].peak_t_ns), (double)NAN,
-                          (double)cuts[i].peak_bytes, 0);
-            }
-            put_point(self, column, seconds(cuts[i].t_ns),
-                      cuts[i].rss_bytes == 0 ? (double)NAN : (double)cuts[i].rss_bytes,
-                      (double)cuts[i].live_bytes,
-                      (uint32_t)(gc_runs(&cuts[i]) - (i == 0 ? 0 : gc_runs(&cuts[i - 1]))));
-        }
+    begin_array(self, "tl_rss", "f64", count);
+    for (size_t i = 0; i < count; i++) {
+        put_f64(self, points[i].rss);
+    }
+    begin_array(self, "tl_heap", "f64", count);
+    for (size_t i = 0; i < count; i++) {
+        put_f64(self, points[i].heap);
+    }
+    begin_array(self, "tl_gc", "u32", count);
+    for (size_t i = 0; i < count; i++) {
+        put_u32(self, points[i].gc);
     }
 }
 
@@ -473,32 +766,19 @@ put_threads(flame *self, pmt__text_buffer *out)
     pmt__text_put_char(out, ']');
 }
 
-/* The bucket that the window's border lies in. */
-static uint64_t
-bucket_of(const pmt__lives *lives, uint64_t t_ns)
-{
-    uint64_t bucket = t_ns / lives->width_ns;
-    return bucket < lives->bucket_count ? bucket : lives->bucket_count - 1;
-}
-
+/* The part of the run that the values are of, if they are not of all of it. */
 static void
-put_window(flame *self, pmt__text_buffer *out)
+put_stretch(flame *self, pmt__text_buffer *out)
 {
-    static const char *const views[] = {"", "alive", "kept", "allocated", "allocated"};
     const pmt__window *window = &self->aggregate->window;
-    if (window->whole || self->lives.list.len == 0) {
+    if (window->whole) {
         return;
     }
-    const pmt_cut *cuts = self->reader->cuts.data;
-    uint64_t start_ns = window->first == 0 ? 0 : cuts[window->first - 1].t_ns;
-    uint64_t end_ns = cuts[window->last].t_ns;
-    pmt__text_put_c(out, ",\"window\":{\"first\":");
-    pmt__text_put_u64(out, bucket_of(&self->lives, start_ns));
-    pmt__text_put_c(out, ",\"last\":");
-    pmt__text_put_u64(out, bucket_of(&self->lives, end_ns > start_ns ? end_ns - 1 : end_ns));
-    pmt__text_put_c(out, "},\"window_view\":\"");
-    pmt__text_put_c(out, views[self->aggregate->view]);
-    pmt__text_put_char(out, '"');
+    pmt__text_put_c(out, ",\"stretch\":{\"start_s\":");
+    pmt__put_seconds(out, window->start_ns);
+    pmt__text_put_c(out, ",\"end_s\":");
+    pmt__put_seconds(out, window->end_ns);
+    pmt__text_put_char(out, '}');
 }
 
 static void
@@ -514,16 +794,18 @@ put_header(flame *self, pmt__text_buffer *out, pmt_string head)
     pmt__text_put_char(out, '}');
     put_threads(self, out);
     const pmt_cut *last = reader->cuts.len == 0 ? NULL : &reader->cuts.data[reader->cuts.len - 1];
+    const pmt__combination *of = self->combination;
+    uint64_t peak_bytes = last == NULL ? 0 : last->peak_bytes;
     pmt__text_put_c(out, ",\"totals\":{\"peak_bytes\":");
-    pmt__text_put_u64(out, last == NULL ? 0 : last->peak_bytes);
+    pmt__text_put_u64(out, of == NULL ? peak_bytes : self->peak_bytes);
     pmt__text_put_c(out, ",\"peak_t_s\":");
     if (last == NULL) {
-        pmt__text_put_c(out, "null");
+        pmt__text_put_c(out, "null"); /* also of several: their peaks are not simultaneous */
     } else {
         pmt__put_seconds(out, last->peak_t_ns);
     }
     pmt__text_put_char(out, '}');
-    put_window(self, out);
+    put_stretch(self, out);
     pmt__text_put_c(out, ",\"strings_count\":");
     pmt__text_put_u64(out, self->string_count);
     pmt__text_put_c(out, ",\"arrays\":{");
@@ -541,24 +823,45 @@ places(const pmt_allocator *allocator, size_t count)
     return result;
 }
 
+/* Everything that the arrays are made of. */
+static int
+collect(flame *self, pmt_error *err)
+{
+    int result = collect_values(self, err);
+    for (size_t i = 0; i < self->rows.len; i++) {
+        self->peak_bytes += self->rows.data[i].sums.peak_bytes;
+    }
+    if (result == PMT_OK) {
+        result = fold_light_stacks(self, err);
+    }
+    /* Births and deaths are cut by seconds, which would not add up to the values of a stretch that ends between
+       two: such a page shows its stretch and no other. */
+    if (result == PMT_OK && self->aggregate->window.whole) {
+        result = collect_lives(self, err);
+    }
+    if (result == PMT_OK) {
+        result =
+            self->combination == NULL ? collect_timeline(self, err) : collect_timelines(self, err);
+    }
+    return result;
+}
+
 static int
 put_container(flame *self, pmt__text_buffer *out, pmt_string head, pmt_error *err)
 {
     const pmt_reader *reader = self->reader;
-    self->nodes = places(self->allocator, reader->stacks.len);
     self->frames = places(self->allocator, reader->frames.len);
     self->strings = places(self->allocator, reader->strings.len);
     self->threads = places(self->allocator, reader->threads.len);
-    if (self->nodes == NULL || self->frames == NULL || self->strings == NULL
-        || self->threads == NULL) {
-        return pmt__error_set(err, PMT_ERR_NOMEM, "out of memory");
-    }
-    int result = collect_values(self, err);
-    if (result == PMT_OK) {
-        result = pmt__lives_init(&self->lives, self->aggregate, LIFE_ROWS_MAX, err);
-    }
+    int result = self->frames == NULL || self->strings == NULL || self->threads == NULL
+                     ? no_memory(err)
+                     : collect(self, err);
     if (result < 0) {
         return result;
+    }
+    self->nodes = places(self->allocator, reader->stacks.len + self->folded.len);
+    if (self->nodes == NULL) {
+        return no_memory(err);
     }
     number_places(self);
     put_strings(self);
@@ -594,13 +897,19 @@ pmt__render_flame(pmt__text_buffer *out, const pmt_aggregate *aggregate, pmt_str
         return pmt__error_set(err, PMT_ERR_ARGUMENT, "the head of the header is no JSON object");
     }
     const pmt_reader *reader = aggregate->reader;
-    flame self = {.aggregate = aggregate, .reader = reader, .allocator = reader->allocator};
+    flame self = {.aggregate = aggregate,
+                  .reader = reader,
+                  .combination = aggregate->combination,
+                  .allocator = reader->allocator};
     pmt__text_init(&self.arrays, self.allocator);
     pmt__text_init(&self.list, self.allocator);
     int result = put_container(&self, out, head, err);
     pmt__text_dispose(&self.arrays);
     pmt__text_dispose(&self.list);
     PMT__VEC_DISPOSE(self.allocator, &self.rows);
+    PMT__VEC_DISPOSE(self.allocator, &self.points);
+    PMT__VEC_DISPOSE(self.allocator, &self.folded);
+    pmt__release(self.allocator, self.folds);
     pmt__lives_dispose(&self.lives);
     pmt__release(self.allocator, self.nodes);
     pmt__release(self.allocator, self.frames);

@@ -1,12 +1,13 @@
 /* The formats that write a stack as one line of text: collapsed and csv. */
 #include "render/render.h"
 
+#include "analyze/combine.h"
 #include "base/error.h"
 #include "render/text.h"
 
 static void
 put_stack(pmt__text_buffer *out, const pmt_reader *reader, const pmt__path *path,
-          bool outermost_first)
+          bool outermost_first, bool full_paths)
 {
     size_t count = path->frames.len;
     for (size_t i = 0; i < count; i++) {
@@ -15,13 +16,17 @@ put_stack(pmt__text_buffer *out, const pmt_reader *reader, const pmt__path *path
         if (i != 0) {
             pmt__text_put_char(out, ';');
         }
-        pmt__put_frame(out, &frame);
+        if (full_paths) {
+            pmt__put_frame(out, &frame);
+        } else {
+            pmt__put_short_frame(out, &frame);
+        }
     }
 }
 
-int
-pmt__render_collapsed(pmt__text_buffer *out, const pmt_aggregate *aggregate, bool inverted,
-                      pmt_error *err)
+static int
+render_collapsed(pmt__text_buffer *out, const pmt_aggregate *aggregate, bool inverted,
+                 bool full_paths, pmt_error *err)
 {
     const pmt_reader *reader = aggregate->reader;
     pmt__path path = {.allocator = reader->allocator};
@@ -35,7 +40,7 @@ pmt__render_collapsed(pmt__text_buffer *out, const pmt_aggregate *aggregate, boo
         if (path.frames.len == 0) {
             pmt__text_put_c(out, "[no stack]");
         }
-        put_stack(out, reader, &path, !inverted);
+        put_stack(out, reader, &path, !inverted, full_paths);
         pmt__text_put_char(out, ' ');
         pmt__text_put_u64(out, rows[i].value.bytes);
         pmt__text_put_char(out, '\n');
@@ -44,9 +49,23 @@ pmt__render_collapsed(pmt__text_buffer *out, const pmt_aggregate *aggregate, boo
     return pmt__text_result(out, err);
 }
 
+int
+pmt__render_collapsed(pmt__text_buffer *out, const pmt_aggregate *aggregate, bool inverted,
+                      pmt_error *err)
+{
+    return render_collapsed(out, aggregate, inverted, false, err);
+}
+
+int
+pmt__render_collapsed_paths(pmt__text_buffer *out, const pmt_aggregate *aggregate, bool inverted,
+                            pmt_error *err)
+{
+    return render_collapsed(out, aggregate, inverted, true, err);
+}
+
 /* Moves a field over, in quotes if it needs them. */
 static void
-put_field(pmt__text_buffer *out, pmt__text_buffer *field, char end)
+put_field(pmt__text_buffer *out, pmt__text_buffer *field)
 {
     bool quote = false;
     for (size_t i = 0; i < field->len; i++) {
@@ -65,8 +84,35 @@ put_field(pmt__text_buffer *out, pmt__text_buffer *field, char end)
     if (quote) {
         pmt__text_put_char(out, '"');
     }
-    pmt__text_put_char(out, end);
     field->len = 0;
+}
+
+/* Of several captures: a column for each process. */
+static void
+put_processes(pmt__text_buffer *out, const pmt__combination *of)
+{
+    for (size_t i = 0; of != NULL && i < of->count; i++) {
+        pmt_capture capture;
+        pmt_reader_capture(of->parts[i].reader, &capture);
+        pmt__text_put_c(out, ",process_");
+        pmt__text_put_u64(out, capture.pid);
+    }
+    pmt__text_put_char(out, '\n');
+}
+
+/* Its numbers; bytes: scratch, one for each process. */
+static void
+put_bytes_by_capture(pmt__text_buffer *out, const pmt_aggregate *aggregate, const pmt_row *row,
+                     uint64_t *bytes)
+{
+    if (aggregate->combination != NULL) {
+        pmt_aggregate_stacks_by_capture(aggregate, row, 1, bytes);
+        for (size_t i = 0; i < aggregate->combination->count; i++) {
+            pmt__text_put_char(out, ',');
+            pmt__text_put_u64(out, bytes[i]);
+        }
+    }
+    pmt__text_put_char(out, '\n');
 }
 
 int
@@ -78,10 +124,14 @@ pmt__render_csv(pmt__text_buffer *out, const pmt_aggregate *aggregate, bool inve
     pmt__text_buffer field;
     pmt__text_init(&field, reader->allocator);
     pmt__text_put_c(out,
-                    "bytes,blocks,allocated_bytes,allocations,function,file,line,module,stack\n");
+                    "bytes,blocks,allocated_bytes,allocations,function,file,line,module,stack");
+    put_processes(out, aggregate->combination);
+    uint64_t *bytes =
+        pmt__alloc_zeroed(reader->allocator, pmt_aggregate_capture_count(aggregate), sizeof *bytes);
+    out->failed = out->failed || bytes == NULL;
     const pmt_row *rows;
     size_t count = pmt_aggregate_stacks(aggregate, &rows);
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count && bytes != NULL; i++) {
         const pmt_value *value = &rows[i].value;
         const uint64_t numbers[] = {value->bytes, value->blocks, value->allocated_bytes,
                                     value->allocations};
@@ -94,22 +144,27 @@ pmt__render_csv(pmt__text_buffer *out, const pmt_aggregate *aggregate, bool inve
             frame = pmt_reader_frame(reader, rows[i].frame);
         }
         pmt__put_utf8(&field, frame.function);
-        put_field(out, &field, ',');
+        put_field(out, &field);
+        pmt__text_put_char(out, ',');
         pmt__put_utf8(&field, frame.file);
-        put_field(out, &field, ',');
+        put_field(out, &field);
+        pmt__text_put_char(out, ',');
         pmt__put_i64(out, frame.line);
         pmt__text_put_char(out, ',');
         pmt__put_utf8(&field, frame.module);
-        put_field(out, &field, ',');
+        put_field(out, &field);
+        pmt__text_put_char(out, ',');
         if (!pmt__path_set(&path, reader, rows[i].stack)) {
             out->failed = true;
             break;
         }
-        put_stack(&field, reader, &path, inverted);
-        put_field(out, &field, '\n');
+        put_stack(&field, reader, &path, inverted, true);
+        put_field(out, &field);
+        put_bytes_by_capture(out, aggregate, &rows[i], bytes);
     }
     out->failed = out->failed || field.failed;
     pmt__text_dispose(&field);
+    pmt__release(reader->allocator, bytes);
     pmt__path_dispose(&path);
     return pmt__text_result(out, err);
 }

@@ -29,7 +29,6 @@ enum {
     LINE_LINE = 2,
     FUNCTION_ID = 1,
     FUNCTION_NAME = 2,
-    FUNCTION_SYSTEM_NAME = 3,
     FUNCTION_FILENAME = 4
 };
 
@@ -163,13 +162,45 @@ put_locations(writer *self)
     }
 }
 
+/* Every module has a <module> and many a <lambda>, and pprof shows functions without their files. */
+static bool
+needs_module(const writer *self, size_t function)
+{
+    const pmt__frame *frame = &self->reader->frames.data[self->functions.data[function]];
+    pmt_string name = pmt__reader_string(self->reader, frame->function);
+    return name.len != 0 && name.text[0] == '<'
+           && pmt__reader_string(self->reader, frame->module).len != 0;
+}
+
+/* The names of these functions, behind the strings of the capture. */
+static void
+put_long_names(writer *self)
+{
+    const pmt_reader *reader = self->reader;
+    for (size_t i = 0; i < self->functions.len; i++) {
+        const pmt__frame *frame = &reader->frames.data[self->functions.data[i]];
+        if (needs_module(self, i)) {
+            self->message.len = 0;
+            pmt__put_utf8(&self->message, pmt__reader_string(reader, frame->module));
+            pmt__text_put_char(&self->message, '.');
+            pmt__put_utf8(&self->message, pmt__reader_string(reader, frame->function));
+            put_bytes(self->out, PROFILE_STRING_TABLE, &self->message);
+        }
+    }
+}
+
+/* Without the field system_name: where it is there and equal to the name, pprof takes the name for one of C++, and what stands in
+   angle brackets for template arguments, to be left out. */
 static void
 put_functions(writer *self)
 {
     const pmt_reader *reader = self->reader;
     for (size_t i = 0; i < self->functions.len; i++) {
         const pmt__frame *frame = &reader->frames.data[self->functions.data[i]];
-        self->strings[frame->function] = self->strings[frame->file] = 1;
+        self->strings[frame->file] = 1;
+        if (!needs_module(self, i)) {
+            self->strings[frame->function] = 1;
+        }
     }
     uint32_t place = NAMES;
     for (size_t i = 1; i < reader->strings.len; i++) {
@@ -179,8 +210,8 @@ put_functions(writer *self)
         const pmt__frame *frame = &reader->frames.data[self->functions.data[i]];
         self->message.len = 0;
         put_number(&self->message, FUNCTION_ID, i + 1);
-        put_number(&self->message, FUNCTION_NAME, self->places[frame->function]);
-        put_number(&self->message, FUNCTION_SYSTEM_NAME, self->places[frame->function]);
+        put_number(&self->message, FUNCTION_NAME,
+                   needs_module(self, i) ? place++ : self->places[frame->function]);
         put_number(&self->message, FUNCTION_FILENAME, self->places[frame->file]);
         put_bytes(self->out, PROFILE_FUNCTION, &self->message);
     }
@@ -196,6 +227,7 @@ put_functions(writer *self)
             put_bytes(self->out, PROFILE_STRING_TABLE, &self->message);
         }
     }
+    put_long_names(self);
 }
 
 static void

@@ -8,9 +8,13 @@
    inverted: stacks with the innermost frame first. */
 
 /* One line per stack, "frame;frame;frame bytes": Brendan Gregg's format for flamegraph.pl. A frame is
-   "function (file:line)"; semicolons and line breaks in names are replaced. */
+   "function (module:line)", with the file's last part where it has no module; semicolons and line breaks in names
+   are replaced. Frames are most of such a file: with whole paths it is several times as large. */
 int pmt__render_collapsed(pmt__text_buffer *out, const pmt_aggregate *aggregate, bool inverted,
                           pmt_error *err);
+/* The same with "function (file:line)". */
+int pmt__render_collapsed_paths(pmt__text_buffer *out, const pmt_aggregate *aggregate,
+                                bool inverted, pmt_error *err);
 
 /* https://www.speedscope.app/file-format-schema.json: two profiles, bytes and blocks. */
 int pmt__render_speedscope(pmt__text_buffer *out, const pmt_aggregate *aggregate, bool inverted,
@@ -23,7 +27,8 @@ int pmt__render_speedscope(pmt__text_buffer *out, const pmt_aggregate *aggregate
 int pmt__render_pprof(pmt__text_buffer *out, const pmt_aggregate *aggregate, pmt_error *err);
 
 /* RFC 4180 with a header line: bytes, blocks, allocated_bytes, allocations, function, file, line,
-   module, stack (as in the collapsed format, the innermost frame first unless inverted). */
+   module, stack (as in the collapsed format with paths, the innermost frame first unless inverted); of
+   several captures also process_PID for each: its part of the bytes. */
 int pmt__render_csv(pmt__text_buffer *out, const pmt_aggregate *aggregate, bool inverted,
                     pmt_error *err);
 

@@ -129,19 +129,39 @@ put_name(pmt__text_buffer *out, pmt_string text)
     }
 }
 
-void
-pmt__put_frame(pmt__text_buffer *out, const pmt_frame *frame)
+static void
+put_frame(pmt__text_buffer *out, const pmt_frame *frame, pmt_string place)
 {
     put_name(out, frame->function);
     if (frame->file.len != 0) {
         pmt__text_put_c(out, " (");
-        put_name(out, frame->file);
+        put_name(out, place);
         if (frame->line > 0) {
             pmt__text_put_char(out, ':');
             pmt__put_i64(out, frame->line);
         }
         pmt__text_put_char(out, ')');
     }
+}
+
+void
+pmt__put_frame(pmt__text_buffer *out, const pmt_frame *frame)
+{
+    put_frame(out, frame, frame->file);
+}
+
+void
+pmt__put_short_frame(pmt__text_buffer *out, const pmt_frame *frame)
+{
+    pmt_string place = frame->module;
+    if (place.len == 0) {
+        place = frame->file;
+        while (place.len != 0 && memchr(place.text, '/', place.len) != NULL) {
+            place.text++;
+            place.len--;
+        }
+    }
+    put_frame(out, frame, place);
 }
 
 bool

@@ -13,6 +13,8 @@ void pmt__put_i64(pmt__text_buffer *out, int64_t value);
 void pmt__put_seconds(pmt__text_buffer *out, uint64_t ns);
 /* "function (file:line)", without what is not known; `;` and control characters are replaced. */
 void pmt__put_frame(pmt__text_buffer *out, const pmt_frame *frame);
+/* "function (module:line)". */
+void pmt__put_short_frame(pmt__text_buffer *out, const pmt_frame *frame);
 
 /* The frames of a stack, the innermost first, in *frames, which grows as needed. */
 typedef struct pmt__path {

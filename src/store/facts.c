@@ -42,6 +42,8 @@ pmt_reader_capture(const pmt_reader *self, pmt_capture *out)
         out->duration_ns = self->end_t_ns;
     }
     out->ended = self->ended;
+    out->main_ended = (int)self->main_ended;
+    out->exit_status = self->exit_status;
     if (self->has_slot && self->slot.status == PMT_STATUS_STOPPED) {
         out->stopped = stop_reason(self->slot.reason);
         out->stopped_errno = self->slot.sys_errno;
@@ -74,6 +76,43 @@ pmt_reader_find_fact(const pmt_reader *self, const char *key)
         }
     }
     return NULL;
+}
+
+/* A number, or its decimal text; 0 if it is neither or missing. */
+static uint64_t
+number_of(const pmt_fact *fact)
+{
+    uint64_t number = 0;
+    if (fact == NULL || fact->type != 2) {
+        return fact == NULL || fact->type != 1 ? 0 : fact->number;
+    }
+    for (size_t i = 0; i < fact->text.len; i++) {
+        char c = fact->text.text[i];
+        if (c < '0' || c > '9' || number > UINT64_MAX / 10 - 1) {
+            return 0;
+        }
+        number = number * 10 + (uint64_t)(c - '0');
+    }
+    return number;
+}
+
+uint64_t
+pmt_reader_inherited_epoch(const pmt_reader *self)
+{
+    if (self->fork_epoch != 0) {
+        return self->fork_epoch;
+    }
+    return number_of(pmt_reader_find_fact(self, "inherited")) == 1 ? 1 : 0;
+}
+
+uint64_t
+pmt_reader_parent_pid(const pmt_reader *self)
+{
+    uint64_t forked = number_of(pmt_reader_find_fact(self, "parent_pid"));
+    if (forked == 0) {
+        forked = number_of(pmt_reader_find_fact(self, "fork_parent_pid"));
+    }
+    return forked != 0 ? forked : number_of(pmt_reader_find_fact(self, "ppid"));
 }
 
 size_t

@@ -86,3 +86,11 @@ pmt__frame_flags(pmt_string file, pmt_string module)
     }
     return 0;
 }
+
+bool
+pmt__is_launcher(pmt_string file)
+{
+    static const char end[] = "/pymemtrace/_launch.py";
+    size_t n = sizeof end - 1;
+    return file.len >= n && memcmp(file.text + file.len - n, end, n) == 0;
+}

@@ -16,5 +16,7 @@ void pmt__module_name(pmt__text_buffer *out, pmt_string file, const pmt_string *
 
 /* PMT_FRAME_IS_* of a Python frame. */
 unsigned pmt__frame_flags(pmt_string file, pmt_string module);
+/* The file that `pymemtrace run` starts the program from. */
+bool pmt__is_launcher(pmt_string file);
 
 #endif

@@ -8,11 +8,11 @@
 #include "base/error.h"
 #include "model/location.h"
 #include "platform/input.h"
+#include "store/intern.h"
 #include "store/names.h"
 #include "store/resident.h"
 #include "store/store.h"
 
-#define POOL_LIMIT UINT32_MAX /* bytes of all texts: places in the pool have 32 bits */
 #define PROC_LIMIT ((size_t)16 << 20)
 #define PROGRESS_STEP ((uint64_t)1 << 20)
 
@@ -39,9 +39,7 @@ typedef struct loader {
     pmt_reader *reader; /* owned by the caller */
     const pmt_allocator *allocator;
     pmt_error *err;
-    pmt__index string_index;
-    pmt__index frame_index;
-    pmt__index stack_index;
+    pmt__interner intern;
     pmt__index instruction_index;
     pmt__index thread_index;
     PMT__VEC(uint32_t) string_ids; /* id in the file -> string */
@@ -58,103 +56,6 @@ static int
 no_memory(loader *self)
 {
     return pmt__error_set(self->err, PMT_ERR_NOMEM, "out of memory while reading the capture");
-}
-
-/* FNV-1a would do, but names share long prefixes and are long: eight bytes at a time. */
-static uint64_t
-hash_bytes(const char *text, size_t len)
-{
-    uint64_t hash = len;
-    while (len >= 8) {
-        uint64_t word;
-        memcpy(&word, text, 8);
-        hash = pmt__hash_pair(hash, word);
-        text += 8;
-        len -= 8;
-    }
-    uint64_t word = 0;
-    memcpy(&word, text, len);
-    return pmt__hash_pair(hash, word);
-}
-
-/* The string of this text, which may not lie in the pool. */
-static int
-intern_string(loader *self, const char *text, size_t len, uint32_t *out)
-{
-    pmt_reader *reader = self->reader;
-    if (len == 0) {
-        *out = 0;
-        return PMT_OK;
-    }
-    uint64_t hash = hash_bytes(text, len);
-    pmt__index_walk walk;
-    uint32_t at = pmt__index_first(&walk, &self->string_index, hash);
-    for (; at != PMT_INDEX_NONE; at = pmt__index_next(&walk)) {
-        pmt__string place = reader->strings.data[at];
-        if (place.len == len && memcmp(reader->pool.data + place.offset, text, len) == 0) {
-            *out = at;
-            return PMT_OK;
-        }
-    }
-    if (len > POOL_LIMIT - reader->pool.len) {
-        return pmt__error_set(self->err, PMT_ERR_LIMIT, "the capture holds over 4 GiB of names");
-    }
-    if (!PMT__VEC_RESERVE(self->allocator, &reader->pool, len)
-        || !PMT__VEC_RESERVE(self->allocator, &reader->strings, 1)
-        || !pmt__index_add(&self->string_index, hash, (uint32_t)reader->strings.len)) {
-        return no_memory(self);
-    }
-    pmt__string place = {(uint32_t)reader->pool.len, (uint32_t)len};
-    memcpy(reader->pool.data + place.offset, text, len);
-    reader->pool.len += len;
-    *out = (uint32_t)reader->strings.len;
-    reader->strings.data[reader->strings.len++] = place;
-    return PMT_OK;
-}
-
-static int
-intern_frame(loader *self, const pmt__frame *frame, uint32_t *out)
-{
-    pmt_reader *reader = self->reader;
-    uint64_t hash = pmt__hash_pair(pmt__hash_pair(frame->function, frame->file),
-                                   (uint64_t)frame->line << 2 | frame->kind);
-    pmt__index_walk walk;
-    uint32_t at = pmt__index_first(&walk, &self->frame_index, hash);
-    for (; at != PMT_INDEX_NONE; at = pmt__index_next(&walk)) {
-        const pmt__frame *other = &reader->frames.data[at];
-        if (other->function == frame->function && other->file == frame->file
-            && other->line == frame->line && other->kind == frame->kind) {
-            *out = at;
-            return PMT_OK;
-        }
-    }
-    *out = (uint32_t)reader->frames.len;
-    if (!pmt__index_add(&self->frame_index, hash, *out)
-        || !PMT__VEC_PUSH(self->allocator, &reader->frames, *frame)) {
-        return no_memory(self);
-    }
-    return PMT_OK;
-}
-
-static int
-intern_stack(loader *self, uint32_t parent, uint32_t frame, uint32_t *out)
-{
-    pmt_reader *reader = self->reader;
-    uint64_t hash = pmt__hash_u64((uint64_t)parent << 32 | frame);
-    pmt__index_walk walk;
-    uint32_t at = pmt__index_first(&walk, &self->stack_index, hash);
-    for (; at != PMT_INDEX_NONE; at = pmt__index_next(&walk)) {
-        if (reader->stacks.data[at].parent == parent && reader->stacks.data[at].frame == frame) {
-            *out = at;
-            return PMT_OK;
-        }
-    }
-    *out = (uint32_t)reader->stacks.len;
-    if (!pmt__index_add(&self->stack_index, hash, *out)
-        || !PMT__VEC_PUSH(self->allocator, &reader->stacks, (pmt__stack){parent, frame})) {
-        return no_memory(self);
-    }
-    return PMT_OK;
 }
 
 /* --- PROC ------------------------------------------------------------------------------------ */
@@ -287,7 +188,7 @@ load_strings(loader *self, pmt__cursor *in)
     for (size_t i = 0; i < count; i++) {
         pmt_string text = get_text(in);
         uint32_t string;
-        int result = intern_string(self, text.text, text.len, &string);
+        int result = pmt__intern_string(&self->intern, text.text, text.len, &string);
         if (result < 0) {
             return result;
         }
@@ -310,13 +211,21 @@ name_module(loader *self, code *it)
         if (self->scratch.failed) {
             return no_memory(self);
         }
-        int result = intern_string(self, self->scratch.data, self->scratch.len, &it->module);
+        int result =
+            pmt__intern_string(&self->intern, self->scratch.data, self->scratch.len, &it->module);
         if (result < 0) {
             return result;
         }
     }
     it->flags = pmt__frame_flags(pmt__reader_string(reader, it->file),
                                  pmt__reader_string(reader, it->module));
+    if (pmt__is_launcher(pmt__reader_string(reader, it->file))) {
+        /* Nobody's lines: what starts the program is one place without a line. */
+        it->flags = PMT_FRAME_IS_INTERPRETER;
+        it->file = 0;
+        it->table_size = 0;
+        return pmt__intern_string(&self->intern, "[pymemtrace]", 12, &it->function);
+    }
     return PMT_OK;
 }
 
@@ -384,7 +293,7 @@ python_frame(loader *self, uint32_t code_id, uint64_t offset_and_1, uint32_t *ou
         frame.line = pmt__location_line(self->tables.data + it->table_at, it->table_size,
                                         it->first_line, offset_and_1 - 1);
     }
-    int result = intern_frame(self, &frame, out);
+    int result = pmt__intern_frame(&self->intern, &frame, out);
     if (result < 0) {
         return result;
     }
@@ -417,8 +326,9 @@ native_frame(loader *self, uint32_t object, uint64_t offset, uint32_t *out)
     pmt__frame frame = {0};
     frame.kind = PMT_FRAME_NATIVE;
     frame.file = object;
-    int result = intern_string(self, self->scratch.data, self->scratch.len, &frame.function);
-    return result < 0 ? result : intern_frame(self, &frame, out);
+    int result =
+        pmt__intern_string(&self->intern, self->scratch.data, self->scratch.len, &frame.function);
+    return result < 0 ? result : pmt__intern_frame(&self->intern, &frame, out);
 }
 
 /* Reads what follows a node's kind and parent; sets *out to its frame. */
@@ -455,7 +365,7 @@ get_frame(loader *self, pmt__cursor *in, uint64_t kind, uint32_t *out)
     default:
         return pmt__cursor_fail(in, "a node of unknown kind %llu", (unsigned long long)kind);
     }
-    return in->code != PMT_OK ? in->code : intern_frame(self, &frame, out);
+    return in->code != PMT_OK ? in->code : pmt__intern_frame(&self->intern, &frame, out);
 }
 
 static int
@@ -476,7 +386,8 @@ load_nodes(loader *self, pmt__cursor *in)
         uint32_t stack = 0;
         int result = get_frame(self, in, kind, &frame);
         if (result == PMT_OK) {
-            result = intern_stack(self, self->node_stacks.data[id - up], frame, &stack);
+            result =
+                pmt__intern_stack(&self->intern, self->node_stacks.data[id - up], frame, &stack);
         }
         if (result < 0) {
             return result;
@@ -590,6 +501,32 @@ load_sizes(loader *self, pmt__cursor *in)
             &self->reader->large_sizes[pmt__get_limited(in, 63, "a size class")];
         class->allocations += pmt__get_varint(in);
         class->bytes += pmt__get_varint(in);
+    }
+    return in->code;
+}
+
+static int
+load_lifetimes(loader *self, pmt__cursor *in)
+{
+    pmt_reader *reader = self->reader;
+    uint64_t site = 0;
+    uint64_t birth = 0;
+    size_t count = pmt__get_count(in, 4);
+    for (size_t i = 0; i < count && in->code == PMT_OK; i++) {
+        site += (uint64_t)pmt__get_zigzag(in);
+        birth += (uint64_t)pmt__get_zigzag(in);
+        if (in->code == PMT_OK && (site == 0 || site >= reader->sites.len)) {
+            return pmt__cursor_fail(in, "a lifetime refers to site %llu", (unsigned long long)site);
+        }
+        pmt__stored_lifetime it = {.birth = birth, .cut = reader->cuts.len};
+        it.site = in->code == PMT_OK ? (uint32_t)site : 0;
+        it.age = pmt__get_varint(in);
+        it.blocks = pmt__get_varint(in);
+        uint16_t size = reader->sites.data[it.site].size;
+        it.bytes = size == PMT_SIZE_LARGE ? pmt__get_varint(in) : it.blocks * size;
+        if (in->code == PMT_OK && !PMT__VEC_PUSH(self->allocator, &reader->lifetimes, it)) {
+            return no_memory(self);
+        }
     }
     return in->code;
 }
@@ -725,6 +662,10 @@ load_delta(loader *self, const pmt__chunk *chunk)
             body.what = "RESIDENT";
             result = pmt__reader_add_resident(self->reader, &body, self->err);
             break;
+        case PMT_SECTION_LIFETIMES:
+            body.what = "LIFETIMES";
+            result = load_lifetimes(self, &body);
+            break;
         default:
             if (kind >= 128) {
                 return pmt__cursor_fail(&in, "section %u is not known and must not be skipped",
@@ -753,6 +694,14 @@ load_end(loader *self, const pmt__chunk *chunk)
     pmt__get_varint(&in); /* reason */
     self->reader->end_t_ns = pmt__get_varint(&in);
     self->reader->has_end = in.code == PMT_OK;
+    if (in.code == PMT_OK && in.at < in.end) {
+        uint64_t how = pmt__get_varint(&in);
+        uint64_t status = pmt__get_varint(&in);
+        if (in.code == PMT_OK && how <= PMT_MAIN_RAISED) {
+            self->reader->main_ended = (uint32_t)how;
+            self->reader->exit_status = status;
+        }
+    }
     return in.code;
 }
 
@@ -765,36 +714,29 @@ loader_init(loader *self, pmt_reader *reader, pmt_error *err)
     self->reader = reader;
     self->allocator = reader->allocator;
     self->err = err;
-    pmt__index *indexes[] = {&self->string_index, &self->frame_index, &self->stack_index,
-                             &self->instruction_index, &self->thread_index};
-    for (size_t i = 0; i < sizeof indexes / sizeof *indexes; i++) {
-        pmt__index_init(indexes[i], self->allocator);
-    }
+    pmt__interner_init(&self->intern, reader, err);
+    pmt__index_init(&self->instruction_index, self->allocator);
+    pmt__index_init(&self->thread_index, self->allocator);
     pmt__text_init(&self->scratch, self->allocator);
     self->cwd = (pmt_string){"", 0};
 
     /* What has the place 0 in each column: the empty text, no code object, the root, no site, the
        unknown thread. */
     const pmt__stored_thread unknown = {0};
-    if (!PMT__VEC_RESERVE(self->allocator, &reader->pool, 1)
-        || !PMT__VEC_PUSH(self->allocator, &reader->strings, (pmt__string){0, 0})
-        || !PMT__VEC_PUSH(self->allocator, &self->string_ids, 0)
+    if (!PMT__VEC_PUSH(self->allocator, &self->string_ids, 0)
         || !PMT__VEC_PUSH(self->allocator, &self->codes, (code){0})
         || !PMT__VEC_RESERVE(self->allocator, &self->tables, 1)
-        || !PMT__VEC_PUSH(self->allocator, &self->node_stacks, 0)
-        || !PMT__VEC_PUSH(self->allocator, &reader->stacks, (pmt__stack){0, UINT32_MAX})
-        || !PMT__VEC_PUSH(self->allocator, &reader->sites, (pmt__stored_site){0})) {
+        || !PMT__VEC_PUSH(self->allocator, &self->node_stacks, 0)) {
         return no_memory(self);
     }
-    return put_thread(self, &unknown);
+    int result = pmt__interner_begin(&self->intern);
+    return result < 0 ? result : put_thread(self, &unknown);
 }
 
 static void
 loader_dispose(loader *self)
 {
-    pmt__index_dispose(&self->string_index);
-    pmt__index_dispose(&self->frame_index);
-    pmt__index_dispose(&self->stack_index);
+    pmt__interner_dispose(&self->intern);
     pmt__index_dispose(&self->instruction_index);
     pmt__index_dispose(&self->thread_index);
     PMT__VEC_DISPOSE(self->allocator, &self->string_ids);
@@ -1020,6 +962,7 @@ pmt_reader_destroy(pmt_reader *self)
     PMT__VEC_DISPOSE(allocator, &self->marks);
     PMT__VEC_DISPOSE(allocator, &self->cuts);
     PMT__VEC_DISPOSE(allocator, &self->rows);
+    PMT__VEC_DISPOSE(allocator, &self->lifetimes);
     PMT__VEC_DISPOSE(allocator, &self->event_chunks);
     PMT__VEC_DISPOSE(allocator, &self->resident_bytes);
     PMT__VEC_DISPOSE(allocator, &self->moments);

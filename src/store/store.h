@@ -65,6 +65,16 @@ typedef struct pmt__rows {
     uint64_t offset;   /* of its chunk */
 } pmt__rows;
 
+/* Of the blocks that a row counts as freed, those that died before a mark: at this age, not at that of the row. */
+typedef struct pmt__stored_lifetime {
+    uint32_t site;
+    uint64_t birth; /* epoch */
+    uint64_t age;
+    uint64_t blocks;
+    uint64_t bytes;
+    size_t cut;
+} pmt__stored_lifetime;
+
 /* Where a chunk of the event log is. The events stay in the file: a log can be larger than all the rest together. */
 typedef struct pmt__event_chunk {
     uint64_t offset;
@@ -93,6 +103,8 @@ struct pmt_reader {
     bool has_slot;
     bool has_end;
     uint64_t end_t_ns;
+    uint32_t main_ended; /* PMT_MAIN_* */
+    uint64_t exit_status;
     bool has_proc;
     uint64_t fork_epoch; /* blocks that were born up to it are inherited; 0: no forked child */
     char torn[256];
@@ -109,7 +121,8 @@ struct pmt_reader {
     PMT__VEC(pmt__stored_thread) threads;
     PMT__VEC(pmt__stored_mark) marks;
     PMT__VEC(pmt_cut) cuts;
-    PMT__VEC(pmt__rows) rows; /* one per cut */
+    PMT__VEC(pmt__rows) rows;                 /* one per cut */
+    PMT__VEC(pmt__stored_lifetime) lifetimes; /* by cut */
     PMT__VEC(pmt__event_chunk) event_chunks;
     PMT__VEC(uint8_t) resident_bytes;
     PMT__VEC(pmt__stored_moment) moments; /* resident.h */

@@ -4,9 +4,11 @@
 #define PMT_TESTS_EVERYTHING_H
 
 #include "analyze/aggregate.h"
+#include "analyze/combine.h"
 #include "analyze/lives.h"
 #include "analyze/stats.h"
 #include "analyze/tree.h"
+#include "base/error.h"
 #include "render/render.h"
 
 /* Each of these returns PMT_OK or the first error. */
@@ -60,6 +62,40 @@ everything_of_aggregate(const pmt_aggregate *aggregate, pmt_error *err)
     return result == PMT_OK ? everything_rendered(aggregate, err) : result;
 }
 
+/* A capture with itself: also one that lies must come through. */
+static inline int
+everything_combined(const pmt_reader *reader, unsigned flags, pmt_error *err)
+{
+    const pmt_reader *const twice[] = {reader, reader};
+    const pmt_query query = {.view = PMT_VIEW_LEAKS};
+    pmt_aggregate *aggregate;
+    int result = pmt_aggregate_combine(&aggregate, twice, 2, &query, flags, err);
+    if (result < 0) {
+        return result;
+    }
+    pmt__text_buffer text;
+    pmt__text_init(&text, reader->allocator);
+    static const char head[] = "{\"title\":\"\"}";
+    result = pmt__render_flame(&text, aggregate, (pmt_string){head, sizeof head - 1}, err);
+    pmt__text_dispose(&text);
+    for (int inverted = 0; inverted < 2 && result == PMT_OK; inverted++) {
+        const pmt__tree_limits limits = {inverted != 0, 64, 0.0};
+        pmt__tree tree;
+        uint64_t *bytes = NULL;
+        result = pmt__tree_init(&tree, aggregate, &limits, err);
+        if (result == PMT_OK) {
+            bytes = pmt__alloc_zeroed(reader->allocator, 2 * tree.nodes.len, sizeof *bytes);
+            result = bytes == NULL
+                         ? pmt__error_set(err, PMT_ERR_NOMEM, "out of memory")
+                         : pmt__tree_by_capture(&tree, aggregate, inverted != 0, bytes, err);
+        }
+        pmt__release(reader->allocator, bytes);
+        pmt__tree_dispose(&tree);
+    }
+    pmt_aggregate_destroy(aggregate);
+    return result;
+}
+
 static inline int
 everything(const pmt_reader *reader, pmt_error *err)
 {
@@ -101,6 +137,10 @@ everything(const pmt_reader *reader, pmt_error *err)
         pmt__epochs_sum(&epochs, reader);
     }
     pmt__epochs_dispose(&epochs);
+    for (unsigned flags = 0; flags <= PMT_COMBINE_BY_PROCESS && result == PMT_OK;
+         flags += PMT_COMBINE_BY_PROCESS) {
+        result = everything_combined(reader, flags, err);
+    }
     return result;
 }
 

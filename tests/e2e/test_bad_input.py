@@ -2,6 +2,8 @@
 
 import json
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +91,24 @@ def test_bad_usage(command: Any, words: tuple[str, ...]) -> None:
     done = command("table", *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("usage: ")
+
+
+@pytest.mark.parametrize("words", [["table"], ["table", "--json"], ["tree"]])
+def test_a_reader_that_stops_early_hides_no_damage(
+    words: list[str], recorded: Any, tmp_path: Path
+) -> None:
+    data = bytearray(recorded.capture.read_bytes())
+    data[-20] ^= 0xFF
+    damaged = tmp_path / "damaged.pmt"
+    damaged.write_bytes(data)
+    with subprocess.Popen(
+        [sys.executable, "-m", "pymemtrace", *words, damaged],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        err = process.stderr.read()
+    assert process.returncode == 3
+    assert err.startswith("pymemtrace: the capture is damaged: ")
+    assert err.count("\n") == 1

@@ -34,8 +34,12 @@ def test_csv(recorded: Any) -> None:
 def test_collapsed(recorded: Any) -> None:
     lines = export(recorded, "--to", "collapsed", "--leaks").decode().splitlines()
     stack, _, value = lines[0].rpartition(" ")
-    assert stack.endswith(f"worker ({recorded.script}:{recorded.worker_line})")
+    assert stack.endswith(f";worker (known:{recorded.worker_line})")
+    assert "/" not in stack
     assert int(value) - recorded.worker_bytes in range(200)
+    long = export(recorded, "--to", "collapsed", "--leaks", "--full-paths").decode().splitlines()
+    assert long[0].endswith(f";worker ({recorded.script}:{recorded.worker_line}) {value}")
+    assert len(long) == len(lines)
 
 
 def test_a_file_instead_of_standard_output(command: Any, recorded: Any, tmp_path: Path) -> None:
@@ -83,6 +87,13 @@ def test_go_tool_pprof_reads_it(command: Any, recorded: Any, tmp_path: Path) -> 
     assert int(flat.removesuffix("B")) - recorded.peak_bytes in range(200)
     assert name.startswith("peak ")
     assert name.endswith(f"known.py:{recorded.peak_line}")
+    shown = subprocess.run(
+        [go, "tool", "pprof", "-top", "-nodefraction=0", "x.pb.gz"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True,
+        env=os.environ | {"PPROF_TMPDIR": str(tmp_path)},
+    ).stdout  # fmt: skip
+    assert " known.<module>\n" in shown
+    assert "<unknown>" not in shown
 
 
 def find_speedscope() -> Path | None:

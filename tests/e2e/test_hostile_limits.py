@@ -82,3 +82,49 @@ def test_little_memory_for_the_recorder() -> None:
     for key in keys:
         # the two command lines differ by a few objects
         assert abs(had[key] - has[key]) <= 5_000, key
+
+
+def test_a_file_too_small_for_the_stacks() -> None:
+    """Totals fit where stacks do not; and it is said, although nobody looks at a terminal."""
+    free = record("stacks.py", 30_000)
+    tight = record("stacks.py", 30_000, run=["--max-size", "256K"], output="y.pmt")
+    assert (free.status, free.out) == (tight.status, tight.out) == (0, free.out)
+    assert tight.err.count("\n") == 1
+    assert tight.err.startswith("pymemtrace: --max-size has no room for all stacks: ")
+    assert "y.pmt: " in tight.err
+    assert tight.capture.stat().st_size <= 256 << 10
+    assert_whole(tight.reader)
+    assert tight.reader.info()["stopped"] is None
+    assert tight.reader.info()["folded"] > 0
+    assert tight.reader.info()["counters"]["flushes without new stacks"] > 0
+    had, has = free.reader.totals(), tight.reader.totals()
+    for key in ("heap_bytes_peak", "heap_bytes_end", "allocated_bytes", "allocations", "frees"):
+        # the two command lines differ by a few objects
+        assert abs(had[key] - has[key]) <= 5_000, key
+    had, has = free.reader.stats(), tight.reader.stats()
+    assert sum(row["blocks"] for row in has["lifetimes"]) == has["frees"]
+    assert list(had["by_domain"]) == list(has["by_domain"])
+    for name, domain in had["by_domain"].items():
+        assert abs(domain["peak_bytes"] - has["by_domain"][name]["peak_bytes"]) <= 5_000, name
+
+
+def test_a_file_too_small_for_the_stacks_that_come_later(tmp_path: Path) -> None:
+    code = """
+import time
+def early(): return bytearray(100_000)
+kept = early()
+time.sleep(1.3)  # a flush has it
+import random
+for i in range(8):
+    exec(f"def f{i}(n): return bytearray(100) if not n else random.choice(all)(n - 1)")
+all = [globals()[f"f{i}"] for i in range(8)]
+kept = [kept, [random.choice(all)(12) for _ in range(30_000)]]
+"""
+    (tmp_path / "later.py").write_text(code)
+    done = record(str(tmp_path / "later.py"), run=["--max-size", "256K"])
+    assert done.status == 0
+    assert "has no room for all stacks" in done.err
+    assert_whole(done.reader)
+    rows = {row["site"]["function"]: row["bytes"] for row in done.reader.aggregate("leaks").sites()}
+    assert rows["early"] == 100_057  # what was known before keeps its stack
+    assert rows["[folded]"] >= 30_000 * 157

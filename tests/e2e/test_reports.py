@@ -153,6 +153,35 @@ def test_include_and_exclude(command: Any, recorded: Any) -> None:
     assert {r["site"]["module"].split(".")[0] for r in excluded} & {"known", "importlib"} == set()
 
 
+@pytest.mark.parametrize("pattern", ["known.py", "__main__", "known", "kno*.py", "[*]known.py"])
+def test_the_program_by_its_names(command: Any, recorded: Any, pattern: str) -> None:
+    rows = rows_of(command, recorded, "--include", pattern)
+    if pattern.startswith("["):
+        assert rows == []
+    else:
+        assert recorded.peak_line in [row["site"]["line"] for row in rows]
+        assert all("known" in [frame["module"] for frame in row["stack"]] for row in rows)
+
+
+def test_a_file_by_the_last_parts_of_its_path(command: Any, recorded: Any) -> None:
+    folder = recorded.folder.name  # "a recording0"
+    assert rows_of(command, recorded, "--include", f"{folder}/known.py")
+    assert not rows_of(command, recorded, "--include", "cording0/known.py")
+    assert not rows_of(command, recorded, "--include", "nown.py")
+
+
+@pytest.mark.parametrize("name", ["summary", "table"])
+def test_a_pattern_that_matches_nothing_gives_a_hint(
+    command: Any, recorded: Any, name: str
+) -> None:
+    done = command(name, "--include", "nobody", recorded.capture)
+    assert (done.returncode, done.stderr) == (0, "")
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("Nothing at the peak")]
+    assert "file names" in line
+    assert "[root]" not in done.stdout
+    assert "dominating" not in done.stdout
+
+
 def test_a_time_window(command: Any, recorded: Any) -> None:
     whole = rows_of(command, recorded, "--total")
     assert rows_of(command, recorded, "--total", "--from", "0", "--to", "1h") == whole
@@ -163,6 +192,25 @@ def test_a_time_window(command: Any, recorded: Any) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert "behind the end" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_the_window_that_was_used_is_named(command: Any, recorded: Any) -> None:
+    found = json.loads(command("table", "--json", "--from", "1ms", recorded.capture).stdout)
+    start, end = found["window"]["start_s"], found["window"]["end_s"]
+    assert 0 <= start < end == found["captures"][0]["duration_s"] or end > 0
+    text = command("table", "--from", "1ms", recorded.capture).stdout
+    assert f"Only the time from {start:.3f} s to {end:.3f} s: the whole flushes" in text
+    done = command("table", "--from", "2001-01-01T00:00:00+00:00", recorded.capture)
+    assert "note: --from lies before the start of the recording, " in done.stdout
+    assert "before the start" not in command("table", "--from", "0", recorded.capture).stdout
+
+
+def test_the_launcher_is_one_place(command: Any, recorded: Any) -> None:
+    own = [row["site"] for row in rows_of(command, recorded, "--total")]
+    assert {"file": "", "line": 0, "function": "[pymemtrace]"}.items() <= next(
+        site for site in own if site["function"] == "[pymemtrace]"
+    ).items()
+    assert not [site for site in own if "_launch" in site["file"]]
 
 
 @pytest.mark.parametrize("word", ["x", "-1", "1y", "2026-13-01", ""])

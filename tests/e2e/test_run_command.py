@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import pymemtrace
+
 RUN = [sys.executable, "-m", "pymemtrace", "run"]
 
 
@@ -195,3 +197,35 @@ def test_started_by_another_script(tmp_path: Path) -> None:
     command = [sys.executable, "-Xdev", str(entry), "run", "-o", "x.pmt", "argparse.py", "-c"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("__main__ ['argparse.py', '-c'] True\n", "")
+
+
+def test_a_directory_is_no_capture_to_overwrite(tmp_path: Path) -> None:
+    for force in ([], ["-f"]):
+        done = run(*force, "-o", str(tmp_path), "-c", "pass", cwd=tmp_path)
+        assert_refused(done, 2, str(tmp_path), "it is no regular file", "-o")
+        assert "-f" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("code", "by", "status", "words"),
+    [
+        ("pass", "return", 0, "ended normally"),
+        ("import sys; sys.exit()", "exit", 0, "ended normally"),
+        ("import sys; sys.exit(3)", "exit", 3, "ended with exit status 3"),
+        ("raise SystemExit('no')", "exit", 1, "ended with exit status 1"),
+        ("1 / 0", "exception", 1, "ended by an exception (exit status 1)"),
+        ("raise KeyboardInterrupt", "exception", 130, "ended by an exception (exit status 130)"),
+    ],
+)
+def test_how_the_program_ended(code: str, by: str, status: int, words: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pymemtrace"]
+    done = subprocess.run(
+        [*command, "run", "-o", "x.pmt", "-c", code], cwd=tmp_path, capture_output=True, check=False
+    )
+    assert done.returncode == (-2 if status == 130 else status)
+    info = pymemtrace.open(tmp_path / "x.pmt").info()
+    assert (info["ended"], info["ended_by"], info["exit_status"]) == ("normal", by, status)
+    shown = subprocess.run(
+        [*command, "summary", "x.pmt"], cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout
+    assert f", {words}; CPython" in shown

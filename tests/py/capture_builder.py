@@ -230,7 +230,9 @@ class CaptureBuilder:
         self._sites: dict[object, int] = {}
         self._site_nodes: list[int] = []
         self.cuts = 0
-        entries = [fact(key, value) for key, value in {**FACTS, **facts}.items()]
+        facts = {**FACTS, **facts}
+        self._started_ns = facts["started_unix_ns"]
+        entries = [fact(key, value) for key, value in facts.items()]
         self.add_chunk(b"PROC", varint(len(entries)) + b"".join(entries))
 
     def add_chunk(self, kind: bytes, payload: bytes, flags: int = 0) -> None:
@@ -357,7 +359,7 @@ class CaptureBuilder:
     ) -> None:
         """`live` and `peak` are (bytes, blocks[, t_ns])."""
         self.cuts += 1
-        numbers = [self.cuts, t_ns, 0, FACTS["started_unix_ns"] + t_ns, flags, epoch]  # type: ignore[operator]
+        numbers = [self.cuts, t_ns, 0, self._started_ns + t_ns, flags, epoch]  # type: ignore[operator]
         numbers += [*live, allocations, frees, allocated_bytes, *peak, rss_bytes, *gc, 0]
         body = b"".join(map(varint, numbers))
         counters = counters or {}

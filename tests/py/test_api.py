@@ -29,6 +29,59 @@ def sites(folder: Path, name: str, **filters: object) -> dict[str, int]:
     return total
 
 
+def lifetimes(path: Path, **filters: object) -> dict[int, int]:
+    """Freed blocks by the lowest age of their class, in epochs."""
+    rows = pymemtrace.open(path).stats(**filters)["lifetimes"]
+    return {row["low"]: row["blocks"] for row in rows if row["blocks"]}
+
+
+def test_what_died_before_a_mark_is_not_older_for_it(tmp_path: Path) -> None:
+    code = """
+import pymemtrace
+class Thing:
+    __slots__ = ()
+def things(): return [Thing() for _ in range(1000)]
+def buffers(): return [bytearray(5000) for _ in range(10)]
+kept = []
+with pymemtrace.record("x.pmt", interval_s=60) as rec:
+    kept = things()
+    for n in range(8):
+        a = things()
+        b = buffers()
+        del a, b
+        if n == 4:
+            del kept  # four marks after it was made
+        rec.mark(str(n))
+"""
+    run(code, tmp_path)
+    # Nothing else is freed in `things`: a list comprehension's list grows, and so dies, at once.
+    found = lifetimes(tmp_path / "x.pmt", include=["*<string>"])
+    assert found.pop(0) >= 8 * 1010
+    assert found[4] in range(1000, 1003)
+    assert sum(found.values()) - found[4] < 20
+    capture = pymemtrace.open(tmp_path / "x.pmt")
+    stats = capture.stats()
+    assert sum(row["blocks"] for row in stats["lifetimes"]) == stats["frees"]
+    assert len(capture.epochs()) == 9
+    assert [e["allocated_bytes"] > 50_000 for e in capture.epochs()] == [True] * 8 + [False]
+
+
+def test_status_and_existing_captures(tmp_path: Path) -> None:
+    code = """
+import pymemtrace
+with pymemtrace.record("x.pmt", interval_s=60) as rec:
+    print(rec.status()["cuts"], rec.status()["own_bytes"] > 10_000)
+try:
+    with pymemtrace.record("x.pmt"):
+        pass
+except pymemtrace.CaptureExistsError as error:
+    print(error)
+"""
+    first, second = run(code, tmp_path).splitlines()
+    assert first == "0 True"
+    assert second.endswith("x.pmt exists: choose another name, or overwrite it with force=True")
+
+
 def test_importing_the_package_imports_nothing_else(tmp_path: Path) -> None:
     code = (
         "import sys; before = set(sys.modules)\n"

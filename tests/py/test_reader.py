@@ -107,6 +107,29 @@ def test_time_windows_against_every_block(seed: int, view: Any, path: Path) -> N
             assert stacks_of(exact) == it.expect(view, first, last)
 
 
+def test_a_window_ends_at_the_nearest_cuts(path: Path) -> None:
+    it = Simulation()
+    for seconds in (1.001, 2.001, 3.007, 3.2, 4.0):
+        it.builder.cut(round(seconds * S))
+    reader = read(it.builder, path)
+
+    def window(start: float | None, end: float | None) -> tuple[float, float]:
+        aggregate = reader.aggregate("total", start_s=start, end_s=end)
+        assert reader.stats(start_s=start, end_s=end)["window"] == aggregate.window
+        return aggregate.window["start_s"], aggregate.window["end_s"]
+
+    assert window(1, 2) == (1.001, 2.001)
+    assert window(2, 3) == (2.001, 3.007)
+    assert window(None, 1) == (0.0, 1.001)
+    assert window(3.15, None) == (3.2, 4.0)
+    assert window(None, None) == window(0, 100) == (0.0, 4.0)
+    # At least one cut: the one that the middle lies in.
+    assert window(1.2, 1.3) == window(1.7, 1.8) == (1.001, 2.001)
+    assert window(1.5, 1.5) == (1.001, 2.001)
+    assert window(3.9, None) == window(3.99, 50) == (3.2, 4.0)
+    assert window(None, 0.1) == window(0, 0) == (0.0, 1.001)
+
+
 def test_the_peak_in_a_window_is_the_highest_cut_or_exact(path: Path) -> None:
     it = Simulation()
     small = it.allocate((MAIN,), 100)
@@ -421,12 +444,16 @@ def test_info_of_a_run_that_ended(path: Path) -> None:
     assert info == {
         "path": str(path),
         "pid": 4711,
+        "parent_pid": 0,
+        "inherited": False,
         "command": ["python", "app.py"],
         "python": "3.11.7",
         "mode": "full",
         "started": "2023-11-14T22:13:20.000000+00:00",
         "duration_s": 2.0,
         "ended": "normal",
+        "ended_by": None,
+        "exit_status": None,
         "age_s": 0.0,
         "dropped": {"memory limit": 5},
         "folded": 7,
@@ -558,10 +585,10 @@ def test_collapsed_and_csv(path: Path) -> None:
         return f"{frame[1]} ({frame[0]}:{frame[2]})"
 
     expected = {";".join(map(label, s)): v[0] for s, v in it.expect("leaks").items()}
-    lines = aggregate.export("collapsed").decode().splitlines()
+    lines = aggregate.export("collapsed", full_paths=True).decode().splitlines()
     assert {line.rpartition(" ")[0]: int(line.rpartition(" ")[2]) for line in lines} == expected
     inverted = {";".join(map(label, s[::-1])): v[0] for s, v in it.expect("leaks").items()}
-    lines = aggregate.export("collapsed", inverted=True).decode().splitlines()
+    lines = aggregate.export("collapsed", inverted=True, full_paths=True).decode().splitlines()
     assert {line.rpartition(" ")[0]: int(line.rpartition(" ")[2]) for line in lines} == inverted
     table = list(csv.DictReader(io.StringIO(aggregate.export("csv").decode())))
     assert {row["stack"]: int(row["bytes"]) for row in table} == inverted
@@ -632,7 +659,11 @@ def pprof(aggregate: Any) -> dict[str, Any]:
     for tag, value in message:
         if tag == 5:
             it = dict(fields(value))
-            functions[it[1]] = (strings[it[4]], strings[it[2]])
+            assert 3 not in it  # system_name: pprof would take the name for one of C++
+            name = strings[it[2]]
+            if name == "app.<module>":
+                name = "<module>"
+            functions[it[1]] = (strings[it[4]], name)
     locations = {}
     for tag, value in message:
         if tag == 4:
@@ -774,13 +805,38 @@ def test_flame_data_of_a_filtered_window(path: Path) -> None:
     flame = parse_flame(aggregate.flame(inverted=True))
     head = flame["head"]
     assert head["inverted"] is True
-    assert (head["window"], head["window_view"]) == ({"first": 1, "last": 2}, "allocated")
-    assert head["notes"] == ["Only thread worker.", "Only stacks with a frame that matches shop."]
+    assert head["stretch"] == {"start_s": 1.0, "end_s": 3.0}
+    assert head["notes"] == [
+        "Only the time from 1.000 s to 3.000 s, in whole flushes.",
+        "Only thread worker.",
+        "Only stacks with a frame that matches shop.",
+    ]
     assert [t["name"] for t in head["threads"]] == ["worker"]
     stacks = flame_stacks(flame)
-    assert all(LOAD in stacks[node] for node in flame["val_node"] + flame["life_node"])
-    allocated = [b for b in it.blocks if b.thread == 2 and LOAD in b.stack]
+    assert all(LOAD in stacks[node] for node in flame["val_node"])
+    allocated = [b for b in it.blocks if b.thread == 2 and LOAD in b.stack and 1 <= b.born <= 2]
     assert sum(flame["total_blocks"]) == len(allocated)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_flame_data_of_a_window_is_that_of_the_table(seed: int, path: Path) -> None:
+    reader = read(simulate(seed).builder, path)
+    window = {"start_s": 1.1, "end_s": 3.9}
+    flame = parse_flame(reader.aggregate("peak", **window).flame())
+    assert "life_node" not in flame  # they are cut by seconds, and a window may end between two
+    assert flame["head"]["buckets"]["count"] == 0
+    stacks = flame_stacks(flame)
+    columns = {"peak": "peak", "leak": "leaks", "total": "total", "temp": "temporary"}
+    for column, view in columns.items():
+        found: Counter[cb.Stack] = Counter()
+        for i, node in enumerate(flame["val_node"]):
+            found[stacks[node]] += int(flame[f"{column}_bytes"][i])
+        expected = {
+            stack: size
+            for stack, (size, _) in stacks_of(reader.aggregate(view, **window)).items()
+            if size
+        }
+        assert {stack: size for stack, size in found.items() if size} == expected
 
 
 def test_flame_frames_know_the_machinery(path: Path) -> None:

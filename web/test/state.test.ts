@@ -35,6 +35,13 @@ describe("store", () => {
     expect([store.hideImport.value, store.hideInterpreter.value]).toEqual([true, false]);
   });
 
+  it("says of a page for a part of the run that it is of that part", () => {
+    expect(job().runWords.total.title).toContain("the whole run");
+    const store = job((b) => Object.assign(b.header, { stretch: { start_s: 2.001, end_s: 4.003 } }));
+    expect(store.runWords.total.title).toContain("this part of the run");
+    expect(() => job((b) => Object.assign(b.header, { stretch: { start_s: 4, end_s: 2 } }))).toThrow("stretch");
+  });
+
   it("keeps the zoom when the view changes, as far as the stack exists there", () => {
     const store = job();
     store.zoomTo(step(store, "main", "read", "parse"));

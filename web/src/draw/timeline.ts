@@ -126,28 +126,31 @@ export function drawTimeline(context: CanvasRenderingContext2D, scene: TimelineS
   }
 }
 
+/** The rows that a line goes through. It passes over unknown values (NaN): the resident memory is known at every flush,
+ * but not at the highest points between two, and nearly every pair of flushes can have one. */
+export function knownPoints(t: Float64Array, values: Float64Array): number[] {
+  const points: number[] = [];
+  for (let i = 0; i < t.length; i++) if (!Number.isNaN(values[i])) points.push(i);
+  return points;
+}
+
 function drawSeries(
   context: CanvasRenderingContext2D, t: Float64Array, values: Float64Array,
   x: (t: number) => number, y: (v: number) => number, stroke: string, fill: string | null, floor: number,
 ): void {
-  // Unknown values (NaN) break the line instead of bending it.
-  let i = 0;
-  while (i < t.length) {
-    while (i < t.length && Number.isNaN(values[i])) i++;
-    const from = i;
-    context.beginPath();
-    for (; i < t.length && !Number.isNaN(values[i]); i++) context.lineTo(x(t[i]), y(values[i]));
-    if (i === from) break;
-    context.strokeStyle = stroke;
-    context.lineWidth = 1.5;
-    context.stroke();
-    if (fill !== null) {
-      context.lineTo(x(t[i - 1]), floor);
-      context.lineTo(x(t[from]), floor);
-      context.closePath();
-      context.fillStyle = fill;
-      context.fill();
-    }
+  const points = knownPoints(t, values);
+  if (points.length === 0) return;
+  context.beginPath();
+  for (const i of points) context.lineTo(x(t[i]), y(values[i]));
+  context.strokeStyle = stroke;
+  context.lineWidth = 1.5;
+  context.stroke();
+  if (fill !== null) {
+    context.lineTo(x(t[points[points.length - 1]]), floor);
+    context.lineTo(x(t[points[0]]), floor);
+    context.closePath();
+    context.fillStyle = fill;
+    context.fill();
   }
   context.lineWidth = 1;
 }

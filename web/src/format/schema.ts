@@ -19,6 +19,8 @@ export interface CaptureInfo {
   started: string;
   durationS: number;
   ended: string;
+  endedBy: string;
+  exitStatus: number;
   ageS: number;
   dropped: [reason: string, count: number][];
   folded: number;
@@ -50,6 +52,8 @@ export interface Header {
   metric: Metric;
   window: { first: number; last: number } | null;
   windowView: WindowView;
+  /** The part of the run, in seconds, that the values are of; null: all of it. */
+  stretch: { startS: number; endS: number } | null;
   thread: number | null;
   hide: HideKind[];
   notes: string[];
@@ -109,6 +113,8 @@ function capture(value: unknown): CaptureInfo {
     started: text(json.started),
     durationS: Math.max(0, amount(json.duration_s)),
     ended: text(json.ended),
+    endedBy: text(json.ended_by),
+    exitStatus: amount(json.exit_status),
     ageS: amount(json.age_s),
     dropped: Object.entries(dropped)
       .map(([reason, n]): [string, number] => [reason, amount(n)])
@@ -152,6 +158,13 @@ export function parseHeader(value: unknown): Header {
     window = { first, last };
   }
 
+  let stretch: Header["stretch"] = null;
+  if (json.stretch !== undefined && json.stretch !== null) {
+    const given = object(json.stretch, "stretch");
+    stretch = { startS: number(given.start_s, "stretch.start_s"), endS: number(given.end_s, "stretch.end_s") };
+    if (stretch.startS < 0 || stretch.endS < stretch.startS) throw new DataError("stretch ends before it starts");
+  }
+
   const thread = json.thread === undefined || json.thread === null ? null : count(json.thread, "thread", 65535);
   const hide = json.hide === undefined ? [] : list(json.hide, "hide");
   const notes = json.notes === undefined ? [] : list(json.notes, "notes");
@@ -170,6 +183,7 @@ export function parseHeader(value: unknown): Header {
     metric: json.metric === undefined ? "bytes" : oneOf(json.metric, ["bytes", "blocks"] as const, "metric"),
     window,
     windowView: json.window_view === undefined ? "kept" : oneOf(json.window_view, WINDOW_VIEWS, "window_view"),
+    stretch,
     thread: thread !== null && threads.some((t) => t.id === thread) ? thread : null,
     hide: hide.map((item) => oneOf(item, ["import", "interpreter"] as const, "hide")),
     notes: notes.map(text).filter((note) => note !== ""),

@@ -184,7 +184,7 @@ export function readReport(container: Container): Report {
   const spanS = Math.max(
     header.buckets.count * header.buckets.widthS,
     timeline.t.length > 0 ? timeline.t[timeline.t.length - 1] : 0,
-    header.captures[0]?.durationS ?? 0,
+    header.captures.length === 1 ? header.captures[0].durationS : 0,
   );
   return {
     header, strings, frames, tree, values, lives, timeline, spanS,

@@ -12,6 +12,7 @@ import { buildStructure, type Granularity } from "../model/structure";
 import { ForwardTree, type FlameTree } from "../model/tree";
 import { selectWeights, type Window } from "../model/weights";
 import { moduleRanks, rankModules } from "./colours";
+import { RUN_WORDS, STRETCH_WORDS } from "./words";
 import { pathOf, resolvePath } from "./zoom";
 
 export type ColourBy = "module" | "share";
@@ -92,6 +93,7 @@ export function createStore(report: Report) {
     searchText, searchRegex, picked, sortKey, sortDescending, tableShown, zoomPath,
     names, structure, forward, tree, zoom, crumbs, search, highlighted, matched, sites, sortedSites,
     ranks, moduleRank: moduleRanks(report, ranks),
+    runWords: header.stretch === null ? RUN_WORDS : STRETCH_WORDS,
 
     zoomTo(node: number): void {
       zoomPath.value = pathOf(tree.value, node).map((n) => tree.value.frame(n));

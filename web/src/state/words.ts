@@ -32,6 +32,30 @@ export const RUN_WORDS: Record<RunView, ViewWords> = {
   },
 };
 
+/** Of a page that was written for a part of the run. */
+export const STRETCH_WORDS: Record<RunView, ViewWords> = {
+  peak: {
+    label: "Peak",
+    title: "What was alive when the heap was largest in this part of the run",
+    nothing: "was alive at the peak of this part of the run",
+  },
+  leaks: {
+    label: "Allocated and kept",
+    title: "Allocated in this part of the run and alive at its end",
+    nothing: "was allocated in this part of the run and alive at its end",
+  },
+  total: {
+    label: "Allocated",
+    title: "Everything allocated in this part of the run, whether released or not",
+    nothing: "was allocated in this part of the run",
+  },
+  temporary: {
+    label: "Temporary",
+    title: "Allocated in this part of the run and released again at once",
+    nothing: "was allocated and released at once in this part of the run",
+  },
+};
+
 export const WINDOW_WORDS: Record<WindowView, ViewWords> = {
   kept: {
     label: "Allocated and kept",

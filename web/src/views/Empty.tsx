@@ -2,7 +2,7 @@
 
 import { visible } from "../format/strings";
 import type { Store } from "../state/store";
-import { RUN_WORDS, WINDOW_WORDS } from "../state/words";
+import { WINDOW_WORDS } from "../state/words";
 
 export function Template() {
   return (
@@ -35,7 +35,7 @@ export function NothingRecorded() {
 /** The graph has no width: say which choice emptied it, and offer the way back. */
 export function NothingSelected({ store }: { store: Store }) {
   const inWindow = store.window.value !== null;
-  const words = inWindow ? WINDOW_WORDS[store.windowView.value] : RUN_WORDS[store.view.value];
+  const words = inWindow ? WINDOW_WORDS[store.windowView.value] : store.runWords[store.view.value];
   const thread = store.report.header.threads.find((t) => t.id === store.thread.value);
   return (
     <div class="message inside" role="status">

@@ -8,7 +8,13 @@ import { theme, toggleTheme } from "../state/theme";
 
 const ENDED: Record<string, string> = { normal: "ended normally", killed: "was killed", running: "was still running" };
 
-function warnings(capture: CaptureInfo): string[] {
+function outcome(capture: CaptureInfo): string {
+  if (capture.ended === "normal" && capture.endedBy === "exception") return "ended by an exception";
+  if (capture.ended === "normal" && capture.exitStatus > 0) return `ended with status ${capture.exitStatus}`;
+  return ENDED[capture.ended] ?? visible(capture.ended);
+}
+
+function warnings(capture: CaptureInfo, several: boolean): string[] {
   const result: string[] = [];
   if (capture.ended === "killed") {
     result.push("The program was killed: “the end” is the last flush before that.");
@@ -26,7 +32,7 @@ function warnings(capture: CaptureInfo): string[] {
     );
   }
   if (capture.mode === "sampled") result.push("Sampled recording: all figures are estimates.");
-  return result;
+  return several ? result.map((text) => `Process ${capture.pid ?? "?"}: ${text}`) : result;
 }
 
 function started(iso: string): string {
@@ -36,27 +42,45 @@ function started(iso: string): string {
     : date.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "medium" });
 }
 
+// One process: what it was. Several: how many, from the first start to the last end.
+function Facts({ captures }: { captures: CaptureInfo[] }) {
+  const [capture] = captures;
+  if (captures.length > 1) {
+    const starts = captures.map((c) => Date.parse(c.started));
+    const ends = captures.map((c, i) => starts[i] + c.durationS * 1000);
+    const first = starts.indexOf(Math.min(...starts));
+    return (
+      <dl class="facts">
+        <div><dt>Processes</dt><dd>{grouped(captures.length)}</dd></div>
+        <div><dt>Python</dt><dd>{visible([...new Set(captures.map((c) => c.python))].join(", "))}</dd></div>
+        {first >= 0 && <div><dt>Started</dt><dd><time dateTime={visible(captures[first].started)}>{started(captures[first].started)}</time></dd></div>}
+        {first >= 0 && <div><dt>Duration</dt><dd>{duration((Math.max(...ends) - starts[first]) / 1000)}</dd></div>}
+      </dl>
+    );
+  }
+  return (
+    <dl class="facts">
+      <div class="command">
+        <dt>Command</dt>
+        <dd><code title={visible(capture.command.join(" "))}>{visible(capture.command.join(" "))}</code></dd>
+      </div>
+      <div><dt>Python</dt><dd>{visible(capture.python)}</dd></div>
+      <div><dt>Started</dt><dd><time dateTime={visible(capture.started)}>{started(capture.started)}</time></dd></div>
+      <div><dt>Duration</dt><dd>{duration(capture.durationS)}</dd></div>
+      <div><dt>Outcome</dt><dd>{outcome(capture)}</dd></div>
+      {capture.pid !== null && <div><dt>Process</dt><dd>{capture.pid}</dd></div>}
+    </dl>
+  );
+}
+
 export function Header({ store, openHelp }: { store: Store; openHelp: () => void }) {
   const { header } = store.report;
-  const capture = header.captures[0];
   const dark = theme.value === "dark";
   return (
     <header>
       <div class="headline">
         <h1 title={visible(header.title)}>{visible(header.title)}</h1>
-        {capture !== undefined && (
-          <dl class="facts">
-            <div class="command">
-              <dt>Command</dt>
-              <dd><code title={visible(capture.command.join(" "))}>{visible(capture.command.join(" "))}</code></dd>
-            </div>
-            <div><dt>Python</dt><dd>{visible(capture.python)}</dd></div>
-            <div><dt>Started</dt><dd><time dateTime={visible(capture.started)}>{started(capture.started)}</time></dd></div>
-            <div><dt>Duration</dt><dd>{duration(capture.durationS)}</dd></div>
-            <div><dt>Outcome</dt><dd>{ENDED[capture.ended] ?? visible(capture.ended)}</dd></div>
-            {capture.pid !== null && <div><dt>Process</dt><dd>{capture.pid}</dd></div>}
-          </dl>
-        )}
+        {header.captures.length > 0 && <Facts captures={header.captures} />}
         <div class="actions">
           <button type="button" onClick={openHelp} title="What the colours, views and keys mean">Help</button>
           <button type="button" onClick={toggleTheme} aria-label={dark ? "Switch to light colours" : "Switch to dark colours"}>
@@ -64,7 +88,7 @@ export function Header({ store, openHelp }: { store: Store; openHelp: () => void
           </button>
         </div>
       </div>
-      {capture !== undefined && warnings(capture).map((text) => <p class="warning" role="note" key={text}>{text}</p>)}
+      {header.captures.flatMap((capture) => warnings(capture, header.captures.length > 1)).map((text) => <p class="warning" role="note" key={text}>{text}</p>)}
       {header.notes.map((note) => <p class="note" role="note" key={note}>{visible(note)}</p>)}
     </header>
   );

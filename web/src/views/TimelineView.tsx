@@ -5,6 +5,7 @@ import { useLayoutEffect, useRef } from "preact/hooks";
 import { prepare } from "../draw/canvas";
 import { drawTimeline, rowAt, tOf, xOf } from "../draw/timeline";
 import { bucketAt, shiftWindow, windowBetween } from "../layout/axis";
+import type { Report } from "../model/report";
 import { clock, duration, grouped, humanBytes } from "../model/units";
 import type { Store } from "../state/store";
 import { palette } from "../state/theme";
@@ -26,7 +27,9 @@ export function TimelineView({ store }: { store: Store }) {
   const drag = useRef<Drag | null>(null);
   const seconds = useComputed(() => {
     const w = store.window.value;
-    return w === null ? null : { from: w.first * axis.widthS, to: (w.last + 1) * axis.widthS };
+    if (w !== null) return { from: w.first * axis.widthS, to: (w.last + 1) * axis.widthS };
+    const { stretch } = report.header;
+    return stretch === null ? null : { from: stretch.startS, to: stretch.endS };
   });
 
   useLayoutEffect(() => {
@@ -141,6 +144,17 @@ function Edge({ store, end, width }: { store: Store; end: "first" | "last"; widt
   );
 }
 
+function windowHint(report: Report, canSelect: boolean): string {
+  const { stretch } = report.header;
+  if (stretch !== null) {
+    const time = (t: number): string => clock(t, Math.min(1, report.spanS / 1000));
+    return `This page is of ${time(stretch.startS)} to ${time(stretch.endS)} (${duration(stretch.endS - stretch.startS)}) of the run`;
+  }
+  return canSelect
+    ? "Drag across the chart to select a time window"
+    : "No time window in this page (too many stacks or too short a run): pymemtrace flamegraph --from and --to select one";
+}
+
 function Readout({ store, hoverT, canSelect }: { store: Store; hoverT: number | null; canSelect: boolean }) {
   const { report } = store;
   const { timeline } = report;
@@ -158,9 +172,7 @@ function Readout({ store, hoverT, canSelect }: { store: Store; hoverT: number | 
       <span class="window-state" aria-live="polite">
         {window !== null
           ? `Window: ${clock(window.first * step, step)} to ${clock((window.last + 1) * step, step)} (${duration((window.last - window.first + 1) * step)})`
-          : canSelect
-            ? "Drag across the chart to select a time window"
-            : "No time window in this page (too many stacks or too short a run): pymemtrace flamegraph --from and --to select one"}
+          : windowHint(report, canSelect)}
       </span>
       {window !== null && <button type="button" onClick={() => (store.window.value = null)}>Clear window</button>}
     </div>

@@ -7,7 +7,7 @@ import { grouped, humanBytes } from "../model/units";
 import { bytesByThread, totalsByView } from "../model/weights";
 import type { ColourBy, Store } from "../state/store";
 import type { Granularity } from "../model/structure";
-import { RUN_WORDS, WINDOW_WORDS, type ViewWords } from "../state/words";
+import { WINDOW_WORDS, type ViewWords } from "../state/words";
 import { Search } from "./Search";
 
 interface Choice {
@@ -34,7 +34,7 @@ function viewChoices(store: Store): Choice[] {
     }));
   }
   return VIEWS.filter((name) => report.values.columns.has(name)).map((name) => ({
-    words: RUN_WORDS[name],
+    words: store.runWords[name],
     amount: amount(name),
     on: store.view.value === name,
     choose: () => (store.view.value = name),
@@ -71,7 +71,7 @@ function Views({ store }: { store: Store }) {
 
 /** The chosen view in a sentence: what the width of a box means now. */
 function ViewNote({ store }: { store: Store }) {
-  const words = store.window.value === null ? RUN_WORDS[store.view.value] : WINDOW_WORDS[store.windowView.value];
+  const words = store.window.value === null ? store.runWords[store.view.value] : WINDOW_WORDS[store.windowView.value];
   return <p class="view-note" aria-live="polite">{words.title}.</p>;
 }
 
