@@ -93,7 +93,7 @@ size_t pmt_reader_fact_count(const pmt_reader *self);
 const pmt_fact *pmt_reader_fact(const pmt_reader *self, size_t at); /* borrowed */
 const pmt_fact *pmt_reader_find_fact(const pmt_reader *self,
                                      const char *key); /* borrowed, or NULL */
-/* A forked child's capture carries the blocks that it has from its parent as births of one epoch: that epoch,
+/* A forked child's capture carries the blocks that it has from its parent as births up to some epoch: that epoch,
    or 0 if the capture does not say that there are any. */
 uint64_t pmt_reader_inherited_epoch(const pmt_reader *self);
 /* The process that it was forked from, else the one that started it; 0 if the capture does not say. */

@@ -160,7 +160,7 @@ pmt__cut_has_inner_peak(const pmt_reader *reader, size_t at)
            && cut->peak_t_ns < cut->t_ns;
 }
 
-/* What blocks of one birth epoch hold: after a cut, and at the peak that it tells of. */
+/* What blocks that were born up to an epoch hold: after a cut, and at the peak that it tells of. */
 typedef struct held {
     uint64_t bytes;
     uint64_t peak_bytes;
@@ -177,7 +177,7 @@ walk_epoch(held *self, const pmt_reader *reader, size_t cut, uint64_t epoch)
     uint64_t correction = 0;
     pmt__rows_begin(&walk, reader, cut, NULL);
     while (pmt__rows_next(&walk, &row)) {
-        if (row.birth == epoch) {
+        if (row.birth <= epoch) {
             self->bytes += row.alloc_bytes - row.free_bytes;
             correction += row.peak_bytes;
         }
