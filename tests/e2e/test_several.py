@@ -205,6 +205,26 @@ def test_inherited_blocks(command: Any, tmp_path: Path) -> None:
     assert "whose capture is not here: they are not counted" in orphan
 
 
+def test_a_real_family(command: Any, tmp_path: Path) -> None:
+    code = (
+        "import os, time\n"
+        "base = [bytes(1000) for _ in range(20_000)]\n"
+        "for k in range(2):\n"
+        "    if os.fork() == 0:\n"
+        "        own = [bytes(500) for _ in range(10_000)]; time.sleep(0.2); os._exit(0)\n"
+        "for _ in range(2): os.wait()\n"
+    )
+    assert command("run", "-q", "-o", "x.pmt", "-c", code, cwd=tmp_path).returncode == 0
+    once = json.loads(command("summary", "--json", "x*.pmt", cwd=tmp_path).stdout)
+    base, own = 20_000 * 1033, 10_000 * 533
+    assert len(once["captures"]) == 3
+    for field in ("heap_bytes_peak", "heap_bytes_end", "heap_bytes_peak_simultaneous"):
+        assert base + 2 * own <= once[field] <= base + 2 * own + (2 << 20), field
+    words = ["summary", "--json", "--with-inherited", "x*.pmt"]
+    both = json.loads(command(*words, cwd=tmp_path).stdout)
+    assert 3 * base + 2 * own <= both["heap_bytes_end"] <= 3 * base + 2 * own + (6 << 20)
+
+
 def test_many_heirs_are_one_sentence(command: Any, tmp_path: Path) -> None:
     for pid in range(20, 26):
         builder = CaptureBuilder(pid=pid, fork_parent_pid=20, inherited=int(pid > 20))
