@@ -179,7 +179,7 @@ def test_a_pattern_that_matches_nothing_gives_a_hint(
     [line] = [line for line in done.stdout.splitlines() if line.startswith("Nothing at the peak")]
     assert "file names" in line
     assert "[root]" not in done.stdout
-    assert "dominating" not in done.stdout
+    assert "dominating line" not in done.stdout
 
 
 def test_a_time_window(command: Any, recorded: Any) -> None:
