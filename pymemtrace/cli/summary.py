@@ -127,7 +127,10 @@ def answer(
     if stacks:
         share = _format.share(stacks[0]["share"])
         yield "dominating stack", [(share, "bold"), (f" {title}: {chain(stacks[0], opened)}", "")]
-    where = opened.reader.where()
+    # When the program held most: at the end, much of what is left may be the recorder's.
+    measured = opened.reader.where_timeline()
+    highest = max(measured, key=lambda moment: moment["requested_bytes"], default={"t_s": None})
+    where = opened.reader.where(highest["t_s"])
     yield (
         "process (RSS)",
         [
@@ -137,7 +140,12 @@ def answer(
                 " to the recorder",
                 "",
             ),
-            ("" if where is None else f"; dominating part: {where['dominating']}", ""),
+            (
+                ""
+                if where is None
+                else f"; dominating part: {where['dominating']} at {where['at_s']:.1f} s",
+                "",
+            ),
         ],
     )
     lost = _captures.losses(info)

@@ -247,6 +247,10 @@ def fill() -> None:
      "by_env", "preexec", "preloaded", "spawn", "spawnp", "fork_exec", "late_exec"],
 )  # fmt: skip
 def test_python_is_executed(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if " " in sys.executable and how in ("script", "shell"):
+        pytest.skip("a #! line cannot name an interpreter whose path has a space")
+    if " " in sys.executable and how in ("spawn", "spawnp"):
+        pytest.skip("not followed: LD_PRELOAD cannot name a library whose path has a space")
     folder = str(Path(sys.executable).parent)
     monkeypatch.setenv("PATH", folder + ":" + os.environ["PATH"])
     found = both(tmp_path, "executes", how, prepare=fill)
