@@ -53,6 +53,7 @@ thread_select_nopy(PyThreadState *state)
     if (thread != NULL) {
         pmt__shadow_watch(state); /* its free must tell us: the address will be another thread's */
         pmt__t.thread = thread;
+        me.own = state; /* watched_died_nopy takes it back */
     }
     return thread;
 }
@@ -243,7 +244,8 @@ event_alloc_small_nopy(void *block, uint32_t size, uint32_t domain)
 static void
 watched_died_nopy(const void *block)
 {
-    if (me.own == block) {
+    bool own = me.own == block;
+    if (own) {
         me.own = NULL;
     }
     if (pmt__code_known(block)) {
@@ -258,8 +260,7 @@ watched_died_nopy(const void *block)
             was_a_thread_s = true;
         }
     }
-    if (was_a_thread_s
-        && me.own != NULL) { /* another thread's, which may be looking at it without the GIL */
+    if (was_a_thread_s && !own) { /* another thread's, which may be looking at it without the GIL */
         pmt__barrier_all();
         pmt__lanes_wait();
     }
