@@ -281,7 +281,8 @@ measure_is_due(uint32_t flags, uint64_t rss_bytes)
         w.measured_end = 1;
         return !had; /* what is left when the interpreter is gone says nothing of the program */
     }
-    if ((flags & CUT_SHORT) || now_ns < w.measure_after_ns) {
+    /* At once where it has doubled: measurements of doublings take together at most twice as long as the last of them. */
+    if ((flags & CUT_SHORT) || (now_ns < w.measure_after_ns && rss_bytes / 2 <= w.measured_rss)) {
         return 0;
     }
     uint64_t moved =

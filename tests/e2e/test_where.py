@@ -125,6 +125,24 @@ def test_over_time(command: Any, tmp_path: Path) -> None:
     assert parts_of(then)["python objects"] == max(objects)
 
 
+def test_what_doubles_is_measured_at_once(command: Any, tmp_path: Path) -> None:
+    """However short before, and however long, the last measurement was: the peak is not missed."""
+    code = (
+        "import time\n"
+        "small = [bytes(100) for _ in range(400_000)]\n"
+        "time.sleep(1.3)\n"  # a cut: takes some 10 ms, for which two seconds of pause are due
+        "large = bytearray(b'1') * (400 << 20)\n"
+        "time.sleep(1.3)\n"
+        "del small, large\n"
+    )
+    done = command("run", "-q", "-o", "x.pmt", "-c", code, cwd=tmp_path)
+    assert done.returncode == 0
+    answer = json.loads(command("where", "--timeline", "--json", tmp_path / "x.pmt").stdout)
+    moments = [moment["rss_bytes"] for moment in answer["timeline"]]
+    assert max(moments) > 400 * MIB
+    assert moments[-1] < 400 * MIB
+
+
 def test_without_the_native_layer(command: Any, tmp_path: Path) -> None:
     """Blocks of malloc are found in memory then; what else is mapped is said to be unknown."""
     (tmp_path / "known.py").write_text(PROGRAM)
