@@ -36,7 +36,8 @@ pmt__shadow_leaf_new(uintptr_t address)
         pmt__pages_unmap(leaf, PMT_SHADOW_ENTRIES * sizeof(uint32_t));
         return expected;
     }
-    leaf_list[__atomic_fetch_add(&leaf_count, 1, __ATOMIC_ACQ_REL)] = (uint32_t)index;
+    uint32_t at = __atomic_fetch_add(&leaf_count, 1, __ATOMIC_ACQ_REL);
+    __atomic_store_n(&leaf_list[at], (uint32_t)index, __ATOMIC_RELEASE);
     return leaf;
 }
 
@@ -46,7 +47,8 @@ pmt__shadow_bytes(void)
     uint64_t bytes = 0;
     uint32_t count = __atomic_load_n(&leaf_count, __ATOMIC_ACQUIRE);
     for (uint32_t i = 0; i < count; i++) {
-        const uint32_t *leaf = __atomic_load_n(&pmt__t.shadow[leaf_list[i]], __ATOMIC_ACQUIRE);
+        uint32_t index = __atomic_load_n(&leaf_list[i], __ATOMIC_ACQUIRE);
+        const uint32_t *leaf = __atomic_load_n(&pmt__t.shadow[index], __ATOMIC_ACQUIRE);
         if (leaf != NULL) { /* NULL: index 0 of an entry that is being added */
             bytes += pmt__pages_resident(leaf, PMT_SHADOW_ENTRIES * sizeof(uint32_t));
         }
