@@ -126,7 +126,7 @@ def test_only_one_thread(command: Any, recorded: Any) -> None:
     [worker] = [
         t
         for t in json.loads(command("stats", "--json", recorded.capture).stdout)["by_thread"]
-        if t["name"] != "MainThread"
+        if t["name"] != "MainThread" and t["python_id"] != 0
     ]
     rows = rows_of(command, recorded, "--leaks", "--thread", str(worker["native_id"]))
     assert rows[0]["site"]["line"] == recorded.worker_line
@@ -296,9 +296,10 @@ def test_stats(command: Any, recorded: Any) -> None:
     sums = [domain["allocated_bytes"] for domain in result["by_domain"].values()]
     assert sum(sums) == result["allocated_bytes"]
     assert sum(row["blocks"] for row in result["lifetimes"]) == result["frees"]
-    names = [thread["name"] for thread in result["by_thread"]]
-    assert names[0] == "MainThread"
-    assert len(names) == 2
+    # From 3.14 on, a thread allocates a little before it has a Python id: that is a row of its own.
+    known = [thread for thread in result["by_thread"] if thread["python_id"] != 0]
+    assert [thread["name"] for thread in known] == ["MainThread", "Thread-1 (worker)"]
+    assert sum(t["allocations"] for t in result["by_thread"] if t not in known) < 10
 
 
 def test_stats_of_what_a_filter_lets_through(command: Any, recorded: Any) -> None:

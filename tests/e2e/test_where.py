@@ -139,8 +139,8 @@ def test_what_doubles_is_measured_at_once(command: Any, tmp_path: Path) -> None:
     assert done.returncode == 0
     answer = json.loads(command("where", "--timeline", "--json", tmp_path / "x.pmt").stdout)
     moments = [moment["rss_bytes"] for moment in answer["timeline"]]
-    assert max(moments) > 400 * MIB
-    assert moments[-1] < 400 * MIB
+    assert max(moments) >= 2 * moments[0]  # maybe in the middle of the filling
+    assert moments[-1] < max(moments) / 2
 
 
 def test_without_the_native_layer(command: Any, tmp_path: Path) -> None:
