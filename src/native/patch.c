@@ -8,7 +8,10 @@
    were bound to. dlsym would not do: in an executable that is not position-independent, a function whose address is taken
    has its own call stub for an address, and the original would call itself.
 
-   A table that the loader has made read-only (RELRO) is made writable for the moment and read-only again.
+   A table that the loader has made read-only (RELRO) is made writable for the moment and read-only again. That it is read-only is also
+   how we know that the loader has done with an object: another thread may be in the middle of a dlopen, the object is in the link map
+   before it is relocated, and whoever changes a table then, or its protection, breaks it. Such an object waits for the next time; one
+   without RELRO, of which this cannot be told, is patched only at the start.
 
    Objects that are loaded later are patched by the next pmt__native_patch_again, which asks the loader for its count of loaded
    objects. dlopen itself is not replaced: it finds libraries by its caller's search path. */
@@ -16,6 +19,7 @@
 
 #include <dlfcn.h>
 #include <elf.h>
+#include <fcntl.h>
 #include <link.h>
 #include <pthread.h>
 #include <stdbool.h>
@@ -61,6 +65,11 @@ static ElfW(
     Addr) patched[OBJECTS_MAX]; /* addresses of dynamic sections: what identifies an object */
 static unsigned patched_count, places_count;
 static unsigned long long loaded_before;
+static struct extent {
+    uintptr_t start, end;
+} *read_only; /* [read_only_count], sorted; only while objects are patched */
+static size_t read_only_count;
+static bool at_the_start, some_wait;
 
 /* --- reading an object ------------------------------------------------------------------------------------------------------- */
 
@@ -194,17 +203,94 @@ find_originals(struct dl_phdr_info *info, size_t size, void *arg)
 
 /* --- patching -------------------------------------------------------------------------------------------------------------------- */
 
+#define READ_ONLY_MAX ((size_t)1 << 16)
+
+/* What of the address space is private and only readable now. Allocates nothing but pages. */
+static void
+read_only_read(void)
+{
+    read_only_count = 0;
+    void *room = mmap(NULL, READ_ONLY_MAX * sizeof *read_only, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+    read_only = room == MAP_FAILED ? NULL : room;
+    char buffer[8192];
+    ssize_t got;
+    uintptr_t number[2] = {0, 0};
+    char protection[5] = "";
+    int field = 0, at = 0; /* 0, 1: the numbers, 2: the protection, 3: the rest of the line */
+    while (fd >= 0 && read_only != NULL && (got = read(fd, buffer, sizeof buffer)) > 0) {
+        for (ssize_t i = 0; i < got; i++) {
+            char c = buffer[i];
+            if (c == '\n') {
+                if (memcmp(protection, "r--p", 4) == 0 && read_only_count < READ_ONLY_MAX) {
+                    read_only[read_only_count++] = (struct extent){number[0], number[1]};
+                }
+                number[0] = number[1] = 0;
+                memset(protection, 0, sizeof protection);
+                field = at = 0;
+            } else if (field < 2 && (c == '-' || c == ' ')) {
+                field++;
+            } else if (field < 2) {
+                number[field] = number[field] << 4 | (uintptr_t)(c <= '9' ? c - '0' : c - 'a' + 10);
+            } else if (field == 2 && at < 4) {
+                protection[at++] = c;
+            } else {
+                field = 3;
+            }
+        }
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+}
+
+static void
+read_only_forget(void)
+{
+    if (read_only != NULL) {
+        munmap(read_only, READ_ONLY_MAX * sizeof *read_only);
+    }
+    read_only = NULL;
+    read_only_count = 0;
+}
+
+static bool
+is_read_only(uintptr_t address)
+{
+    size_t low = 0, high = read_only_count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (read_only[middle].end <= address) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low < read_only_count && read_only[low].start <= address;
+}
+
+/* The pages that the loader makes read-only when it has relocated the object. Empty: none. */
+static struct extent
+relro_of(const object *self)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    for (size_t i = 0; i < self->header_count; i++) {
+        const ElfW(Phdr) *h = &self->headers[i];
+        if (h->p_type == PT_GNU_RELRO) {
+            uintptr_t start = self->base + h->p_vaddr;
+            return (struct extent){start & ~(page - 1), (start + h->p_memsz) & ~(page - 1)};
+        }
+    }
+    return (struct extent){0, 0};
+}
+
 /* Is the place in what the loader has made read-only? */
 static bool
 is_relro(const object *self, ElfW(Addr) place)
 {
-    for (size_t i = 0; i < self->header_count; i++) {
-        const ElfW(Phdr) *h = &self->headers[i];
-        if (h->p_type == PT_GNU_RELRO && place - (self->base + h->p_vaddr) < h->p_memsz) {
-            return true;
-        }
-    }
-    return false;
+    struct extent relro = relro_of(self);
+    return place >= relro.start && place < relro.end;
 }
 
 static void
@@ -248,6 +334,21 @@ is_left_alone(const object *self)
            || strncmp(name, "libpthread", 10) == 0 || is_the_library(self);
 }
 
+/* Has the loader done with it? One that cannot tell is passed by, unless it was there at the start. */
+static bool
+waits(const object *self)
+{
+    struct extent relro = relro_of(self);
+    return relro.start < relro.end && !is_read_only(relro.start);
+}
+
+static bool
+is_passed_by(const object *self)
+{
+    struct extent relro = relro_of(self);
+    return is_left_alone(self) || (relro.start >= relro.end && !at_the_start);
+}
+
 static bool
 is_patched(const object *self)
 {
@@ -268,8 +369,12 @@ object_patch(struct dl_phdr_info *info, size_t size, void *arg)
     if (patched_count == OBJECTS_MAX || !object_read(&self, info) || is_patched(&self)) {
         return 0;
     }
+    if (!is_left_alone(&self) && waits(&self)) {
+        some_wait = true;
+        return 0;
+    }
     patched[patched_count++] = (ElfW(Addr))self.dynamic;
-    if (is_left_alone(&self)) {
+    if (is_passed_by(&self)) {
         return 0;
     }
     for (int t = 0; t < 2; t++) {
@@ -298,6 +403,15 @@ loaded_count(struct dl_phdr_info *info, size_t size, void *arg)
     return size >= offsetof(struct dl_phdr_info, dlpi_subs); /* the first tells */
 }
 
+static void
+objects_patch(void)
+{
+    some_wait = false;
+    read_only_read();
+    dl_iterate_phdr(object_patch, NULL);
+    read_only_forget();
+}
+
 int
 pmt__native_patch(const char *library, pmt_error *err)
 {
@@ -322,7 +436,9 @@ pmt__native_patch(const char *library, pmt_error *err)
         }
     }
     dl_iterate_phdr(loaded_count, &loaded_before);
-    dl_iterate_phdr(object_patch, NULL);
+    at_the_start = true;
+    objects_patch();
+    at_the_start = false;
     pthread_mutex_unlock(&patching);
     return 0;
 }
@@ -342,9 +458,9 @@ pmt__native_patch_again(void)
     unsigned long long now = 0;
     if (functions != NULL) {
         dl_iterate_phdr(loaded_count, &now);
-        if (now != loaded_before) {
+        if (now != loaded_before || some_wait) {
             loaded_before = now;
-            dl_iterate_phdr(object_patch, NULL);
+            objects_patch();
         }
     }
     pthread_mutex_unlock(&patching);
