@@ -58,7 +58,7 @@ with pymemtrace.record("x.pmt", interval_s=60) as rec:
     found = lifetimes(tmp_path / "x.pmt", include=["*<string>"])
     assert found.pop(0) >= 8 * 1010
     assert found[4] in range(1000, 1003)
-    assert sum(found.values()) - found[4] < 20
+    assert sum(found.values()) - found[4] < 40
     capture = pymemtrace.open(tmp_path / "x.pmt")
     stats = capture.stats()
     assert sum(row["blocks"] for row in stats["lifetimes"]) == stats["frees"]
