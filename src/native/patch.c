@@ -19,16 +19,16 @@
 
 #include <dlfcn.h>
 #include <elf.h>
-#include <fcntl.h>
 #include <link.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "base/error.h"
 #include "native/preload.h"
+#include "platform/platform.h"
+#include "record/ranges.h"
 
 #if defined(__x86_64__)
 #define IS_SLOT(type) \
@@ -39,15 +39,16 @@
 #endif
 
 enum {
-    OBJECTS_MAX = 8192
+    OBJECTS_MAX = 8192,
+    READ_ONLY_MAX = 1 << 16
 };
 
 typedef struct object {
     const char *name;
     ElfW(Addr) base;
     const ElfW(Dyn) * dynamic;
-    const ElfW(Phdr) * headers;
-    size_t header_count;
+    pmt__extent
+        relro; /* the pages that the loader makes read-only when it has relocated the object; empty: none */
     const ElfW(Sym) * symbols;
     const char *strings;
     const ElfW(Rela) * tables[2];
@@ -65,11 +66,9 @@ static ElfW(
     Addr) patched[OBJECTS_MAX]; /* addresses of dynamic sections: what identifies an object */
 static unsigned patched_count, places_count;
 static unsigned long long loaded_before;
-static struct extent {
-    uintptr_t start, end;
-} *read_only; /* [read_only_count], sorted; only while objects are patched */
+static pmt__extent *read_only; /* [read_only_count], sorted; while objects are patched */
 static size_t read_only_count;
-static bool at_the_start, some_wait;
+static bool some_wait; /* for the loader */
 
 /* --- reading an object ------------------------------------------------------------------------------------------------------- */
 
@@ -86,11 +85,14 @@ object_read(object *self, const struct dl_phdr_info *info)
     memset(self, 0, sizeof *self);
     self->name = info->dlpi_name;
     self->base = info->dlpi_addr;
-    self->headers = info->dlpi_phdr;
-    self->header_count = info->dlpi_phnum;
+    uintptr_t page = pmt__page_size();
     for (size_t i = 0; i < info->dlpi_phnum; i++) {
-        if (info->dlpi_phdr[i].p_type == PT_DYNAMIC) {
-            self->dynamic = (const ElfW(Dyn) *)(info->dlpi_addr + info->dlpi_phdr[i].p_vaddr);
+        const ElfW(Phdr) *h = &info->dlpi_phdr[i];
+        uintptr_t start = info->dlpi_addr + h->p_vaddr;
+        if (h->p_type == PT_DYNAMIC) {
+            self->dynamic = (const ElfW(Dyn) *)start;
+        } else if (h->p_type == PT_GNU_RELRO) {
+            self->relro = (pmt__extent){start & ~(page - 1), (start + h->p_memsz) & ~(page - 1)};
         }
     }
     size_t sizes[2] = {0, 0};
@@ -203,56 +205,15 @@ find_originals(struct dl_phdr_info *info, size_t size, void *arg)
 
 /* --- patching -------------------------------------------------------------------------------------------------------------------- */
 
-#define READ_ONLY_MAX ((size_t)1 << 16)
-
-/* What of the address space is private and only readable now. Allocates nothing but pages. */
-static void
-read_only_read(void)
+static int
+read_only_keep(void *context, const pmt__area *area)
 {
-    read_only_count = 0;
-    void *room = mmap(NULL, READ_ONLY_MAX * sizeof *read_only, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
-    read_only = room == MAP_FAILED ? NULL : room;
-    char buffer[8192];
-    ssize_t got;
-    uintptr_t number[2] = {0, 0};
-    char protection[5] = "";
-    int field = 0, at = 0; /* 0, 1: the numbers, 2: the protection, 3: the rest of the line */
-    while (fd >= 0 && read_only != NULL && (got = read(fd, buffer, sizeof buffer)) > 0) {
-        for (ssize_t i = 0; i < got; i++) {
-            char c = buffer[i];
-            if (c == '\n') {
-                if (memcmp(protection, "r--p", 4) == 0 && read_only_count < READ_ONLY_MAX) {
-                    read_only[read_only_count++] = (struct extent){number[0], number[1]};
-                }
-                number[0] = number[1] = 0;
-                memset(protection, 0, sizeof protection);
-                field = at = 0;
-            } else if (field < 2 && (c == '-' || c == ' ')) {
-                field++;
-            } else if (field < 2) {
-                number[field] = number[field] << 4 | (uintptr_t)(c <= '9' ? c - '0' : c - 'a' + 10);
-            } else if (field == 2 && at < 4) {
-                protection[at++] = c;
-            } else {
-                field = 3;
-            }
-        }
+    (void)context;
+    unsigned rights = area->flags & ~(unsigned)PMT_AREA_IS_OWN;
+    if (rights == PMT_AREA_READABLE) {
+        read_only[read_only_count++] = (pmt__extent){area->start, area->end};
     }
-    if (fd >= 0) {
-        close(fd);
-    }
-}
-
-static void
-read_only_forget(void)
-{
-    if (read_only != NULL) {
-        munmap(read_only, READ_ONLY_MAX * sizeof *read_only);
-    }
-    read_only = NULL;
-    read_only_count = 0;
+    return read_only_count == READ_ONLY_MAX;
 }
 
 static bool
@@ -268,49 +229,6 @@ is_read_only(uintptr_t address)
         }
     }
     return low < read_only_count && read_only[low].start <= address;
-}
-
-/* The pages that the loader makes read-only when it has relocated the object. Empty: none. */
-static struct extent
-relro_of(const object *self)
-{
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-    for (size_t i = 0; i < self->header_count; i++) {
-        const ElfW(Phdr) *h = &self->headers[i];
-        if (h->p_type == PT_GNU_RELRO) {
-            uintptr_t start = self->base + h->p_vaddr;
-            return (struct extent){start & ~(page - 1), (start + h->p_memsz) & ~(page - 1)};
-        }
-    }
-    return (struct extent){0, 0};
-}
-
-/* Is the place in what the loader has made read-only? */
-static bool
-is_relro(const object *self, ElfW(Addr) place)
-{
-    struct extent relro = relro_of(self);
-    return place >= relro.start && place < relro.end;
-}
-
-static void
-place_write(const object *self, ElfW(Addr) place, void *ours)
-{
-    void **word = (void **)place;
-    if (__atomic_load_n(word, __ATOMIC_RELAXED) == ours) {
-        return;
-    }
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-    void *start = (void *)(place & ~(page - 1));
-    bool relro = is_relro(self, place);
-    if (relro && mprotect(start, page, PROT_READ | PROT_WRITE) != 0) {
-        return;
-    }
-    __atomic_store_n(word, ours, __ATOMIC_RELEASE);
-    places_count++;
-    if (relro) {
-        mprotect(start, page, PROT_READ);
-    }
 }
 
 static const pmt__preload_function *
@@ -334,21 +252,6 @@ is_left_alone(const object *self)
            || strncmp(name, "libpthread", 10) == 0 || is_the_library(self);
 }
 
-/* Has the loader done with it? One that cannot tell is passed by, unless it was there at the start. */
-static bool
-waits(const object *self)
-{
-    struct extent relro = relro_of(self);
-    return relro.start < relro.end && !is_read_only(relro.start);
-}
-
-static bool
-is_passed_by(const object *self)
-{
-    struct extent relro = relro_of(self);
-    return is_left_alone(self) || (relro.start >= relro.end && !at_the_start);
-}
-
 static bool
 is_patched(const object *self)
 {
@@ -360,38 +263,59 @@ is_patched(const object *self)
     return false;
 }
 
-static int
-object_patch(struct dl_phdr_info *info, size_t size, void *arg)
+/* Puts our functions into its tables, which the loader has filled. */
+static void
+object_patch(const object *self)
 {
-    (void)arg;
+    void *start = (void *)self->relro.start;
+    size_t size = self->relro.end - self->relro.start;
+    bool opened = false;
+    for (int t = 0; t < 2; t++) {
+        for (size_t i = 0; self->tables[t] != NULL && i < self->counts[t]; i++) {
+            const ElfW(Rela) *r = &self->tables[t][i];
+            uint32_t symbol = (uint32_t)ELF64_R_SYM(r->r_info);
+            if (symbol == 0 || r->r_addend != 0 || !IS_SLOT(ELF64_R_TYPE(r->r_info))
+                || self->symbols[symbol].st_shndx != SHN_UNDEF) {
+                continue;
+            }
+            const pmt__preload_function *f =
+                function_named(self->strings + self->symbols[symbol].st_name);
+            void **word = (void **)(self->base + r->r_offset);
+            if (f == NULL || __atomic_load_n(word, __ATOMIC_RELAXED) == f->ours) {
+                continue;
+            }
+            if ((uintptr_t)word - self->relro.start < size && !opened) {
+                opened = mprotect(start, size, PROT_READ | PROT_WRITE) == 0;
+                if (!opened) {
+                    continue;
+                }
+            }
+            __atomic_store_n(word, f->ours, __ATOMIC_RELEASE);
+            places_count++;
+        }
+    }
+    if (opened) {
+        mprotect(start, size, PROT_READ);
+    }
+}
+
+static int
+object_visit(struct dl_phdr_info *info, size_t size, void *at_the_start)
+{
     (void)size;
     object self;
     if (patched_count == OBJECTS_MAX || !object_read(&self, info) || is_patched(&self)) {
         return 0;
     }
-    if (!is_left_alone(&self) && waits(&self)) {
-        some_wait = true;
-        return 0;
+    if (!is_left_alone(&self)) {
+        bool tells = self.relro.start < self.relro.end; /* when the loader has done with it */
+        if (tells ? !is_read_only(self.relro.start) : !*(const bool *)at_the_start) {
+            some_wait |= tells;
+            return 0;
+        }
+        object_patch(&self);
     }
     patched[patched_count++] = (ElfW(Addr))self.dynamic;
-    if (is_passed_by(&self)) {
-        return 0;
-    }
-    for (int t = 0; t < 2; t++) {
-        for (size_t i = 0; self.tables[t] != NULL && i < self.counts[t]; i++) {
-            const ElfW(Rela) *r = &self.tables[t][i];
-            uint32_t symbol = (uint32_t)ELF64_R_SYM(r->r_info);
-            if (symbol == 0 || r->r_addend != 0 || !IS_SLOT(ELF64_R_TYPE(r->r_info))
-                || self.symbols[symbol].st_shndx != SHN_UNDEF) {
-                continue;
-            }
-            const pmt__preload_function *f =
-                function_named(self.strings + self.symbols[symbol].st_name);
-            if (f != NULL) {
-                place_write(&self, self.base + r->r_offset, f->ours);
-            }
-        }
-    }
     return 0;
 }
 
@@ -404,12 +328,17 @@ loaded_count(struct dl_phdr_info *info, size_t size, void *arg)
 }
 
 static void
-objects_patch(void)
+objects_patch(bool at_the_start)
 {
-    some_wait = false;
-    read_only_read();
-    dl_iterate_phdr(object_patch, NULL);
-    read_only_forget();
+    some_wait = true; /* without memory all of them */
+    read_only = pmt__pages_map(READ_ONLY_MAX * sizeof *read_only);
+    if (read_only == NULL) {
+        return;
+    }
+    read_only_count = 0;
+    some_wait = pmt__process_mappings(read_only_keep, NULL) < 0;
+    dl_iterate_phdr(object_visit, &at_the_start);
+    pmt__pages_unmap(read_only, READ_ONLY_MAX * sizeof *read_only);
 }
 
 int
@@ -436,9 +365,7 @@ pmt__native_patch(const char *library, pmt_error *err)
         }
     }
     dl_iterate_phdr(loaded_count, &loaded_before);
-    at_the_start = true;
-    objects_patch();
-    at_the_start = false;
+    objects_patch(true);
     pthread_mutex_unlock(&patching);
     return 0;
 }
@@ -460,7 +387,7 @@ pmt__native_patch_again(void)
         dl_iterate_phdr(loaded_count, &now);
         if (now != loaded_before || some_wait) {
             loaded_before = now;
-            objects_patch();
+            objects_patch(false);
         }
     }
     pthread_mutex_unlock(&patching);

@@ -104,6 +104,8 @@ uint64_t pmt__process_rss_bytes(void);
 /* All areas of this process in the order of their addresses, each given to `each` until that returns other than 0. 0, or a
    negative errno. Takes milliseconds per GiB that is resident. */
 int pmt__process_areas(int (*each)(void *context, const pmt__area *area), void *context);
+/* The same without their sizes in memory, which are 0 here: some microseconds per area. One caller at a time of this one. */
+int pmt__process_mappings(int (*each)(void *context, const pmt__area *area), void *context);
 /* The state of so many pages of this process from `start` on. 0, or a negative errno. */
 enum {
     PMT_PAGE_ABSENT = 0,

@@ -24,6 +24,7 @@ typedef struct kept {
 
 static kept statm = {"/proc/self/statm", O_RDONLY, 0, 0, 0};
 static kept smaps = {"/proc/self/smaps", O_RDONLY, 0, 0, 0};
+static kept maps = {"/proc/self/maps", O_RDONLY, 0, 0, 0};
 static kept pagemap = {"/proc/self/pagemap", O_RDONLY, 0, 0, 0};
 static kept tasks = {"/proc/self/task", O_RDONLY | O_DIRECTORY, 0, 0, 0};
 
@@ -55,7 +56,7 @@ kept_fd(kept *self)
 void
 pmt__process_files_close(void)
 {
-    kept *all[] = {&statm, &smaps, &pagemap, &tasks};
+    kept *all[] = {&statm, &smaps, &maps, &pagemap, &tasks};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         if (kept_is_ours(all[i])) {
             pmt__file_close(all[i]->fd);
@@ -92,12 +93,12 @@ pmt__process_rss_bytes(void)
     return pages * pmt__page_size();
 }
 
-int
-pmt__process_areas(int (*each)(void *context, const pmt__area *area), void *context)
+static int
+areas_read(kept *file, char *text, size_t size, int (*each)(void *context, const pmt__area *area),
+           void *context)
 {
-    static char text[16 << 10]; /* owned by the caller's lock */
     int saved = errno;
-    int fd = kept_fd(&smaps);
+    int fd = kept_fd(file);
     if (fd < 0) {
         errno = saved;
         return fd;
@@ -108,7 +109,7 @@ pmt__process_areas(int (*each)(void *context, const pmt__area *area), void *cont
     int rc = 0, stopped = 0;
     ssize_t n = 0;
     for (off_t offset = 0; rc == 0 && !stopped; offset += n) {
-        n = pread(fd, text, sizeof text, offset);
+        n = pread(fd, text, size, offset);
         if (n < 0 && errno == EINTR) {
             n = 0;
             continue;
@@ -129,6 +130,20 @@ pmt__process_areas(int (*each)(void *context, const pmt__area *area), void *cont
     }
     errno = saved;
     return rc;
+}
+
+int
+pmt__process_areas(int (*each)(void *context, const pmt__area *area), void *context)
+{
+    static char text[16 << 10]; /* owned by the caller's lock */
+    return areas_read(&smaps, text, sizeof text, each, context);
+}
+
+int
+pmt__process_mappings(int (*each)(void *context, const pmt__area *area), void *context)
+{
+    static char text[16 << 10]; /* owned by the caller's lock */
+    return areas_read(&maps, text, sizeof text, each, context);
 }
 
 #define PAGEMAP_PRESENT ((uint64_t)1 << 63)

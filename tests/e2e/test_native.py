@@ -160,3 +160,33 @@ def test_a_process_that_runs_already(tmp_path: Path) -> None:
     assert 100_000 <= found["found_now"] <= 100_000 + PYTHON_OBJECTS
     assert 100_000 <= found["loaded_later"] <= 100_000 + PYTHON_OBJECTS
     assert lines[5] == "none 0"
+
+
+LOADING = """
+import ctypes, shutil, sys, pymemtrace
+with pymemtrace.record("x.pmt", interval_s=0.01):
+    for number in range(20):
+        copy = f"copy{number}.so"
+        shutil.copy(sys.argv[1], copy)
+        ctypes.CDLL("./" + copy)
+print("done")
+"""
+
+
+def test_a_library_that_is_being_loaded(tmp_path: Path) -> None:
+    """The loader takes its time for this one, and the recorder would overtake it."""
+    absent = [f"absent{number}" for number in range(500)]  # in no library: looked for in all
+    long = "_" * 2000  # and hashed each time
+    page = "(void *)malloc, " + ", ".join(absent)
+    source = tmp_path / "slow.c"
+    source.write_text(
+        "#include <stdlib.h>\n"
+        "#define ABSENT(n) extern void n(void) __asm__(#n LONG) __attribute__((weak));\n"
+        f'#define LONG "{long}"\n'
+        + "".join(f"ABSENT({name})\n" for name in absent)
+        + "void *const table[] = {" + ", ".join([page] * 30) + "};\n"
+    )  # fmt: skip
+    compile_c("-shared", "-o", tmp_path / "slow.so", source)
+    (tmp_path / "program.py").write_text(LOADING)
+    done = execute([sys.executable, tmp_path / "program.py", tmp_path / "slow.so"], cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
