@@ -100,18 +100,10 @@ have_gil_nopy(void)
         && PMT_LIKELY(state->thread_id == own_ident())) {
         return true;
     }
-    if (state == NULL || state != PMT_OWN_STATE()) {
-        return false;
-    }
+    return state != NULL && state == PMT_OWN_STATE();
 #else
-    if (state == NULL) {
-        return false;
-    }
+    return state != NULL;
 #endif
-    if (PMT_UNLIKELY(me.own != state) && state->interp == main_interpreter) {
-        me.own = state; /* watched_died_nopy takes it back */
-    }
-    return true;
 }
 
 PMT_INLINE pmt__thread *
