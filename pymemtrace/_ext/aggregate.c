@@ -191,7 +191,7 @@ make(PyTypeObject *type, PyObject *reader_object, const sources *from, const pmt
 }
 
 int
-ext_query_parse(ext_query *self, PyObject *args, PyObject *kwargs, int has_view, const char *flag)
+ext_query_parse(ext_query *self, PyObject *args, PyObject *kwargs, int has_view, char *flag)
 {
     static char view_key[] = "view";
     static char start_key[] = "start_s";
@@ -199,18 +199,12 @@ ext_query_parse(ext_query *self, PyObject *args, PyObject *kwargs, int has_view,
     static char thread_key[] = "thread";
     static char include_key[] = "include";
     static char exclude_key[] = "exclude";
-    char flag_key[24] =
-        ""; /* PyArg_ParseTupleAndKeywords wants keywords that could be written to */
     char *keywords[] = {view_key,    start_key,   end_key, thread_key,
-                        include_key, exclude_key, NULL,    NULL};
+                        include_key, exclude_key, flag,    NULL};
     const char *view = "peak";
     PyObject *start = NULL;
     PyObject *end = NULL;
     *self = (ext_query){.query = {.view = PMT_VIEW_PEAK}, .flag = self->flag};
-    if (flag != NULL) {
-        strncpy(flag_key, flag, sizeof flag_key - 1);
-        keywords[6] = flag_key;
-    }
     int parsed;
     if (has_view) {
         const char *format = flag == NULL ? "|s$OOOOO:aggregate" : "|s$OOOOOp:aggregate";
@@ -288,10 +282,11 @@ PyObject *
 ext_aggregate_new(PyTypeObject *type, PyObject *reader_object, const pmt_reader *reader,
                   PyObject *args, PyObject *kwargs)
 {
+    static char inherited_key[] = "with_inherited";
     ext_query query = {.flag = 1};
     const sources from = {.readers = &reader, .count = 1};
     aggregate_object *self = NULL;
-    if (ext_query_parse(&query, args, kwargs, 1, "with_inherited") == 0) {
+    if (ext_query_parse(&query, args, kwargs, 1, inherited_key) == 0) {
         query.query.exclude_epoch = query.flag ? 0 : pmt_reader_inherited_epoch(reader);
         self = make(type, reader_object, &from, &query.query);
     }
@@ -303,10 +298,11 @@ ext_aggregate_combine(PyTypeObject *type, PyObject *combined_object,
                       const pmt_reader *const *readers, size_t count, int with_inherited,
                       PyObject *args, PyObject *kwargs)
 {
+    static char process_key[] = "by_process";
     ext_query query = {.flag = 0};
     sources from = {.readers = readers, .count = count, .combines = 1};
     aggregate_object *self = NULL;
-    if (ext_query_parse(&query, args, kwargs, 1, "by_process") == 0) {
+    if (ext_query_parse(&query, args, kwargs, 1, process_key) == 0) {
         from.flags = (with_inherited ? PMT_COMBINE_WITH_INHERITED : 0u)
                      | (query.flag ? PMT_COMBINE_BY_PROCESS : 0u);
         self = make(type, combined_object, &from, &query.query);

@@ -690,9 +690,10 @@ reader_stats(PyObject *object, PyObject *args, PyObject *kwargs)
     if (reader == NULL) {
         return NULL;
     }
+    static char inherited_key[] = "with_inherited";
     ext_query query = {.flag = 1};
     PyObject *dict = NULL;
-    if (ext_query_parse(&query, args, kwargs, 0, "with_inherited") == 0) {
+    if (ext_query_parse(&query, args, kwargs, 0, inherited_key) == 0) {
         query.query.exclude_epoch = query.flag ? 0 : pmt_reader_inherited_epoch(reader);
         pmt_error err = PMT_ERROR_INIT;
         pmt__stats stats;
