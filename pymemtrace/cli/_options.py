@@ -225,8 +225,9 @@ class Query:
             " '*/app/*'), modules and packages (app.cache, app); __main__ is the program itself."
         )
 
-    def describe(self) -> list[str]:
-        """Sentences that say what the filters take away from what was read last."""
+    def describe(self, aggregate: Aggregate | None = None) -> list[str]:
+        """Sentences that say what the filters take away from what was read last, and whether
+        nothing is left of this aggregate."""
         sentences = [*self.remarks]
         if self.thread is not None:
             sentences.append(f"Only the thread {_format.clean(self.thread)}.")
@@ -236,6 +237,8 @@ class Query:
         if self.exclude:
             patterns = ", ".join(map(_format.clean, self.exclude))
             sentences.append(f"Without stacks whose innermost frame matches {patterns}.")
+        if aggregate is not None and not (aggregate.bytes or aggregate.blocks):
+            sentences.append(self.nothing())
         return sentences
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from pymemtrace.cli import _captures, _format, _options
-from pymemtrace.cli._page import Column, Page
+from pymemtrace.cli._page import Column, Page, bar
 
 HELP = "show allocations by size, domain, thread and lifetime"
 
@@ -120,7 +120,7 @@ def histogram(
             name(row),
             _format.count(row[key]),
             _format.size(row["bytes"]),
-            page.bar * (-(-row[key] * BAR_WIDTH // most) if most else 0),
+            bar(page, row[key], most, BAR_WIDTH),
         )
         for row in rows
     ]

@@ -111,16 +111,7 @@ def answer(
             (f" {share} of the peak", ""),
         ],
     )
-    stats = opened.reader.stats()
-    yield (
-        "allocated in total",
-        [
-            (size(totals["allocated_bytes"]), "bold"),
-            (f" in {count(totals['allocations'])} allocations; churn: ", ""),
-            (f"{size(stats['temporary_bytes'])} of it was temporary", ""),
-            (f" ({_format.part(stats['temporary_bytes'], totals['allocated_bytes'])})", ""),
-        ],
-    )
+    yield _several.allocated(opened, totals)
     title = _options.VIEW_TITLES[query.view]
     if sites:
         yield "dominating line", dominating(sites[0], opened, title)

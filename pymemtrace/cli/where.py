@@ -10,7 +10,7 @@ import pymemtrace
 from pymemtrace import _core
 from pymemtrace.cli import _captures, _format, _options
 from pymemtrace.cli._failure import EXIT_IMPOSSIBLE, EXIT_INPUT, EXIT_USAGE, Failure
-from pymemtrace.cli._page import Column, Page, make_page
+from pymemtrace.cli._page import Column, Page, bar, make_page
 
 HELP = "say what the resident memory (RSS) of a process is made up of"
 
@@ -119,16 +119,7 @@ def from_outside(args: argparse.Namespace, pid: int) -> int:
         " `pymemtrace run` divides the anonymous memory."
     )
     if args.json:
-        _captures.print_json(
-            {
-                "pymemtrace": pymemtrace.__version__,
-                "format": _captures.FORMAT,
-                "captures": [],
-                "pid": pid,
-                "note": note,
-                **where,
-            }
-        )
+        _captures.print_json({**_captures.common_fields([]), "pid": pid, "note": note, **where})
         return 0
     page = make_page()
     page.title(f"process {pid}: {_format.command(command_of(pid))}")
@@ -163,7 +154,7 @@ def show_where(page: Page, where: dict[str, Any], notes: list[str]) -> None:
             _format.size(part["bytes"]),
             _format.part(part["bytes"], rss),
             part["name"],
-            page.bar * (-(-part["bytes"] * BAR_WIDTH // most) if most else 0),
+            bar(page, part["bytes"], most, BAR_WIDTH),
             part["detail"],
         )
         for part in where["parts"]
