@@ -44,6 +44,10 @@ class Opened:
     def infos(self) -> list[dict[str, Any]]:
         return [self.info]
 
+    @property
+    def totals(self) -> dict[str, Any]:
+        return self.reader.totals()
+
     def notes(self, view: View | None) -> Iterator[str]:
         return notes(self.info)
 

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         stats = query.stats(opened.reader, opened.info)
         threads = by_thread(stats, query, args.limit)
         fields = {
-            **opened.reader.totals(),
+            **opened.totals,
             **stats,
             "view": query.view,
             "by_thread": threads,
@@ -155,7 +155,7 @@ def sums_table(
 
 
 def counters(opened: _captures.Opened) -> Iterable[tuple[str, list[tuple[str, str]]]]:
-    totals = opened.reader.totals()
+    totals = opened.totals
     young, middle, old = totals["gc_collections"]
     yield "flushes", [(_format.count(opened.info["cuts"]), "")]
     yield "garbage collections", [(f"{young:,} young, {middle:,} middle, {old:,} old", "")]
