@@ -173,13 +173,12 @@ class Query:
     def aggregate(
         self, reader: Reader | Combined, info: dict[str, Any], *, by_process: bool = False
     ) -> Aggregate:
-        """by_process: see Combined.aggregate(); of one capture it means nothing."""
+        """by_process: see Combined.aggregate(), which alone takes it."""
         filters = self.filters(info)
+        if by_process:
+            filters["by_process"] = True
         try:
-            if isinstance(reader, Combined):
-                aggregate = reader.aggregate(self.view, by_process=by_process, **filters)
-            else:
-                aggregate = reader.aggregate(self.view, **filters)
+            aggregate = reader.aggregate(self.view, **filters)
         except ValueError as error:
             raise self.failure(reader, info, str(error)) from None
         self.remark_window(reader, aggregate.window)

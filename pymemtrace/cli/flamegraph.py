@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         path = args.output or _output.default_path(opened.infos[0]["path"], ".html", args.merge)
         if path != "-":
             _output.check_target(path, args.force)
-        aggregate = query.aggregate(opened.reader, opened.info, by_process=True)
+        aggregate = query.aggregate(opened.reader, opened.info, by_process=args.merge)
         for note in [*opened.notes("peak"), *query.describe(aggregate)]:
             _captures.print_note(note)
         title, heading = titles_of(opened)
