@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "analyze/where.h"
+#include "platform/platform.h"
 #include "values.h"
 
 static PyObject *
@@ -141,7 +142,5 @@ ext_where_process(PyObject *module, PyObject *pid)
         errno = err.sys_errno;
         return PyErr_SetFromErrno(PyExc_OSError);
     }
-    struct timespec now;
-    timespec_get(&now, TIME_UTC);
-    return make_where(&where, (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec);
+    return make_where(&where, pmt__clock_unix_ns());
 }

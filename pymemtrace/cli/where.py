@@ -15,7 +15,6 @@ from pymemtrace.cli._page import Column, Page, bar, make_page
 HELP = "say what the resident memory (RSS) of a process is made up of"
 
 BAR_WIDTH = 20
-MAGIC = b"\x89PMT\r\n\x1a\n"
 REMEDY_PROCESS = "give the id of a running process, or a capture"
 
 
@@ -75,9 +74,6 @@ def capture_of(pid: int) -> str | None:
         try:
             if not os.path.isfile(link):
                 continue
-            with open(link, "rb") as file:
-                if file.read(len(MAGIC)) != MAGIC:
-                    continue
             if _core.Reader(link).info()["pid"] != pid:  # another's, which it reads
                 continue
             path = os.readlink(link)
