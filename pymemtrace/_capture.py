@@ -65,7 +65,8 @@ class _Views:
     def tree(
         self, view: View = "peak", *, inverted: bool = False, min_share: float = 0.0, **filters: Any
     ) -> dict[str, Any]:
-        """The stacks as a tree of site, bytes, blocks, share, children; filters as in aggregate().
+        """The stacks as a tree of site, bytes, blocks, share, children, of several captures also
+        by_capture; filters as in aggregate().
 
         inverted: callers below callees. min_share: leave out nodes with less of the bytes (0 to 1).
         """
