@@ -39,7 +39,57 @@ def _flat(row: Any) -> dict[str, Any]:
     return flat
 
 
-class Capture:
+class _Views:
+    """What Capture and MergedCapture make of their aggregate()."""
+
+    def aggregate(self, *args: Any, **filters: Any) -> _core.Aggregate:
+        raise NotImplementedError
+
+    def sites(
+        self, view: View = "peak", *, limit: int | None = None, **filters: Any
+    ) -> Rows[SiteRow]:
+        """One row per line that allocated, the heaviest first; filters as in aggregate().
+
+        A row has site, stack (the heaviest one that ends there), bytes and blocks of the view,
+        share (of the view's bytes, 0 to 1), allocated_bytes and allocations; of several captures
+        also by_capture.
+        """
+        return Rows(self.aggregate(view, **filters).sites(limit))
+
+    def stacks(
+        self, view: View = "peak", *, limit: int | None = None, **filters: Any
+    ) -> Rows[SiteRow]:
+        """One row per distinct stack, the heaviest first; otherwise as sites()."""
+        return Rows(self.aggregate(view, **filters).stacks(limit))
+
+    def tree(
+        self, view: View = "peak", *, inverted: bool = False, min_share: float = 0.0, **filters: Any
+    ) -> dict[str, Any]:
+        """The stacks as a tree of site, bytes, blocks, share, children, of several captures also
+        by_capture; filters as in aggregate().
+
+        inverted: callers below callees. min_share: leave out nodes with less of the bytes (0 to 1).
+        """
+        return self.aggregate(view, **filters).tree(inverted=inverted, min_share=min_share)
+
+    def export(
+        self,
+        kind: ExportKind,
+        view: View = "peak",
+        *,
+        inverted: bool = False,
+        full_paths: bool = False,
+        **filters: Any,
+    ) -> bytes:
+        """The stacks for another program: pprof (before gzip), speedscope, collapsed or csv.
+
+        full_paths: name the files of collapsed stacks instead of their modules.
+        """
+        aggregate = self.aggregate(view, **filters)
+        return aggregate.export(kind, inverted=inverted, full_paths=full_paths)
+
+
+class Capture(_Views):
     """A capture, read up to its last complete flush. `pymemtrace.open` makes it.
 
     Sizes are bytes; names that end in `_s` are seconds, counted from the start of the recording
@@ -172,49 +222,8 @@ class Capture:
             exclude=tuple(exclude),
         )
 
-    def sites(
-        self, view: View = "peak", *, limit: int | None = None, **filters: Any
-    ) -> Rows[SiteRow]:
-        """One row per line that allocated, the heaviest first; filters as in aggregate().
 
-        A row has site, stack (the heaviest one that ends there), bytes and blocks of the view,
-        share (of the view's bytes, 0 to 1), allocated_bytes and allocations.
-        """
-        return Rows(self.aggregate(view, **filters).sites(limit))
-
-    def stacks(
-        self, view: View = "peak", *, limit: int | None = None, **filters: Any
-    ) -> Rows[SiteRow]:
-        """One row per distinct stack, the heaviest first; otherwise as sites()."""
-        return Rows(self.aggregate(view, **filters).stacks(limit))
-
-    def tree(
-        self, view: View = "peak", *, inverted: bool = False, min_share: float = 0.0, **filters: Any
-    ) -> dict[str, Any]:
-        """The stacks as a tree of site, bytes, blocks, share, children; filters as in aggregate().
-
-        inverted: callers below callees. min_share: leave out nodes with less of the bytes (0 to 1).
-        """
-        return self.aggregate(view, **filters).tree(inverted=inverted, min_share=min_share)
-
-    def export(
-        self,
-        kind: ExportKind,
-        view: View = "peak",
-        *,
-        inverted: bool = False,
-        full_paths: bool = False,
-        **filters: Any,
-    ) -> bytes:
-        """The stacks for another program: pprof (before gzip), speedscope, collapsed or csv.
-
-        full_paths: name the files of collapsed stacks instead of their modules.
-        """
-        aggregate = self.aggregate(view, **filters)
-        return aggregate.export(kind, inverted=inverted, full_paths=full_paths)
-
-
-class MergedCapture:
+class MergedCapture(_Views):
     """Several captures as one: the processes of one program. `pymemtrace.open_many` makes it.
 
     Stacks of the same frames are one stack, whichever process they are of, and sums and rows are
@@ -286,37 +295,6 @@ class MergedCapture:
             exclude=tuple(exclude),
             by_process=by_process,
         )
-
-    def sites(
-        self, view: View = "peak", *, limit: int | None = None, **filters: Any
-    ) -> Rows[SiteRow]:
-        """As Capture.sites(), with by_capture."""
-        return Rows(self.aggregate(view, **filters).sites(limit))
-
-    def stacks(
-        self, view: View = "peak", *, limit: int | None = None, **filters: Any
-    ) -> Rows[SiteRow]:
-        """As Capture.stacks(), with by_capture."""
-        return Rows(self.aggregate(view, **filters).stacks(limit))
-
-    def tree(
-        self, view: View = "peak", *, inverted: bool = False, min_share: float = 0.0, **filters: Any
-    ) -> dict[str, Any]:
-        """As Capture.tree(), with by_capture."""
-        return self.aggregate(view, **filters).tree(inverted=inverted, min_share=min_share)
-
-    def export(
-        self,
-        kind: ExportKind,
-        view: View = "peak",
-        *,
-        inverted: bool = False,
-        full_paths: bool = False,
-        **filters: Any,
-    ) -> bytes:
-        """As Capture.export()."""
-        aggregate = self.aggregate(view, **filters)
-        return aggregate.export(kind, inverted=inverted, full_paths=full_paths)
 
 
 def open_many(

@@ -202,7 +202,7 @@ def load_core() -> "Any":
         del sys.path[0]
 
 
-def child_words(core: "Any", options: "dict[str, str]") -> str:
+def child_words(core: "Any", options: "dict[str, str]", base: str) -> str:
     """What an executed child must know to record itself (_child.py, src/native/exec.c)."""
     words = {
         "package": os.path.dirname(os.path.abspath(__file__)),
@@ -210,19 +210,20 @@ def child_words(core: "Any", options: "dict[str, str]") -> str:
         "library": options.get("library", ""),
         "interpreter": os.readlink("/proc/self/exe"),
         "tag": sys.implementation.cache_tag,
-        "base": options["path"].removesuffix(".pmt"),
+        "base": base,
     }
     words |= {name: options[name] for name in CHILD_OPTIONS if name in options}
     return "".join(f"{name}={value}\x1f" for name, value in words.items())
 
 
-def start(core: "Any", options: "dict[str, str]", command: "list[str]") -> None:
+def start(core: "Any", options: "dict[str, str]", command: "list[str]", base: "str | None") -> None:
+    """base: what the names of the children's captures begin with; None: they are not recorded."""
     path = options["path"]
     numbers = {name: int(options[name]) for name in INT_OPTIONS if name in options}
     numbers.pop("quiet", None)
     if "interval_s" in options:
         numbers["interval_s"] = float(options["interval_s"])  # type: ignore[assignment]
-    follow = child_words(core, options) if options.get("follow") == "1" else None
+    follow = None if base is None else child_words(core, options, base)
     try:
         core.start(path, argv=command, follow=follow, **numbers)
     except core.CaptureExistsError:
@@ -251,10 +252,10 @@ def launch(words: "list[str]", flags: "list[str]", core: "Any") -> None:
     options = dict(word.split("=", 1) for word in words[:end])
     target = words[end + 1 :]
     program = Program(target)
-    start(core, options, flags + target)
+    base = options["path"].removesuffix(".pmt") if options.get("follow") == "1" else None
+    start(core, options, flags + target, base)
     note = None if options.get("quiet") == "1" else f"pymemtrace: wrote {options['path']}\n"
     program.install(flags, target)
-    base = options["path"].removesuffix(".pmt") if options.get("follow") == "1" else None
     core.run_main(program.kind, program.what, program.fd, note, base)
 
 

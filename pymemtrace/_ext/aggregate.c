@@ -22,13 +22,6 @@ typedef struct {
 
 static const char *const view_names[] = {"", "peak", "leaks", "total", "temporary"};
 
-static PyObject *
-raise_error(PyTypeObject *type, const pmt_error *err)
-{
-    const ext_state *state = PyType_GetModuleState(type);
-    return state == NULL ? NULL : ext_errors_raise(&state->errors, err);
-}
-
 /* --- the query ------------------------------------------------------------------------------- */
 
 static int
@@ -189,7 +182,7 @@ make(PyTypeObject *type, PyObject *reader_object, const sources *from, const pmt
                             : pmt_aggregate_create(&self->aggregate, from->readers[0], query, &err);
     Py_END_ALLOW_THREADS
     if (result < 0) {
-        raise_error(type, &err);
+        ext_raise(type, &err);
         Py_DECREF(self);
         return NULL;
     }
@@ -198,7 +191,7 @@ make(PyTypeObject *type, PyObject *reader_object, const sources *from, const pmt
 }
 
 int
-ext_query_parse(ext_query *self, PyObject *args, PyObject *kwargs, int has_view, const char *flag)
+ext_query_parse(ext_query *self, PyObject *args, PyObject *kwargs, int has_view, char *flag)
 {
     static char view_key[] = "view";
     static char start_key[] = "start_s";
@@ -206,18 +199,12 @@ ext_query_parse(ext_query *self, PyObject *args, PyObject *kwargs, int has_view,
     static char thread_key[] = "thread";
     static char include_key[] = "include";
     static char exclude_key[] = "exclude";
-    char flag_key[24] =
-        ""; /* PyArg_ParseTupleAndKeywords wants keywords that could be written to */
     char *keywords[] = {view_key,    start_key,   end_key, thread_key,
-                        include_key, exclude_key, NULL,    NULL};
+                        include_key, exclude_key, flag,    NULL};
     const char *view = "peak";
     PyObject *start = NULL;
     PyObject *end = NULL;
     *self = (ext_query){.query = {.view = PMT_VIEW_PEAK}, .flag = self->flag};
-    if (flag != NULL) {
-        strncpy(flag_key, flag, sizeof flag_key - 1);
-        keywords[6] = flag_key;
-    }
     int parsed;
     if (has_view) {
         const char *format = flag == NULL ? "|s$OOOOO:aggregate" : "|s$OOOOOp:aggregate";
@@ -295,10 +282,11 @@ PyObject *
 ext_aggregate_new(PyTypeObject *type, PyObject *reader_object, const pmt_reader *reader,
                   PyObject *args, PyObject *kwargs)
 {
+    static char inherited_key[] = "with_inherited";
     ext_query query = {.flag = 1};
     const sources from = {.readers = &reader, .count = 1};
     aggregate_object *self = NULL;
-    if (ext_query_parse(&query, args, kwargs, 1, "with_inherited") == 0) {
+    if (ext_query_parse(&query, args, kwargs, 1, inherited_key) == 0) {
         query.query.exclude_epoch = query.flag ? 0 : pmt_reader_inherited_epoch(reader);
         self = make(type, reader_object, &from, &query.query);
     }
@@ -310,10 +298,11 @@ ext_aggregate_combine(PyTypeObject *type, PyObject *combined_object,
                       const pmt_reader *const *readers, size_t count, int with_inherited,
                       PyObject *args, PyObject *kwargs)
 {
+    static char process_key[] = "by_process";
     ext_query query = {.flag = 0};
     sources from = {.readers = readers, .count = count, .combines = 1};
     aggregate_object *self = NULL;
-    if (ext_query_parse(&query, args, kwargs, 1, "by_process") == 0) {
+    if (ext_query_parse(&query, args, kwargs, 1, process_key) == 0) {
         from.flags = (with_inherited ? PMT_COMBINE_WITH_INHERITED : 0u)
                      | (query.flag ? PMT_COMBINE_BY_PROCESS : 0u);
         self = make(type, combined_object, &from, &query.query);
@@ -352,10 +341,17 @@ make_numbers(const uint64_t *numbers, size_t count)
     return list;
 }
 
-/* by_capture: capture_count numbers, or NULL. */
+/* numbers: capture_count for each row, those of this one at `at`; or NULL. */
+static int
+put_by_capture(PyObject *dict, const uint64_t *numbers, size_t capture_count, size_t at)
+{
+    return numbers == NULL ? 0
+                           : values_put(dict, "by_capture",
+                                        make_numbers(&numbers[at * capture_count], capture_count));
+}
+
 static PyObject *
-make_row(values_sites *sites, const pmt_row *row, uint64_t total_bytes, const uint64_t *by_capture,
-         size_t capture_count)
+make_row(values_sites *sites, const pmt_row *row, uint64_t total_bytes)
 {
     PyObject *dict = PyDict_New();
     if (dict == NULL) {
@@ -368,9 +364,7 @@ make_row(values_sites *sites, const pmt_row *row, uint64_t total_bytes, const ui
         || values_put_u64(dict, "blocks", row->value.blocks) < 0
         || values_put(dict, "share", PyFloat_FromDouble(share)) < 0
         || values_put_u64(dict, "allocated_bytes", row->value.allocated_bytes) < 0
-        || values_put_u64(dict, "allocations", row->value.allocations) < 0
-        || (by_capture != NULL
-            && values_put(dict, "by_capture", make_numbers(by_capture, capture_count)) < 0)) {
+        || values_put_u64(dict, "allocations", row->value.allocations) < 0) {
         Py_DECREF(dict);
         return NULL;
     }
@@ -396,7 +390,7 @@ rows_by_capture(aggregate_object *self, const pmt_row *rows, size_t count, int b
     }
     pmt_error err = PMT_ERROR_INIT;
     if (pmt_aggregate_sites_by_capture(self->aggregate, rows, count, numbers, &err) < 0) {
-        raise_error(Py_TYPE(self), &err);
+        ext_raise(Py_TYPE(self), &err);
         PyMem_Free(numbers);
         return NULL;
     }
@@ -421,8 +415,11 @@ make_rows(aggregate_object *self, const pmt_row *rows, size_t count, Py_ssize_t 
     pmt_aggregate_total(self->aggregate, &total);
     PyObject *list = PyList_New(0);
     for (size_t i = 0; list != NULL && i < count; i++) {
-        const uint64_t *numbers = by_capture == NULL ? NULL : &by_capture[i * captures];
-        if (values_append(list, make_row(&sites, &rows[i], total.bytes, numbers, captures)) < 0) {
+        PyObject *dict = make_row(&sites, &rows[i], total.bytes);
+        if (dict != NULL && put_by_capture(dict, by_capture, captures, i) < 0) {
+            Py_CLEAR(dict);
+        }
+        if (values_append(list, dict) < 0) {
             Py_CLEAR(list);
         }
     }
@@ -467,7 +464,7 @@ aggregate_sites(PyObject *object, PyObject *args, PyObject *kwargs)
     pmt_row *rows;
     size_t count;
     if (pmt_aggregate_sites(self->aggregate, &rows, &count, &err) < 0) {
-        return raise_error(Py_TYPE(object), &err);
+        return ext_raise(Py_TYPE(object), &err);
     }
     PyObject *list = make_rows(self, rows, count, limit, 1);
     pmt_rows_release(self->aggregate, rows);
@@ -528,9 +525,7 @@ make_tree(const pmt__tree *tree, const pmt_reader *reader, const uint64_t *by_ca
     for (size_t i = 0; i < count; i++) {
         const pmt__tree_node *node = &tree->nodes.data[i];
         PyObject *dict = make_node(&sites, node, tree->nodes.data[0].bytes);
-        if (dict != NULL && by_capture != NULL
-            && values_put(dict, "by_capture", make_numbers(&by_capture[i * captures], captures))
-                   < 0) {
+        if (dict != NULL && put_by_capture(dict, by_capture, captures, i) < 0) {
             Py_CLEAR(dict);
         }
         lists[i] = dict == NULL ? NULL : PyDict_GetItemString(dict, "children");
@@ -565,7 +560,7 @@ convert_tree(aggregate_object *self, const pmt__tree *tree, int inverted)
     Py_BEGIN_ALLOW_THREADS
     result = pmt__tree_by_capture(tree, self->aggregate, inverted != 0, numbers, &err);
     Py_END_ALLOW_THREADS
-    PyObject *root = result < 0 ? raise_error(Py_TYPE(self), &err)
+    PyObject *root = result < 0 ? ext_raise(Py_TYPE(self), &err)
                                 : make_tree(tree, self->reader, numbers, captures);
     PyMem_Free(numbers);
     return root;
@@ -599,7 +594,7 @@ aggregate_tree(PyObject *object, PyObject *args, PyObject *kwargs)
     result = pmt__tree_init(&tree, self->aggregate, &limits, &err);
     Py_END_ALLOW_THREADS
     PyObject *root =
-        result < 0 ? raise_error(Py_TYPE(object), &err) : convert_tree(self, &tree, inverted);
+        result < 0 ? ext_raise(Py_TYPE(object), &err) : convert_tree(self, &tree, inverted);
     pmt__tree_dispose(&tree);
     return root;
 }
@@ -661,7 +656,7 @@ aggregate_export(PyObject *object, PyObject *args, PyObject *kwargs)
     Py_BEGIN_ALLOW_THREADS
     result = render(&text, self->aggregate, inverted != 0, &err);
     Py_END_ALLOW_THREADS
-    PyObject *bytes = result < 0 ? raise_error(Py_TYPE(object), &err)
+    PyObject *bytes = result < 0 ? ext_raise(Py_TYPE(object), &err)
                                  : PyBytes_FromStringAndSize(text.data, (Py_ssize_t)text.len);
     pmt__text_dispose(&text);
     return bytes;
@@ -746,7 +741,7 @@ aggregate_flame(PyObject *object, PyObject *args, PyObject *kwargs)
         Py_BEGIN_ALLOW_THREADS
         result = pmt__render_flame(&text, self->aggregate, (pmt_string){json, (size_t)size}, &err);
         Py_END_ALLOW_THREADS
-        bytes = result < 0 ? raise_error(Py_TYPE(object), &err)
+        bytes = result < 0 ? ext_raise(Py_TYPE(object), &err)
                            : PyBytes_FromStringAndSize(text.data, (Py_ssize_t)text.len);
     }
     Py_DECREF(head);

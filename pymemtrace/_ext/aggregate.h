@@ -27,8 +27,7 @@ typedef struct ext_query {
 /* Takes start_s, end_s, thread, include, exclude; with has_view also view, which else is peak; and a flag of this
    name, whose default is that of self->flag before the call, or NULL for none. -1 with an exception set. Dispose it in
    any case. */
-int ext_query_parse(ext_query *self, PyObject *args, PyObject *kwargs, int has_view,
-                    const char *flag);
+int ext_query_parse(ext_query *self, PyObject *args, PyObject *kwargs, int has_view, char *flag);
 void ext_query_dispose(ext_query *self);
 
 extern PyType_Spec ext_aggregate_spec;

@@ -16,13 +16,6 @@ typedef struct {
     int with_inherited;
 } combined_object;
 
-static PyObject *
-raise_error(PyObject *object, const pmt_error *err)
-{
-    const ext_state *state = PyType_GetModuleState(Py_TYPE(object));
-    return state == NULL ? NULL : ext_errors_raise(&state->errors, err);
-}
-
 static int
 combined_init(PyObject *object, PyObject *args, PyObject *kwargs)
 {
@@ -105,17 +98,12 @@ combined_info(PyObject *object, PyObject *unused)
     (void)unused;
     combined_object *self = get_self(object);
     PyObject *list = self == NULL ? NULL : PyList_New(0);
-    PyObject *name = list == NULL ? NULL : PyUnicode_InternFromString("info");
-    if (name == NULL) {
-        Py_CLEAR(list);
-    }
     for (size_t i = 0; list != NULL && i < self->count; i++) {
-        PyObject *reader = PyTuple_GET_ITEM(self->readers, (Py_ssize_t)i);
-        if (values_append(list, PyObject_CallMethodNoArgs(reader, name)) < 0) {
+        if (values_append(list, ext_reader_info(PyTuple_GET_ITEM(self->readers, (Py_ssize_t)i)))
+            < 0) {
             Py_CLEAR(list);
         }
     }
-    Py_XDECREF(name);
     return list;
 }
 
@@ -207,7 +195,8 @@ combined_totals(PyObject *object, PyObject *unused)
         result = pmt__totals_compute(&totals[i], self->sources[i], epoch_of(self, i), &err);
     }
     Py_END_ALLOW_THREADS
-    PyObject *dict = result < 0 ? raise_error(object, &err) : make_totals(self, totals, &together);
+    PyObject *dict =
+        result < 0 ? ext_raise(Py_TYPE(object), &err) : make_totals(self, totals, &together);
     pmt__together_dispose(&together);
     PyMem_Free(totals);
     return dict;
@@ -242,7 +231,7 @@ combined_timeline(PyObject *object, PyObject *unused)
     result =
         pmt__together_init(&together, self->sources, self->count, self->with_inherited != 0, &err);
     Py_END_ALLOW_THREADS
-    PyObject *list = result < 0 ? raise_error(object, &err) : PyList_New(0);
+    PyObject *list = result < 0 ? ext_raise(Py_TYPE(object), &err) : PyList_New(0);
     for (size_t i = 0; list != NULL && i < together.list.len; i++) {
         if (values_append(list, make_moment(&together, &together.list.data[i])) < 0) {
             Py_CLEAR(list);
@@ -293,7 +282,7 @@ make_stats(combined_object *self, const pmt_query *query)
     result = pmt__stats_combine(&sum, parts, self->sources, self->count, query,
                                 self->with_inherited != 0, &err);
     Py_END_ALLOW_THREADS
-    PyObject *dict = result < 0 ? raise_error((PyObject *)self, &err)
+    PyObject *dict = result < 0 ? ext_raise(Py_TYPE(self), &err)
                                 : ext_stats_make(&sum, make_thread_rows(self, parts));
     for (size_t i = 0; i < self->count; i++) {
         pmt__stats_dispose(&parts[i]);

@@ -94,8 +94,7 @@ events_next(PyObject *object)
     pmt_error err = PMT_ERROR_INIT;
     int result = pmt_event_walk_next(self->walk, &event, &err);
     if (result <= 0) {
-        const ext_state *state = PyType_GetModuleState(Py_TYPE(object));
-        return result == 0 || state == NULL ? NULL : ext_errors_raise(&state->errors, &err);
+        return result == 0 ? NULL : ext_raise(Py_TYPE(object), &err);
     }
     PyObject *size = event.size == PMT_EVENT_SIZE_UNKNOWN ? Py_NewRef(Py_None)
                                                           : PyLong_FromUnsignedLongLong(event.size);

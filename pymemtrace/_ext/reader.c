@@ -18,13 +18,6 @@ typedef struct {
     values_sites sites; /* frames that site() has made; reader is NULL until then */
 } reader_object;
 
-static PyObject *
-raise_error(PyTypeObject *type, const pmt_error *err)
-{
-    const ext_state *state = PyType_GetModuleState(type);
-    return state == NULL ? NULL : ext_errors_raise(&state->errors, err);
-}
-
 /* --- opening --------------------------------------------------------------------------------- */
 
 typedef struct {
@@ -88,7 +81,7 @@ reader_init(PyObject *object, PyObject *args, PyObject *kwargs)
         errno = err.sys_errno;
         PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, self->path);
     } else if (!PyErr_Occurred()) { /* what the progress function raised stays */
-        raise_error(Py_TYPE(object), &err);
+        ext_raise(Py_TYPE(object), &err);
     }
     return -1;
 }
@@ -213,10 +206,9 @@ id_of(const pmt_capture *capture)
     return PyUnicode_FromStringAndSize(digits, 32);
 }
 
-static PyObject *
-reader_info(PyObject *object, PyObject *unused)
+PyObject *
+ext_reader_info(PyObject *object)
 {
-    (void)unused;
     reader_object *self = (reader_object *)object;
     const pmt_reader *reader = get_reader(object);
     if (reader == NULL) {
@@ -258,6 +250,13 @@ reader_info(PyObject *object, PyObject *unused)
         return NULL;
     }
     return info;
+}
+
+static PyObject *
+reader_info(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    return ext_reader_info(object);
 }
 
 static PyObject *
@@ -318,7 +317,7 @@ reader_totals(PyObject *object, PyObject *unused)
     pmt_error err = PMT_ERROR_INIT;
     if (pmt__totals_compute(&totals, reader, 0, &err) < 0) {
         Py_DECREF(dict);
-        return raise_error(Py_TYPE(object), &err);
+        return ext_raise(Py_TYPE(object), &err);
     }
     if (ext_totals_put(dict, &totals) < 0
         || values_put_seconds(dict, "peak_t_s", totals.peak_t_ns) < 0
@@ -481,7 +480,7 @@ reader_epochs(PyObject *object, PyObject *unused)
         pmt__epochs_sum(&epochs, reader);
     }
     Py_END_ALLOW_THREADS
-    PyObject *list = result < 0 ? raise_error(Py_TYPE(object), &err) : PyList_New(0);
+    PyObject *list = result < 0 ? ext_raise(Py_TYPE(object), &err) : PyList_New(0);
     for (size_t i = 0; list != NULL && i < epochs.list.len; i++) {
         if (values_append(list, make_epoch(reader, &epochs.list.data[i])) < 0) {
             Py_CLEAR(list);
@@ -691,9 +690,10 @@ reader_stats(PyObject *object, PyObject *args, PyObject *kwargs)
     if (reader == NULL) {
         return NULL;
     }
+    static char inherited_key[] = "with_inherited";
     ext_query query = {.flag = 1};
     PyObject *dict = NULL;
-    if (ext_query_parse(&query, args, kwargs, 0, "with_inherited") == 0) {
+    if (ext_query_parse(&query, args, kwargs, 0, inherited_key) == 0) {
         query.query.exclude_epoch = query.flag ? 0 : pmt_reader_inherited_epoch(reader);
         pmt_error err = PMT_ERROR_INIT;
         pmt__stats stats;
@@ -701,7 +701,7 @@ reader_stats(PyObject *object, PyObject *args, PyObject *kwargs)
         Py_BEGIN_ALLOW_THREADS
         result = pmt__stats_query(&stats, reader, &query.query, &err);
         Py_END_ALLOW_THREADS
-        dict = result < 0 ? raise_error(Py_TYPE(object), &err)
+        dict = result < 0 ? ext_raise(Py_TYPE(object), &err)
                           : ext_stats_make(&stats, ext_thread_sums_make(&stats, reader));
         pmt__stats_dispose(&stats);
     }

@@ -14,6 +14,9 @@ int ext_reader_add(PyObject *module);
 /* The capture of a Reader, borrowed from it; NULL with an exception if it is none, or is not open. */
 const pmt_reader *ext_reader_get(PyObject *module, PyObject *object);
 
+/* Reader.info() of a Reader. New reference or NULL. */
+PyObject *ext_reader_info(PyObject *reader);
+
 /* Sets what Reader.totals() and Combined.totals() have in common. 0 or -1. */
 int ext_totals_put(PyObject *dict, const pmt__totals *totals);
 /* Likewise of stats(); threads are in `by_thread`, a list that is taken over. */

@@ -211,15 +211,7 @@ PyDoc_STRVAR(
 static int
 fs_or_none(PyObject *object, void *out)
 {
-    PyObject **bytes = out;
-    if (object == Py_None) {
-        return 1;
-    }
-    if (object == NULL) {
-        Py_CLEAR(*bytes);
-        return 1;
-    }
-    return PyUnicode_FSConverter(object, out);
+    return object == Py_None ? 1 : PyUnicode_FSConverter(object, out);
 }
 
 static PyObject *
@@ -242,9 +234,6 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
             args, kwargs, "O&|$OppKKIdpO&O&KI:start", names, PyUnicode_FSConverter, &path, &argv,
             &force, &events, &max_memory, &max_size, &temporaries, &interval_s, &native, fs_or_none,
             &follow, fs_or_none, &base, &parent, &generation)) {
-        Py_XDECREF(path);
-        Py_XDECREF(follow);
-        Py_XDECREF(base);
         return NULL;
     }
     PyObject *result = NULL;

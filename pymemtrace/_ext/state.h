@@ -20,4 +20,12 @@ ext_state_get(PyObject *module)
     return (ext_state *)PyModule_GetState(module);
 }
 
+/* ext_errors_raise for a method of a type of the module. Always returns NULL. */
+static inline PyObject *
+ext_raise(PyTypeObject *type, const pmt_error *err)
+{
+    const ext_state *state = (const ext_state *)PyType_GetModuleState(type);
+    return state == NULL ? NULL : ext_errors_raise(&state->errors, err);
+}
+
 #endif

@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "analyze/where.h"
+#include "platform/platform.h"
 #include "values.h"
 
 static PyObject *
@@ -36,12 +37,12 @@ make_advice(const pmt__where *where)
     return list;
 }
 
-/* at: taken over. */
 static PyObject *
-make_where(const pmt__where *where, PyObject *at)
+make_where(const pmt__where *where, uint64_t at_unix_ns)
 {
     PyObject *dict = PyDict_New();
-    if (values_put(dict, "at", at) < 0 || values_put_seconds(dict, "at_s", where->t_ns) < 0
+    if (dict == NULL || values_put(dict, "at", values_instant(at_unix_ns)) < 0
+        || values_put_seconds(dict, "at_s", where->t_ns) < 0
         || values_put_seconds(dict, "took_s", where->took_ns) < 0
         || values_put_u64(dict, "rss_bytes", where->rss_bytes) < 0
         || values_put_u64(dict, "swap_bytes", where->swap_bytes) < 0
@@ -83,7 +84,34 @@ ext_where(const ext_state *state, const pmt_reader *reader, PyObject *args, PyOb
     }
     pmt_capture capture;
     pmt_reader_capture(reader, &capture);
-    return make_where(&where, values_instant(capture.started_unix_ns + where.t_ns));
+    return make_where(&where, capture.started_unix_ns + where.t_ns);
+}
+
+static PyObject *
+make_part_sizes(const pmt__where *where)
+{
+    PyObject *dict = PyDict_New();
+    for (size_t i = 0; dict != NULL && i < where->part_count; i++) {
+        if (values_put_u64(dict, where->parts[i].name, where->parts[i].bytes) < 0) {
+            Py_CLEAR(dict);
+        }
+    }
+    return dict;
+}
+
+static PyObject *
+make_moment(const pmt__where *where)
+{
+    PyObject *dict = PyDict_New();
+    if (dict == NULL || values_put_seconds(dict, "t_s", where->t_ns) < 0
+        || values_put_seconds(dict, "took_s", where->took_ns) < 0
+        || values_put_u64(dict, "rss_bytes", where->rss_bytes) < 0
+        || values_put_u64(dict, "requested_bytes", where->requested_bytes) < 0
+        || values_put_u64(dict, "unattributed_bytes", where->unattributed_bytes) < 0
+        || values_put(dict, "parts", make_part_sizes(where)) < 0) {
+        Py_CLEAR(dict);
+    }
+    return dict;
 }
 
 PyObject *
@@ -93,26 +121,7 @@ ext_where_timeline(const pmt_reader *reader)
     for (size_t i = 0; list != NULL && i < pmt__where_count(reader); i++) {
         pmt__where where;
         pmt__where_moment(&where, reader, i);
-        PyObject *parts = PyDict_New();
-        for (size_t k = 0; parts != NULL && k < where.part_count; k++) {
-            if (values_put_u64(parts, where.parts[k].name, where.parts[k].bytes) < 0) {
-                Py_CLEAR(parts);
-            }
-        }
-        PyObject *dict = PyDict_New();
-        if (dict == NULL || values_put_seconds(dict, "t_s", where.t_ns) < 0
-            || values_put_seconds(dict, "took_s", where.took_ns) < 0
-            || values_put_u64(dict, "rss_bytes", where.rss_bytes) < 0
-            || values_put_u64(dict, "requested_bytes", where.requested_bytes) < 0
-            || values_put_u64(dict, "unattributed_bytes", where.unattributed_bytes) < 0) {
-            Py_CLEAR(dict);
-        }
-        if (dict == NULL) {
-            Py_XDECREF(parts);
-        } else if (values_put(dict, "parts", parts) < 0) {
-            Py_CLEAR(dict);
-        }
-        if (values_append(list, dict) < 0) {
+        if (values_append(list, make_moment(&where)) < 0) {
             Py_CLEAR(list);
         }
     }
@@ -133,8 +142,5 @@ ext_where_process(PyObject *module, PyObject *pid)
         errno = err.sys_errno;
         return PyErr_SetFromErrno(PyExc_OSError);
     }
-    struct timespec now;
-    timespec_get(&now, TIME_UTC);
-    return make_where(&where,
-                      values_instant((uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec));
+    return make_where(&where, pmt__clock_unix_ns());
 }

@@ -24,7 +24,7 @@ from types import ModuleType
 from typing import cast
 
 import pymemtrace
-from pymemtrace.cli._failure import EXIT_IMPOSSIBLE, EXIT_INPUT, EXIT_USAGE, Failure
+from pymemtrace.cli._failure import EXIT_IMPOSSIBLE, EXIT_INPUT, EXIT_USAGE, Failure, drop_stdout
 
 EXIT_INTERRUPTED = 130  # as a shell reports SIGINT
 
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_stdout()
         return 0
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -88,6 +88,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = EXIT_USAGE
         text = f"cannot write ({error.strerror or error}): standard output: see where it goes"
         # What is left in the buffer would fail again, with a traceback, at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_stdout()
     print(f"pymemtrace: {text}", file=sys.stderr)
     return status

@@ -13,7 +13,7 @@ import pymemtrace
 from pymemtrace._core import CaptureError, Combined, Reader
 from pymemtrace._types import View
 from pymemtrace.cli import _format
-from pymemtrace.cli._failure import EXIT_INPUT, Failure
+from pymemtrace.cli._failure import EXIT_INPUT, EXIT_USAGE, Failure, drop_stdout
 from pymemtrace.cli._page import Page, make_page
 from pymemtrace.cli._progress import Progress
 
@@ -43,6 +43,10 @@ class Opened:
     @property
     def infos(self) -> list[dict[str, Any]]:
         return [self.info]
+
+    @property
+    def totals(self) -> dict[str, Any]:
+        return self.reader.totals()
 
     def notes(self, view: View | None) -> Iterator[str]:
         return notes(self.info)
@@ -119,6 +123,18 @@ def find(words: Sequence[str]) -> list[str]:
             raise Failure(EXIT_INPUT, "no file matches", word, REMEDY_NO_CAPTURE)
         paths += matches
     return paths
+
+
+def write_apart(args: argparse.Namespace, what: str) -> bool:
+    """Does each of several captures get an output of its own, `what`? Raises Failure if -o says
+    otherwise."""
+    several = len(find(args.captures)) > 1 and not args.merge
+    if several and args.output is not None:
+        raise Failure(
+            EXIT_USAGE, "one output for several captures", args.output,
+            f"leave -o out: every {what} is then named after its capture; or give --merge",
+        )  # fmt: skip
+    return several
 
 
 def open_capture(path: str) -> Opened:
@@ -301,11 +317,6 @@ def for_reports(args: argparse.Namespace, act: Callable[[Report], None]) -> int:
     if args.merge:
         return for_merged(args, act)
     return for_each(args.captures, act)
-
-
-def drop_stdout() -> None:
-    """What is written to standard output from now on, and what waits in its buffer, is lost."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def report(

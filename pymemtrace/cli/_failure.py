@@ -1,5 +1,8 @@
 """How a command ends that cannot do what it was asked: one line and an exit status."""
 
+import os
+import sys
+
 EXIT_CHECK_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INPUT = 3
@@ -12,3 +15,8 @@ class Failure(Exception):
     def __init__(self, status: int, what: str, where: object, remedy: str) -> None:
         super().__init__(f"{what}: {where}: {remedy}")
         self.status = status
+
+
+def drop_stdout() -> None:
+    """What is written to standard output from now on, and what waits in its buffer, is lost."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -173,13 +173,12 @@ class Query:
     def aggregate(
         self, reader: Reader | Combined, info: dict[str, Any], *, by_process: bool = False
     ) -> Aggregate:
-        """by_process: see Combined.aggregate(); of one capture it means nothing."""
+        """by_process: see Combined.aggregate(), which alone takes it."""
         filters = self.filters(info)
+        if by_process:
+            filters["by_process"] = True
         try:
-            if isinstance(reader, Combined):
-                aggregate = reader.aggregate(self.view, by_process=by_process, **filters)
-            else:
-                aggregate = reader.aggregate(self.view, **filters)
+            aggregate = reader.aggregate(self.view, **filters)
         except ValueError as error:
             raise self.failure(reader, info, str(error)) from None
         self.remark_window(reader, aggregate.window)
@@ -225,8 +224,9 @@ class Query:
             " '*/app/*'), modules and packages (app.cache, app); __main__ is the program itself."
         )
 
-    def describe(self) -> list[str]:
-        """Sentences that say what the filters take away from what was read last."""
+    def describe(self, aggregate: Aggregate | None = None) -> list[str]:
+        """Sentences that say what the filters take away from what was read last, and whether
+        nothing is left of this aggregate."""
         sentences = [*self.remarks]
         if self.thread is not None:
             sentences.append(f"Only the thread {_format.clean(self.thread)}.")
@@ -236,6 +236,8 @@ class Query:
         if self.exclude:
             patterns = ", ".join(map(_format.clean, self.exclude))
             sentences.append(f"Without stacks whose innermost frame matches {patterns}.")
+        if aggregate is not None and not (aggregate.bytes or aggregate.blocks):
+            sentences.append(self.nothing())
         return sentences
 
 

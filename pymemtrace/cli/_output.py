@@ -10,6 +10,12 @@ REMEDY_EXISTS = "choose another file with -o, or overwrite it with -f"
 REMEDY_WRITE = "choose a file in a directory that exists and that you may write to, with -o"
 
 
+def default_path(capture: str, ending: str, merged: bool) -> str:
+    """The capture's name with another ending, in the current directory."""
+    name = os.path.basename(capture)
+    return f"{name.removesuffix('.pmt') or name}{'.merged' if merged else ''}{ending}"
+
+
 def check_target(path: str, force: bool) -> None:
     """Raises Failure before the work is done rather than after it."""
     try:

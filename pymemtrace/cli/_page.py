@@ -143,6 +143,11 @@ class RichPage:
         self._print(segments, "ellipsis")
 
 
+def bar(page: Page, value: int, most: int, width: int) -> str:
+    """As long as its part of the largest value; what is not nothing can be seen."""
+    return page.bar * (-(-value * width // most) if most else 0)
+
+
 def make_page(stream: TextIO | None = None) -> Page:
     """The page for standard output."""
     stream = sys.stdout if stream is None else stream

@@ -18,7 +18,6 @@ COLUMNS = (
     Column("function", bends=True),
 )
 
-
 HOLDERS = Column("processes", style="dim", bends=True)  # of several captures
 
 
@@ -29,7 +28,7 @@ def show(
         page.heading(query.nothing())
         return
     title = f"Lines by bytes {_options.VIEW_TITLES[query.view]}"
-    if isinstance(opened, _captures.Merged) and len(opened.infos) > 1:
+    if len(opened.infos) > 1:
         page.heading(f"{title}, of all processes")
         page.table(
             (*COLUMNS, HOLDERS),

@@ -90,20 +90,25 @@ def answer(merged: _captures.Merged) -> Iterator[tuple[str, list[Segment]]]:
             (f" {share} of the peaks", ""),
         ],
     )
-    stats = merged.reader.stats()
-    yield (
-        "allocated in total",
-        [
-            (size(totals["allocated_bytes"]), "bold"),
-            (f" in {count(totals['allocations'])} allocations; churn: ", ""),
-            (f"{size(stats['temporary_bytes'])} of it was temporary", ""),
-            (f" ({_format.part(stats['temporary_bytes'], totals['allocated_bytes'])})", ""),
-        ],
-    )
+    yield allocated(merged, totals)
     yield (
         "processes (RSS)",
         [
             (size(totals["rss_bytes_peak"]), "bold"),
             (" is the sum of each one's highest; pages that they share count in each", ""),
+        ],
+    )
+
+
+def allocated(opened: _captures.Report, totals: dict[str, Any]) -> tuple[str, list[Segment]]:
+    """A line of both summaries: that of one process and that of several."""
+    temporary = opened.reader.stats()["temporary_bytes"]
+    return (
+        "allocated in total",
+        [
+            (_format.size(totals["allocated_bytes"]), "bold"),
+            (f" in {_format.count(totals['allocations'])} allocations; churn: ", ""),
+            (f"{_format.size(temporary)} of it was temporary", ""),
+            (f" ({_format.part(temporary, totals['allocated_bytes'])})", ""),
         ],
     )

@@ -1,13 +1,11 @@
 """`pymemtrace export`: the stacks of a capture in the formats of other programs."""
 
 import argparse
-import os
 import sys
 from typing import cast, get_args
 
 from pymemtrace._types import ExportKind
 from pymemtrace.cli import _captures, _format, _options, _output
-from pymemtrace.cli._failure import EXIT_USAGE, Failure
 from pymemtrace.cli._page import is_terminal
 from pymemtrace.cli.flamegraph import compress
 
@@ -41,24 +39,17 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def run(args: argparse.Namespace) -> int:
     query = _options.Query.of(args)
     kind = cast(ExportKind, args.kind)
-    several = len(_captures.find(args.captures)) > 1 and not args.merge
-    if several and args.output is not None:
-        raise Failure(
-            EXIT_USAGE, "one output for several captures", args.output,
-            "leave -o out: every file is then named after its capture; or give --merge",
-        )  # fmt: skip
+    several = _captures.write_apart(args, "file")
 
     def act(opened: _captures.Report) -> None:
         path = args.output
         if path is None and (several or is_terminal(sys.stdout)):
-            ending = f".merged{ENDINGS[kind]}" if args.merge else ENDINGS[kind]
-            path = default_output(opened.infos[0]["path"], ending)
+            path = _output.default_path(opened.infos[0]["path"], ENDINGS[kind], args.merge)
         to_stdout = path is None or path == "-"
         if not to_stdout:
             _output.check_target(path, args.force)
         aggregate = query.aggregate(opened.reader, opened.info)
-        empty = [] if aggregate.bytes or aggregate.blocks else [query.nothing()]
-        for note in [*opened.notes(query.view), *query.describe(), *empty]:
+        for note in [*opened.notes(query.view), *query.describe(aggregate)]:
             _captures.print_note(note)
         content = aggregate.export(kind, inverted=args.inverted, full_paths=args.full_paths)
         if kind == "pprof":
@@ -70,9 +61,3 @@ def run(args: argparse.Namespace) -> int:
         print(f"wrote {_format.clean(path)} ({_format.size(len(content))})")
 
     return _captures.for_reports(args, act)
-
-
-def default_output(capture: str, ending: str) -> str:
-    """The capture's name with the format's ending, in the current directory."""
-    name = os.path.basename(capture)
-    return (name.removesuffix(".pmt") or name) + ending

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pymemtrace
 from pymemtrace.cli import _captures, _format, _options, _output
-from pymemtrace.cli._failure import EXIT_IMPOSSIBLE, EXIT_USAGE, Failure
+from pymemtrace.cli._failure import EXIT_IMPOSSIBLE, Failure
 from pymemtrace.cli._progress import Progress
 
 HELP = "write a flame graph: one HTML file that needs nothing else"
@@ -40,21 +40,15 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(args: argparse.Namespace) -> int:
     query = _options.Query.of(args)
-    several = len(_captures.find(args.captures)) > 1 and not args.merge
-    if args.output is not None and several:
-        raise Failure(
-            EXIT_USAGE, "one output for several captures", args.output,
-            "leave -o out: every page is then named after its capture; or give --merge",
-        )  # fmt: skip
+    _captures.write_apart(args, "page")
     template = load_template()
 
     def act(opened: _captures.Report) -> None:
-        path = args.output or default_output(opened.infos[0]["path"], args.merge)
+        path = args.output or _output.default_path(opened.infos[0]["path"], ".html", args.merge)
         if path != "-":
             _output.check_target(path, args.force)
-        aggregate = query.aggregate(opened.reader, opened.info, by_process=True)
-        empty = [] if aggregate.bytes or aggregate.blocks else [query.nothing()]
-        for note in [*opened.notes("peak"), *query.describe(), *empty]:
+        aggregate = query.aggregate(opened.reader, opened.info, by_process=args.merge)
+        for note in [*opened.notes("peak"), *query.describe(aggregate)]:
             _captures.print_note(note)
         title, heading = titles_of(opened)
         page = fill(template, title, aggregate.flame(inverted=args.inverted, title=heading))
@@ -78,12 +72,6 @@ def titles_of(opened: _captures.Report) -> tuple[str, str]:
         return opened.heading, opened.heading
     name = os.path.basename(opened.name)
     return f"{name}: {_format.command(opened.info['command'], 80)}", name
-
-
-def default_output(capture: str, merged: bool) -> str:
-    """The capture's name with another ending, in the current directory."""
-    name = os.path.basename(capture)
-    return f"{name.removesuffix('.pmt') or name}{'.merged' if merged else ''}.html"
 
 
 def load_template() -> str:

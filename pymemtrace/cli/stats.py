@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from pymemtrace.cli import _captures, _format, _options
-from pymemtrace.cli._page import Column, Page
+from pymemtrace.cli._page import Column, Page, bar
 
 HELP = "show allocations by size, domain, thread and lifetime"
 
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         stats = query.stats(opened.reader, opened.info)
         threads = by_thread(stats, query, args.limit)
         fields = {
-            **opened.reader.totals(),
+            **opened.totals,
             **stats,
             "view": query.view,
             "by_thread": threads,
@@ -120,7 +120,7 @@ def histogram(
             name(row),
             _format.count(row[key]),
             _format.size(row["bytes"]),
-            page.bar * (-(-row[key] * BAR_WIDTH // most) if most else 0),
+            bar(page, row[key], most, BAR_WIDTH),
         )
         for row in rows
     ]
@@ -155,7 +155,7 @@ def sums_table(
 
 
 def counters(opened: _captures.Opened) -> Iterable[tuple[str, list[tuple[str, str]]]]:
-    totals = opened.reader.totals()
+    totals = opened.totals
     young, middle, old = totals["gc_collections"]
     yield "flushes", [(_format.count(opened.info["cuts"]), "")]
     yield "garbage collections", [(f"{young:,} young, {middle:,} middle, {old:,} old", "")]

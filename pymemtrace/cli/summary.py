@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
         aggregate = query.aggregate(opened.reader, opened.info)
         stats = opened.reader.stats()
         return {
-            **opened.reader.totals(),
+            **opened.totals,
             "temporaries": stats["temporaries"],
             "temporary_bytes": stats["temporary_bytes"],
             **_rows.view_fields(query, aggregate),
@@ -83,7 +83,7 @@ def answer(
     stacks: Sequence[SiteRow],
 ) -> Iterator[tuple[str, list[Segment]]]:
     """The lines of the summary: a name and what there is to say."""
-    info, totals = opened.info, opened.reader.totals()
+    info, totals = opened.info, opened.totals
     size, count, duration = _format.size, _format.count, _format.duration
     yield (
         "ran",
@@ -111,16 +111,7 @@ def answer(
             (f" {share} of the peak", ""),
         ],
     )
-    stats = opened.reader.stats()
-    yield (
-        "allocated in total",
-        [
-            (size(totals["allocated_bytes"]), "bold"),
-            (f" in {count(totals['allocations'])} allocations; churn: ", ""),
-            (f"{size(stats['temporary_bytes'])} of it was temporary", ""),
-            (f" ({_format.part(stats['temporary_bytes'], totals['allocated_bytes'])})", ""),
-        ],
-    )
+    yield _several.allocated(opened, totals)
     title = _options.VIEW_TITLES[query.view]
     if sites:
         yield "dominating line", dominating(sites[0], opened, title)
@@ -161,8 +152,10 @@ def answer(
 def inherited(opened: _captures.Opened) -> Iterator[tuple[str, list[Segment]]]:
     """What a forked child has from its parent."""
     proc = opened.reader.proc()
+    if "fork_epoch" not in proc:
+        return
     for epoch in opened.reader.epochs():
-        if epoch["epoch"] == proc.get("fork_epoch"):
+        if epoch["epoch"] == proc["fork_epoch"]:
             yield (
                 "inherited",
                 [

@@ -10,12 +10,11 @@ import pymemtrace
 from pymemtrace import _core
 from pymemtrace.cli import _captures, _format, _options
 from pymemtrace.cli._failure import EXIT_IMPOSSIBLE, EXIT_INPUT, EXIT_USAGE, Failure
-from pymemtrace.cli._page import Column, Page, make_page
+from pymemtrace.cli._page import Column, Page, bar, make_page
 
 HELP = "say what the resident memory (RSS) of a process is made up of"
 
 BAR_WIDTH = 20
-MAGIC = b"\x89PMT\r\n\x1a\n"
 REMEDY_PROCESS = "give the id of a running process, or a capture"
 
 
@@ -75,9 +74,6 @@ def capture_of(pid: int) -> str | None:
         try:
             if not os.path.isfile(link):
                 continue
-            with open(link, "rb") as file:
-                if file.read(len(MAGIC)) != MAGIC:
-                    continue
             if _core.Reader(link).info()["pid"] != pid:  # another's, which it reads
                 continue
             path = os.readlink(link)
@@ -119,16 +115,7 @@ def from_outside(args: argparse.Namespace, pid: int) -> int:
         " `pymemtrace run` divides the anonymous memory."
     )
     if args.json:
-        _captures.print_json(
-            {
-                "pymemtrace": pymemtrace.__version__,
-                "format": _captures.FORMAT,
-                "captures": [],
-                "pid": pid,
-                "note": note,
-                **where,
-            }
-        )
+        _captures.print_json({**_captures.common_fields([]), "pid": pid, "note": note, **where})
         return 0
     page = make_page()
     page.title(f"process {pid}: {_format.command(command_of(pid))}")
@@ -163,7 +150,7 @@ def show_where(page: Page, where: dict[str, Any], notes: list[str]) -> None:
             _format.size(part["bytes"]),
             _format.part(part["bytes"], rss),
             part["name"],
-            page.bar * (-(-part["bytes"] * BAR_WIDTH // most) if most else 0),
+            bar(page, part["bytes"], most, BAR_WIDTH),
             part["detail"],
         )
         for part in where["parts"]
