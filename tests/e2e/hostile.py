@@ -1,6 +1,7 @@
 """Running hostile programs plainly and under recording, and looking at what was recorded."""
 
 import os
+import pty
 import re
 import subprocess
 import sys
@@ -66,6 +67,22 @@ def record(
          TARGETS / target, *args], **how,
     )  # fmt: skip
     return Done(done.returncode, done.stdout, done.stderr, Path(output).absolute())
+
+
+def on_terminal(command: Sequence[object], **how: Any) -> str:
+    """What a command that does well says when standard error is a terminal."""
+    master, slave = pty.openpty()
+    with subprocess.Popen([str(word) for word in command], stderr=slave, **how) as process:
+        os.close(slave)
+        seen = b""
+        try:
+            while piece := os.read(master, 4096):
+                seen += piece
+        except OSError:  # how a terminal says that its other side is closed
+            pass
+    os.close(master)
+    assert process.returncode == 0
+    return seen.decode().replace("\r\n", "\n")
 
 
 def without_numbers(message: str) -> str:
