@@ -32,11 +32,18 @@ from pymemtrace import _core
 TARGET = str(Path(__file__).resolve().parents[1] / "targets" / "children" / "children.py")
 BLOCK = 110  # bytes that a bytearray has besides its content, at most
 INHERITED, KEPT = 100 * 10_000, 100 * 20_000
-# From 3.13 on, subprocess starts its children by posix_spawn, which can hand over no descriptor.
-spawned = pytest.mark.skipif(
-    " " in _core.__file__ and sys.version_info >= (3, 13),
-    reason="not followed: LD_PRELOAD cannot name a library whose path has a space",
-)
+
+
+def skip_unnamed(by_posix_spawn: bool) -> pytest.MarkDecorator:
+    """posix_spawn can hand over no descriptor."""
+    return pytest.mark.skipif(
+        by_posix_spawn and " " in _core.__file__,
+        reason="not followed: LD_PRELOAD cannot name a library whose path has a space",
+    )
+
+
+posix_spawned = skip_unnamed(True)
+spawned = skip_unnamed(sys.version_info >= (3, 13))  # by subprocess, with posix_spawn from then on
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may")
 
 
@@ -253,18 +260,17 @@ def fill() -> None:
 
 @pytest.mark.parametrize(
     "how",
-    ["plain", "empty", "isolated", "ignoring", "bare", "stdin", "module", "script", "shell",
-     "by_env", "preexec", "preloaded", "spawn", "spawnp", "fork_exec", "late_exec"],
+    [
+        *(pytest.param(how, marks=spawned) for how in (
+            "plain", "empty", "isolated", "ignoring", "bare", "stdin", "module", "by_env",
+            "preloaded")),
+        *(pytest.param(how, marks=posix_spawned) for how in ("spawn", "spawnp")),
+        "script", "shell", "preexec", "fork_exec", "late_exec",
+    ],
 )  # fmt: skip
 def test_python_is_executed(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if " " in sys.executable and how in ("script", "shell"):
         pytest.skip("a #! line cannot name an interpreter whose path has a space")
-    by_spawn = {"spawn", "spawnp"}
-    if sys.version_info >= (3, 13):
-        by_spawn |= {"plain", "empty", "isolated", "ignoring", "bare", "stdin", "module", "by_env"}
-        by_spawn |= {"preloaded"}
-    if " " in sys.executable and how in by_spawn:
-        pytest.skip("not followed: LD_PRELOAD cannot name a library whose path has a space")
     folder = str(Path(sys.executable).parent)
     monkeypatch.setenv("PATH", folder + ":" + os.environ["PATH"])
     found = both(tmp_path, "executes", how, prepare=fill)
