@@ -147,12 +147,13 @@ def test_totals_add_up(processes: list[Simulation], tmp_path: Path) -> None:
         assert totals[key] == sum(one[key] for one in alone)
         assert [process[key] for process in merged.processes()] == [one[key] for one in alone]
     assert totals["inherited_bytes"] == 0
-    once = pymemtrace.open_many(paths).totals()
+    merged = pymemtrace.open_many(paths)
+    once = merged.totals()
     inherited = [block for block in processes[1].blocks if block.epoch == 1]
     assert once["inherited_blocks"] == len(inherited) == 30
     size = sum(block.size for block in inherited)
     assert once["inherited_bytes"] == size == totals["allocated_bytes"] - once["allocated_bytes"]
-    stats = pymemtrace.open_many(paths).stats()
+    stats = merged.stats()
     assert stats["allocated_bytes"] == once["allocated_bytes"]
     assert [row["pid"] for row in stats["by_thread"]] == [100, 101, 102]
     assert stats["by_domain"]["obj"]["peak_bytes"] == once["heap_bytes_peak"]
@@ -236,14 +237,15 @@ def test_the_window_that_is_used(
 ) -> None:
     paths = write(processes, tmp_path)
     merged = pymemtrace.open_many(paths)
+    readers = [_core.Reader(str(path)) for path in paths]
     for view in VIEWS:
         aggregate = merged.aggregate(view, by_process=True, **asked)
         assert aggregate.window == used
         expected = [
-            0 if window is None else _core.Reader(str(path)).aggregate(
+            0 if window is None else reader.aggregate(
                 view, start_s=window[0], end_s=window[1], with_inherited=False
             ).bytes
-            for path, window in zip(paths, own, strict=True)
+            for reader, window in zip(readers, own, strict=True)
         ]  # fmt: skip
         assert aggregate.by_capture == expected
         # The page has the values of the window, and says which it is.
@@ -383,8 +385,6 @@ def test_what_cannot_be_combined(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [0, 2, "no", ""])
 def test_facts_that_do_not_say_inherited(value: object, tmp_path: Path) -> None:
-    [path] = write([simulate(5, inherited=4)], tmp_path)
-    assert pymemtrace.open_many([path]).totals()["inherited_blocks"] == 4
     builder = CaptureBuilder(inherited=value)
     builder.cut(S, [cb.Row(builder.site(builder.stack(FRAMES[0]), 8), 0, 3, 0)])
     reader = _core.Reader(str(builder.write(tmp_path / "x.pmt")))
@@ -395,6 +395,7 @@ def test_facts_that_do_not_say_inherited(value: object, tmp_path: Path) -> None:
 def test_one_capture_without_what_it_inherited(tmp_path: Path) -> None:
     process = simulate(5, inherited=4)
     [path] = write([process], tmp_path)
+    assert pymemtrace.open_many([path]).totals()["inherited_blocks"] == 4
     reader = _core.Reader(str(path))
     allocated = len(process.blocks)
     assert reader.aggregate("total").blocks == allocated
