@@ -215,8 +215,7 @@ test_one_capture_twice_has_the_rows_of_once(void **state)
     (void)state;
     const process again = {.pid = 200, .stacks = 65, .thread = "MainThread"};
     process first = again;
-    first.pid = 205; /* other numbers, and the same blocks: they depend on pid % 5 and pid % 2 */
-    first.pid = 210;
+    first.pid = 210; /* other numbers, and the same blocks: they depend on pid % 5 and pid % 2 */
     pmt_reader *two[] = {process_open(&again, NULL), process_open(&first, NULL)};
     const pmt_query query = {.view = PMT_VIEW_PEAK};
     pmt_aggregate *once;
