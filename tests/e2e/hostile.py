@@ -85,6 +85,19 @@ def on_terminal(command: Sequence[object], **how: Any) -> str:
     return seen.decode().replace("\r\n", "\n")
 
 
+def into_closed_pipe(command: Sequence[object]) -> tuple[int, str]:
+    """Status and standard error of a command whose output nobody reads."""
+    with subprocess.Popen(
+        [str(word) for word in command],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        err = process.stderr.read()
+        return process.wait(60), err
+
+
 def without_numbers(message: str) -> str:
     """Process ids and addresses differ between any two runs."""
     return re.sub(r"pid=\d+|0x[0-9a-f]+", "N", message)
