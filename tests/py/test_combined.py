@@ -159,12 +159,6 @@ def test_totals_add_up(processes: list[Simulation], tmp_path: Path) -> None:
     assert stats["by_domain"]["obj"]["peak_bytes"] == once["heap_bytes_peak"]
 
 
-def heap(process: Simulation, unix_ns: int, start_ns: int) -> int:
-    """What was alive as of the last cut."""
-    cut = (unix_ns - start_ns) // S - 1
-    return 0 if cut < 0 or cut >= process.cuts else process.cut_live[cut]
-
-
 def test_the_highest_sum_at_one_time(tmp_path: Path) -> None:
     """Of cuts that are simultaneous, and of spikes between them, which are not."""
     builders = []
