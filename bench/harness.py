@@ -99,12 +99,15 @@ def work_folder(name: str) -> Path:
 # --- running -------------------------------------------------------------------------------------
 
 
+def compile_c(*words: str | Path) -> None:
+    subprocess.run([os.environ.get("CC", "cc"), *words], check=True)
+
+
 def launcher() -> Path:
     """launch.c, compiled."""
     source, program = BENCH / "launch.c", work_folder("tools") / "launch"
     if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
-        compiler = os.environ.get("CC", "cc")
-        subprocess.run([compiler, "-O2", "-o", program, source], check=True)
+        compile_c("-O2", "-o", program, source)
     return program
 
 
@@ -122,10 +125,7 @@ def alloccount(python: Path) -> Path:
     if not library.exists() or library.stat().st_mtime < source.stat().st_mtime:
         # Debian's pyconfig.h includes another one by its path below /usr/include.
         flags = ["-O2", "-shared", "-fPIC", f"-I{include}", f"-I{Path(include).parent}"]
-        subprocess.run(
-            [os.environ.get("CC", "cc"), *flags, "-o", library, source],
-            check=True,
-        )
+        compile_c(*flags, "-o", library, source)
     return folder
 
 

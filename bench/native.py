@@ -5,7 +5,6 @@ CPU ratios of whole programs are those of overhead.py (workloads native, threads
 """
 
 import json
-import os
 import shutil
 import statistics
 import subprocess
@@ -19,6 +18,7 @@ from harness import (
     Failed,
     Row,
     bench_venv,
+    compile_c,
     fail,
     finish,
     json_line,
@@ -83,8 +83,7 @@ def libraries(venv: Path, rounds: int, capture: Path) -> dict[str, Any]:
     source = folder / "library.c"
     source.write_text(SOURCE)
     first = folder / "library000.so"
-    compiler = os.environ.get("CC", "cc")
-    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", first, source], check=True)
+    compile_c("-O1", "-shared", "-fPIC", "-o", first, source)
     for number in range(1, LIBRARIES):
         shutil.copyfile(first, folder / f"library{number:03}.so")
     added = []

@@ -21,6 +21,20 @@ def rounds(seconds: float) -> Iterator[int]:
         time.sleep(0.05)
 
 
+def c_library() -> Any:
+    import ctypes
+
+    libc = ctypes.CDLL("libc.so.6")
+    pointer, size, number = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+    libc.malloc.restype = libc.mmap.restype = pointer
+    libc.malloc.argtypes = [size]
+    libc.free.argtypes = [pointer]
+    libc.memset.argtypes = [pointer, number, size]
+    libc.mmap.argtypes = [pointer, size, number, number, number, ctypes.c_long]
+    libc.munmap.argtypes = [pointer, size]
+    return libc
+
+
 def objects(seconds: float) -> None:
     """Rows of small objects, a part of which dies again and leaves holes."""
     kept: list[Any] = []
@@ -45,14 +59,9 @@ def arrays(seconds: float) -> None:
 
 def threads(seconds: float) -> None:
     """Twenty threads, each with its own heap of the C library."""
-    import ctypes
     import threading
 
-    libc = ctypes.CDLL("libc.so.6")
-    libc.malloc.restype = ctypes.c_void_p
-    libc.malloc.argtypes = [ctypes.c_size_t]
-    libc.free.argtypes = [ctypes.c_void_p]
-    libc.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+    libc = c_library()
 
     def work() -> None:
         blocks = []
@@ -85,17 +94,9 @@ def texts(seconds: float) -> None:
 
 def native(seconds: float) -> None:
     """Many small blocks of malloc, and mappings that are unmapped in parts."""
-    import ctypes
     import mmap
 
-    libc = ctypes.CDLL("libc.so.6")
-    for name in ("malloc", "mmap"):
-        getattr(libc, name).restype = ctypes.c_void_p
-    libc.malloc.argtypes = [ctypes.c_size_t]
-    libc.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
-    libc.free.argtypes = [ctypes.c_void_p]
-    libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + 3 * [ctypes.c_int] + [ctypes.c_long]
+    libc = c_library()
     blocks: list[int] = []
     kept: list[Any] = []
     for number in rounds(seconds):

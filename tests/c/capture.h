@@ -172,17 +172,36 @@ capture_resident(pmt__buffer *payload, uint64_t number)
     pmt__buffer_dispose(&body);
 }
 
+/* A file's header; *out is the caller's to dispose of. */
+static inline void
+capture_begin(pmt__buffer *out, const uint8_t id[16], uint64_t started_unix_ns)
+{
+    uint8_t start[PMT_HEADER_SIZE] = {0};
+    pmt__header_encode(start, id, started_unix_ns, 0, PMT_FEATURE_EPOCHS);
+    pmt__buffer_init(out);
+    pmt__buffer_put(out, start, sizeof start);
+}
+
+static inline void
+capture_end(pmt__buffer *out, uint64_t sequence, uint64_t t_ns)
+{
+    pmt__buffer payload;
+    pmt__buffer_init(&payload);
+    CAPTURE_PUT(&payload, PMT_END_NORMAL, t_ns);
+    pmt__chunk_put(out, "END ", 0, sequence, payload.data, payload.len);
+    pmt__buffer_dispose(&payload);
+    pmt__slot slot = {.seq = 1, .status = PMT_STATUS_ENDED, .data_end = out->len};
+    pmt__slot_encode(out->data + PMT_SLOT_A_OFFSET, &slot);
+}
+
 /* The whole file in *out, which the caller disposes of. */
 static inline void
 capture_build(pmt__buffer *out)
 {
-    uint8_t start[PMT_HEADER_SIZE] = {0};
     static const uint8_t id[16] = {1, 2, 3};
     capture_random_state = 88172645463325252u;
     memset(capture_live, 0, sizeof capture_live);
-    pmt__header_encode(start, id, 1700000000 * SECOND, 0, PMT_FEATURE_EPOCHS);
-    pmt__buffer_init(out);
-    pmt__buffer_put(out, start, sizeof start);
+    capture_begin(out, id, 1700000000 * SECOND);
     capture_proc(out);
     pmt__buffer payload;
     pmt__buffer_init(&payload);
@@ -194,11 +213,8 @@ capture_build(pmt__buffer *out)
         pmt__chunk_put(out, "DLTA", 0, sequence++, payload.data, payload.len);
         pmt__buffer_clear(&payload);
     }
-    CAPTURE_PUT(&payload, PMT_END_NORMAL, (CAPTURE_CUTS + 1) * SECOND);
-    pmt__chunk_put(out, "END ", 0, sequence, payload.data, payload.len);
     pmt__buffer_dispose(&payload);
-    pmt__slot slot = {.seq = 1, .status = PMT_STATUS_ENDED, .data_end = out->len};
-    pmt__slot_encode(out->data + PMT_SLOT_A_OFFSET, &slot);
+    capture_end(out, sequence, (CAPTURE_CUTS + 1) * SECOND);
 }
 
 #endif

@@ -14,9 +14,15 @@
 /* Each of these returns PMT_OK or the first error. */
 
 static inline int
-everything_rendered(const pmt_aggregate *aggregate, pmt_error *err)
+everything_flame(pmt__text_buffer *out, const pmt_aggregate *aggregate, pmt_error *err)
 {
     static const char head[] = "{\"title\":\"\"}";
+    return pmt__render_flame(out, aggregate, (pmt_string){head, sizeof head - 1}, err);
+}
+
+static inline int
+everything_rendered(const pmt_aggregate *aggregate, pmt_error *err)
+{
     int result = PMT_OK;
     for (int kind = 0; kind < 5 && result == PMT_OK; kind++) {
         pmt__text_buffer text;
@@ -35,7 +41,7 @@ everything_rendered(const pmt_aggregate *aggregate, pmt_error *err)
             result = pmt__render_csv(&text, aggregate, false, err);
             break;
         default:
-            result = pmt__render_flame(&text, aggregate, (pmt_string){head, sizeof head - 1}, err);
+            result = everything_flame(&text, aggregate, err);
         }
         pmt__text_dispose(&text);
     }
@@ -75,8 +81,7 @@ everything_combined(const pmt_reader *reader, unsigned flags, pmt_error *err)
     }
     pmt__text_buffer text;
     pmt__text_init(&text, reader->allocator);
-    static const char head[] = "{\"title\":\"\"}";
-    result = pmt__render_flame(&text, aggregate, (pmt_string){head, sizeof head - 1}, err);
+    result = everything_flame(&text, aggregate, err);
     pmt__text_dispose(&text);
     for (int inverted = 0; inverted < 2 && result == PMT_OK; inverted++) {
         const pmt__tree_limits limits = {inverted != 0, 64, 0.0};

@@ -186,11 +186,8 @@ process_cut(pmt__buffer *payload, const process *self, uint64_t number)
 static inline void
 process_build(pmt__buffer *out, const process *self)
 {
-    uint8_t start[PMT_HEADER_SIZE] = {0};
     uint8_t id[16] = {(uint8_t)self->pid, (uint8_t)(self->pid >> 8)};
-    pmt__header_encode(start, id, PROCESS_EPOCH_NS + self->start_ns, 0, PMT_FEATURE_EPOCHS);
-    pmt__buffer_init(out);
-    pmt__buffer_put(out, start, sizeof start);
+    capture_begin(out, id, PROCESS_EPOCH_NS + self->start_ns);
     process_proc(out, self);
     pmt__buffer payload;
     pmt__buffer_init(&payload);
@@ -201,11 +198,8 @@ process_build(pmt__buffer *out, const process *self)
         pmt__chunk_put(out, "DLTA", 0, sequence++, payload.data, payload.len);
         pmt__buffer_clear(&payload);
     }
-    CAPTURE_PUT(&payload, PMT_END_NORMAL, 4 * SECOND);
-    pmt__chunk_put(out, "END ", 0, sequence, payload.data, payload.len);
     pmt__buffer_dispose(&payload);
-    pmt__slot slot = {.seq = 1, .status = PMT_STATUS_ENDED, .data_end = out->len};
-    pmt__slot_encode(out->data + PMT_SLOT_A_OFFSET, &slot);
+    capture_end(out, sequence, 4 * SECOND);
 }
 
 static inline pmt_reader *

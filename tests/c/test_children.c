@@ -12,7 +12,7 @@
 
 #include "made_up_frames.h"
 #include "pymemtrace/reader.h"
-#include "record/writer.h"
+#include "recording.h"
 
 enum {
     BLOCKS = 1000,
@@ -28,7 +28,7 @@ static code code_a = {.name = "a"}, code_b = {.name = "b"};
 static test_frame bottom = {.running = &code_a}, top = {.previous = &bottom, .running = &code_b};
 static pmt__thread *thread;
 static char state_of_thread; /* an address */
-static char path[64];
+static char path[RECORDING_PATH];
 
 static void
 alloc(int i, uint64_t size)
@@ -60,20 +60,9 @@ static void
 start(int follow)
 {
     static pmt__buffer facts;
-    pmt__buffer_init(&facts);
-    strcpy(path, "/tmp/pymemtrace-test-XXXXXX");
-    int fd = mkstemp(path);
-    assert_true(fd >= 0);
-    close(fd);
-    pmt__record_options options = {
-        .path = path,
-        .replace = 1,
-        .interval_ns = (uint64_t)3600 * 1000000000,
-        .temporaries_n = 1,
-        .facts = &facts,
-        .max_memory_bytes = (uint64_t)64 << 20,
-        .follow = follow,
-    };
+    recording_file(path);
+    pmt__record_options options = recording_options(path, &facts);
+    options.follow = follow;
     pmt_error err = PMT_ERROR_INIT;
     thread = NULL;
     assert_int_equal(pmt__record_start(&options, &source, &err), 0);
@@ -100,6 +89,14 @@ wait_for(pid_t pid)
     return WEXITSTATUS(status);
 }
 
+static pmt_reader *
+capture_open(const char *name)
+{
+    pmt_reader *reader;
+    assert_int_equal(pmt_reader_open(&reader, name, NULL, NULL), 0);
+    return reader;
+}
+
 /* The capture of a child, or NULL. It is removed. */
 static pmt_reader *
 child_open(pid_t pid)
@@ -107,12 +104,19 @@ child_open(pid_t pid)
     char name[128];
     snprintf(name, sizeof name, "%s.%d.pmt", path, (int)pid);
     pmt_reader *reader = NULL;
-    pmt_error err = PMT_ERROR_INIT;
     if (access(name, F_OK) == 0) {
-        assert_int_equal(pmt_reader_open(&reader, name, NULL, &err), 0);
+        reader = capture_open(name);
         unlink(name);
     }
     return reader;
+}
+
+/* The same when the child has ended, without complaint. */
+static pmt_reader *
+child_ended(pid_t pid)
+{
+    assert_int_equal(wait_for(pid), 0);
+    return child_open(pid);
 }
 
 static pmt_capture
@@ -182,8 +186,7 @@ a_child_goes_on(void **unused)
             pmt__record_exiting();
             _exit(pmt__record_active());
         }
-        assert_int_equal(wait_for(pid), 0);
-        pmt_reader *child = child_open(pid);
+        pmt_reader *child = child_ended(pid);
         assert_non_null(child);
         child_check(child, getpid());
         assert_int_equal(capture_of(child).ended, PMT_ENDED_NORMAL);
@@ -218,8 +221,7 @@ a_child_of_a_child_has_what_both_had(void **unused)
         pmt_reader_destroy(child);
         _exit(status);
     }
-    assert_int_equal(wait_for(pid), 0);
-    pmt_reader_destroy(child_open(pid));
+    pmt_reader_destroy(child_ended(pid));
     stop();
 }
 
@@ -235,8 +237,7 @@ a_child_that_does_nothing_leaves_nothing(void **unused)
             pmt__record_exiting();
             _exit(0);
         }
-        assert_int_equal(wait_for(pid), 0);
-        pmt_reader *child = child_open(pid);
+        pmt_reader *child = child_ended(pid);
         found += child != NULL;
         pmt_reader_destroy(child);
     }
@@ -255,8 +256,7 @@ a_child_that_grows_at_once_leaves_a_capture(void **unused)
         pmt__record_exiting();
         _exit(0);
     }
-    assert_int_equal(wait_for(pid), 0);
-    pmt_reader *child = child_open(pid);
+    pmt_reader *child = child_ended(pid);
     assert_non_null(child);
     assert_int_equal(last_cut(child)->allocated_bytes, 2 << 20);
     pmt_reader_destroy(child);
@@ -275,8 +275,7 @@ without_follow_a_child_is_not_recorded(void **unused)
         pmt__record_exiting();
         _exit(closed && !pmt__record_active() ? 0 : 1);
     }
-    assert_int_equal(wait_for(pid), 0);
-    assert_null(child_open(pid));
+    assert_null(child_ended(pid));
     stop();
 }
 
@@ -286,20 +285,18 @@ an_exec_that_fails_changes_nothing(void **unused)
     (void)unused;
     start(1);
     assert_int_equal(pmt__record_exec_begin(), 1);
-    pmt_reader *reader;
-    pmt_error err = PMT_ERROR_INIT;
-    assert_int_equal(pmt_reader_open(&reader, path, NULL, &err), 0); /* as it would be left */
+    pmt_reader *reader = capture_open(path); /* as it would be left */
     assert_int_equal(capture_of(reader).ended, PMT_ENDED_NORMAL);
     assert_int_equal(last_cut(reader)->live_blocks, 2 * BLOCKS);
     pmt_reader_destroy(reader);
 
     pmt__record_exec_failed();
-    assert_int_equal(pmt_reader_open(&reader, path, NULL, &err), 0);
+    reader = capture_open(path);
     assert_int_equal(capture_of(reader).ended, PMT_ENDED_RUNNING);
     pmt_reader_destroy(reader);
     work_in_child();
     pmt__record_stop(PMT_END_NORMAL);
-    assert_int_equal(pmt_reader_open(&reader, path, NULL, &err), 0);
+    reader = capture_open(path);
     assert_int_equal(capture_of(reader).ended, PMT_ENDED_NORMAL);
     assert_null(capture_of(reader).torn);
     assert_int_equal(last_cut(reader)->allocations, 3 * BLOCKS);
@@ -321,8 +318,7 @@ an_exit_inside_an_event_does_not_wait_for_ever(void **unused)
         pmt__record_exiting();
         _exit(0);
     }
-    assert_int_equal(wait_for(pid), 0);
-    pmt_reader_destroy(child_open(pid));
+    pmt_reader_destroy(child_ended(pid));
     stop();
 }
 

@@ -14,12 +14,7 @@
 #include "analyze/totals.h"
 #include "everything.h"
 #include "processes.h"
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#else
-#define SANITIZED 0
-#endif
+#include "sanitized.h"
 
 enum {
     FEW = 4
@@ -215,8 +210,7 @@ test_one_capture_twice_has_the_rows_of_once(void **state)
     (void)state;
     const process again = {.pid = 200, .stacks = 65, .thread = "MainThread"};
     process first = again;
-    first.pid = 205; /* other numbers, and the same blocks: they depend on pid % 5 and pid % 2 */
-    first.pid = 210;
+    first.pid = 210; /* other numbers, and the same blocks: they depend on pid % 5 and pid % 2 */
     pmt_reader *two[] = {process_open(&again, NULL), process_open(&first, NULL)};
     const pmt_query query = {.view = PMT_VIEW_PEAK};
     pmt_aggregate *once;
@@ -639,11 +633,9 @@ combine_many(uint64_t own, bool by_process)
     assert_int_equal(count, by_process ? MANY * STACKS : STACKS - own + MANY * own);
     start = cpu_seconds();
     if (by_process) {
-        static const char head[] = "{\"title\":\"\"}";
         pmt__text_buffer text;
         pmt__text_init(&text, &allocator);
-        assert_int_equal(
-            pmt__render_flame(&text, aggregate, (pmt_string){head, sizeof head - 1}, NULL), PMT_OK);
+        assert_int_equal(everything_flame(&text, aggregate, NULL), PMT_OK);
         print_message("flame data: %.2f s, %zu KiB\n", cpu_seconds() - start, text.len >> 10);
         assert_true(text.len < (size_t)32 << 20);
         pmt__text_dispose(&text);

@@ -12,7 +12,7 @@
 
 #include "made_up_frames.h"
 #include "platform/platform.h"
-#include "record/writer.h"
+#include "recording.h"
 
 enum {
     BLOCKS = 512,
@@ -119,20 +119,11 @@ static void
 events_from_all_sides_while_cuts_are_taken(void **state)
 {
     (void)state;
-    char path[] = "/tmp/pymemtrace-test-XXXXXX";
-    int fd = mkstemp(path);
-    assert_true(fd >= 0);
-    close(fd);
+    char path[RECORDING_PATH];
+    recording_file(path);
     pmt__buffer facts;
-    pmt__buffer_init(&facts);
-    pmt__record_options options = {
-        .path = path,
-        .replace = 1,
-        .interval_ns = 1000000,
-        .temporaries_n = 1,
-        .facts = &facts,
-        .max_memory_bytes = (uint64_t)64 << 20,
-    };
+    pmt__record_options options = recording_options(path, &facts);
+    options.interval_ns = 1000000;
     pmt_error err = PMT_ERROR_INIT;
     assert_int_equal(pmt__record_start(&options, &source, &err), 0);
     pmt__record_enable();
@@ -171,20 +162,12 @@ static void
 start_and_stop_give_everything_back(void **state)
 {
     (void)state;
-    char path[] = "/tmp/pymemtrace-test-XXXXXX";
-    int fd = mkstemp(path);
-    assert_true(fd >= 0);
-    close(fd);
+    char path[RECORDING_PATH];
+    recording_file(path);
     pmt__buffer facts;
-    pmt__buffer_init(&facts);
-    pmt__record_options options = {
-        .path = path,
-        .replace = 1,
-        .interval_ns = 1000000,
-        .temporaries_n = 1,
-        .facts = &facts,
-        .max_memory_bytes = (uint64_t)16 << 20,
-    };
+    pmt__record_options options = recording_options(path, &facts);
+    options.interval_ns = 1000000;
+    options.max_memory_bytes = (uint64_t)16 << 20;
     uint64_t before = 0;
     for (int i = 0; i < 40; i++) {
         pmt_error err = PMT_ERROR_INIT;

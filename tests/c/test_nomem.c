@@ -16,7 +16,7 @@
 #include "platform/platform.h"
 #include "pymemtrace/reader.h"
 #include "record/resident.h"
-#include "record/writer.h"
+#include "recording.h"
 #include "store/store.h"
 
 enum {
@@ -155,15 +155,7 @@ static int
 recorded(const char *path, int n)
 {
     pmt__buffer facts;
-    pmt__buffer_init(&facts);
-    pmt__record_options options = {
-        .path = path,
-        .replace = 1,
-        .interval_ns = (uint64_t)3600 * 1000000000, /* cuts are those of the flushes */
-        .temporaries_n = 1,
-        .facts = &facts,
-        .max_memory_bytes = (uint64_t)64 << 20,
-    };
+    pmt__record_options options = recording_options(path, &facts);
     pmt_error err = PMT_ERROR_INIT;
     memset(frames, 0, sizeof frames);
     refused = 0;
@@ -226,10 +218,8 @@ check(const char *path)
 static void
 series(int until_the_end)
 {
-    char path[] = "/tmp/pymemtrace-test-XXXXXX";
-    int fd = mkstemp(path);
-    assert_true(fd >= 0);
-    close(fd);
+    char path[RECORDING_PATH];
+    recording_file(path);
     for (int i = 0; i < CODES; i++) {
         snprintf(codes[i].name, sizeof codes[i].name, "function_%d", i);
     }

@@ -18,12 +18,7 @@
 #include "platform/platform.h"
 #include "record/merge.h"
 #include "record/resident.h"
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1 /* another malloc, and areas of terabytes */
-#else
-#define SANITIZED 0
-#endif
+#include "sanitized.h"
 
 #define MIB ((uint64_t)1 << 20)
 
@@ -538,6 +533,23 @@ measured(void)
 }
 
 static void
+measure_begin(uint64_t before[PMT_RESIDENT_LIMIT])
+{
+    if (SANITIZED) {
+        skip();
+    }
+    pmt__measure_init(&measure);
+    memcpy(before, measured(), PMT_RESIDENT_LIMIT * sizeof *before);
+}
+
+static void
+measure_end(void)
+{
+    pmt__measure_dispose(&measure);
+    pmt__process_files_close();
+}
+
+static void
 assert_grew(uint64_t before, uint64_t after, uint64_t by)
 {
     assert_in_range(after, before + by - by / 30, before + by + by / 30);
@@ -569,12 +581,8 @@ static void
 test_measuring(void **state)
 {
     (void)state;
-    if (SANITIZED) {
-        skip();
-    }
-    pmt__measure_init(&measure);
     static uint64_t before[PMT_RESIDENT_LIMIT];
-    memcpy(before, measured(), sizeof before);
+    measure_begin(before);
     assert_in_range(before[PMT_RESIDENT_RSS], MIB, 1000 * MIB);
     assert_true(before[PMT_RESIDENT_FILES] > 0);
     assert_true(before[PMT_RESIDENT_MAIN_STACK] > 0);
@@ -644,8 +652,7 @@ test_measuring(void **state)
     munmap(other, 16 * MIB);
     munmap(shared, 8 * MIB);
     assert_in_range(measured()[PMT_RESIDENT_OWN], 0, before[PMT_RESIDENT_OWN] + MIB);
-    pmt__measure_dispose(&measure);
-    pmt__process_files_close();
+    measure_end();
 }
 
 /* What looks like the beginning of something must not mislead: a size that reaches beyond the area, a header in unreadable memory. */
@@ -653,12 +660,8 @@ static void
 test_misleading_memory(void **state)
 {
     (void)state;
-    if (SANITIZED) {
-        skip();
-    }
-    pmt__measure_init(&measure);
     static uint64_t before[PMT_RESIDENT_LIMIT];
-    memcpy(before, measured(), sizeof before);
+    measure_begin(before);
     char *memory = mmap(NULL, 4 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     for (size_t at = 0; at < 4 * MIB; at += 4096) {
         const uint64_t header[] = {0, ((uint64_t)1 << 46) | 2, UINT64_MAX, UINT64_MAX};
@@ -669,8 +672,7 @@ test_misleading_memory(void **state)
     assert_int_equal(before[PMT_RESIDENT_CHUNKS_COUNT], after[PMT_RESIDENT_CHUNKS_COUNT]);
     assert_grew(before[PMT_RESIDENT_UNKNOWN], after[PMT_RESIDENT_UNKNOWN], 4 * MIB);
     munmap(memory, 4 * MIB);
-    pmt__measure_dispose(&measure);
-    pmt__process_files_close();
+    measure_end();
 }
 
 static void
@@ -680,8 +682,7 @@ test_a_measurement_can_be_stopped(void **state)
     const uint32_t stop = 1;
     pmt__measure_init(&measure);
     assert_int_equal(pmt__measure_run(&measure, &stop), -ECANCELED);
-    pmt__measure_dispose(&measure);
-    pmt__process_files_close();
+    measure_end();
 }
 
 static void

@@ -1,6 +1,7 @@
 """Running hostile programs plainly and under recording, and looking at what was recorded."""
 
 import os
+import pty
 import re
 import subprocess
 import sys
@@ -66,6 +67,35 @@ def record(
          TARGETS / target, *args], **how,
     )  # fmt: skip
     return Done(done.returncode, done.stdout, done.stderr, Path(output).absolute())
+
+
+def on_terminal(command: Sequence[object], **how: Any) -> str:
+    """What a command that does well says when standard error is a terminal."""
+    master, slave = pty.openpty()
+    with subprocess.Popen([str(word) for word in command], stderr=slave, **how) as process:
+        os.close(slave)
+        seen = b""
+        try:
+            while piece := os.read(master, 4096):
+                seen += piece
+        except OSError:  # how a terminal says that its other side is closed
+            pass
+    os.close(master)
+    assert process.returncode == 0
+    return seen.decode().replace("\r\n", "\n")
+
+
+def into_closed_pipe(command: Sequence[object]) -> tuple[int, str]:
+    """Status and standard error of a command whose output nobody reads."""
+    with subprocess.Popen(
+        [str(word) for word in command],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        err = process.stderr.read()
+        return process.wait(60), err
 
 
 def without_numbers(message: str) -> str:

@@ -2,12 +2,14 @@
 
 import json
 import struct
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from hostile import into_closed_pipe
 
 COMMANDS = {
     "summary": (),
@@ -101,14 +103,7 @@ def test_a_reader_that_stops_early_hides_no_damage(
     data[-20] ^= 0xFF
     damaged = tmp_path / "damaged.pmt"
     damaged.write_bytes(data)
-    with subprocess.Popen(
-        [sys.executable, "-m", "pymemtrace", *words, damaged],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    ) as process:  # fmt: skip
-        assert process.stdout is not None
-        process.stdout.close()
-        assert process.stderr is not None
-        err = process.stderr.read()
-    assert process.returncode == 3
+    status, err = into_closed_pipe([sys.executable, "-m", "pymemtrace", *words, damaged])
+    assert status == 3
     assert err.startswith("pymemtrace: the capture is damaged: ")
     assert err.count("\n") == 1

@@ -1,7 +1,6 @@
 """Children are recorded, each into a capture of its own, and notice nothing of it."""
 
 import os
-import pty
 import re
 import shutil
 import subprocess
@@ -14,18 +13,37 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from hostile import MB, assert_sums, assert_whole, environment, execute, without_numbers
+from hostile import (
+    MB,
+    Done,
+    assert_sums,
+    assert_whole,
+    environment,
+    execute,
+    line_of,
+    on_terminal,
+    plain,
+    record,
+    without_numbers,
+)
 
 from pymemtrace import _core
 
-TARGET = Path(__file__).resolve().parents[1] / "targets" / "children" / "children.py"
+TARGET = str(Path(__file__).resolve().parents[1] / "targets" / "children" / "children.py")
 BLOCK = 110  # bytes that a bytearray has besides its content, at most
 INHERITED, KEPT = 100 * 10_000, 100 * 20_000
-# From 3.13 on, subprocess starts its children by posix_spawn, which can hand over no descriptor.
-spawned = pytest.mark.skipif(
-    " " in _core.__file__ and sys.version_info >= (3, 13),
-    reason="not followed: LD_PRELOAD cannot name a library whose path has a space",
-)
+
+
+def skip_unnamed(by_posix_spawn: bool) -> pytest.MarkDecorator:
+    """posix_spawn can hand over no descriptor."""
+    return pytest.mark.skipif(
+        by_posix_spawn and " " in _core.__file__,
+        reason="not followed: LD_PRELOAD cannot name a library whose path has a space",
+    )
+
+
+posix_spawned = skip_unnamed(True)
+spawned = skip_unnamed(sys.version_info >= (3, 13))  # by subprocess, with posix_spawn from then on
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may")
 
 
@@ -43,27 +61,23 @@ def both(
     prepare: Callable[[], None] = lambda: None,
 ) -> Recorded:  # fmt: skip
     """The target does the same with and without us. Returns what was recorded."""
-    plain_folder, recorded_folder = folder / "plain", folder / "recorded"
-    results = []
-    for where, command in (
-        (plain_folder, [sys.executable, *options]),
-        (recorded_folder, [sys.executable, *options, "-m", "pymemtrace", "run", "-q",
-                           "-o", folder / "x.pmt", *run]),
-    ):  # fmt: skip
+
+    def once(start: Callable[..., Done], where: Path, **how: object) -> tuple[int, str, str]:
         where.mkdir()
         os.chdir(where)
         prepare()
-        done = execute([*command, TARGET, *args])
-        text = without_numbers(done.stdout.replace(str(where), "")), without_numbers(done.stderr)
-        results.append((done.returncode, *text))
-    assert results[1] == results[0]
+        done = start(TARGET, *args, options=options, **how)
+        out = without_numbers(done.out.replace(str(where), ""))
+        return done.status, out, without_numbers(done.err)
+
+    expected = once(plain, folder / "plain")
+    assert once(record, folder / "recorded", run=run, output=folder / "x.pmt") == expected
     return Recorded(folder)
 
 
 def at(reader: _core.Reader, view: str, mark: str) -> int:
     """Bytes that a view has at the line with this mark, in any copy of the target."""
-    lines = TARGET.read_text().splitlines()
-    (line,) = [i for i, text in enumerate(lines, 1) if text.endswith(f"# {mark}")]
+    line = line_of(TARGET, mark)
     size = 0
     for row in reader.aggregate(view).sites():  # type: ignore[arg-type]
         if row["site"]["line"] == line and row["site"]["file"].endswith("children.py"):
@@ -175,10 +189,8 @@ def test_quick_forks_leave_no_captures(tmp_path: Path) -> None:
 
 
 def test_daemon_that_closes_all_descriptors(tmp_path: Path) -> None:
-    done = execute(
-        [sys.executable, "-m", "pymemtrace", "run", "-q", "-o", "x.pmt", TARGET, "daemon"]
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
+    done = record(TARGET, "daemon")
+    assert (done.status, done.out, done.err) == (0, "0\n", "")
     until = time.monotonic() + 30
     while not Path("daemon.done").exists() and time.monotonic() < until:
         time.sleep(0.1)
@@ -248,18 +260,17 @@ def fill() -> None:
 
 @pytest.mark.parametrize(
     "how",
-    ["plain", "empty", "isolated", "ignoring", "bare", "stdin", "module", "script", "shell",
-     "by_env", "preexec", "preloaded", "spawn", "spawnp", "fork_exec", "late_exec"],
+    [
+        *(pytest.param(how, marks=spawned) for how in (
+            "plain", "empty", "isolated", "ignoring", "bare", "stdin", "module", "by_env",
+            "preloaded")),
+        *(pytest.param(how, marks=posix_spawned) for how in ("spawn", "spawnp")),
+        "script", "shell", "preexec", "fork_exec", "late_exec",
+    ],
 )  # fmt: skip
 def test_python_is_executed(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if " " in sys.executable and how in ("script", "shell"):
         pytest.skip("a #! line cannot name an interpreter whose path has a space")
-    by_spawn = {"spawn", "spawnp"}
-    if sys.version_info >= (3, 13):
-        by_spawn |= {"plain", "empty", "isolated", "ignoring", "bare", "stdin", "module", "by_env"}
-        by_spawn |= {"preloaded"}
-    if " " in sys.executable and how in by_spawn:
-        pytest.skip("not followed: LD_PRELOAD cannot name a library whose path has a space")
     folder = str(Path(sys.executable).parent)
     monkeypatch.setenv("PATH", folder + ":" + os.environ["PATH"])
     found = both(tmp_path, "executes", how, prepare=fill)
@@ -299,11 +310,11 @@ def test_what_a_child_finds_loaded(tmp_path: Path) -> None:
         "for options in ([], ['-I'], ['-S'], ['-X', 'dev'], ['-O']):\n"
         "    subprocess.run([sys.executable, *options, '-c', show])\n"
     )
-    plain = execute([sys.executable, "-c", code])
+    alone = execute([sys.executable, "-c", code])
     run = [sys.executable, "-m", "pymemtrace", "run", "-q", "-o", "x.pmt", "-c", code]
     recorded = execute(run)
     assert (recorded.returncode, recorded.stderr) == (0, "")
-    assert recorded.stdout == plain.stdout
+    assert recorded.stdout == alone.stdout
     assert len(Recorded(tmp_path).children) == 5
 
 
@@ -327,10 +338,9 @@ def test_package_in_a_folder_with_a_space(tmp_path: Path) -> None:
     copy = tmp_path / "with a space:and more"
     shutil.copytree(package, copy / "pymemtrace")
     env = {"PYTHONPATH": str(copy)}
-    words = ["-m", "pymemtrace", "run", "-q", "-o", tmp_path / "x.pmt", TARGET, "executes", "plain"]
-    done = execute([sys.executable, *words], env=env)
-    plain = execute([sys.executable, TARGET, "executes", "plain"], env=env)
-    assert (done.returncode, done.stdout, done.stderr) == (0, plain.stdout, "")
+    done = record(TARGET, "executes", "plain", env=env)
+    expected = plain(TARGET, "executes", "plain", env=env)
+    assert (done.status, done.out, done.err) == (0, expected.out, "")
     (child,) = Recorded(tmp_path).children
     assert child.proc()["native_layer"] == "preload"
     assert_whole(child)
@@ -394,21 +404,9 @@ def test_existing_files_are_kept(tmp_path: Path) -> None:
 def test_note_counts_the_captures(tmp_path: Path) -> None:
     (tmp_path / "x.1.pmt").touch()
     os.utime(tmp_path / "x.1.pmt", (0, 0))  # of an earlier run
-    master, slave = pty.openpty()
     command = [sys.executable, "-m", "pymemtrace", "run", "-o", "x.pmt", TARGET, "pool", "fork"]
-    with subprocess.Popen(
-        command, stderr=slave, stdout=subprocess.DEVNULL, env=environment(None)
-    ) as process:
-        os.close(slave)
-        seen = b""
-        try:
-            while piece := os.read(master, 4096):
-                seen += piece
-        except OSError:  # how a terminal says that its other side is closed
-            pass
-    os.close(master)
-    assert process.returncode == 0
-    assert seen.decode().replace("\r\n", "\n") == (
+    seen = on_terminal(command, stdout=subprocess.DEVNULL, env=environment(None))
+    assert seen == (
         f"pymemtrace: wrote {tmp_path}/x.pmt\n"
         f"pymemtrace: and 2 captures of children: {tmp_path}/x.<pid>.pmt\n"
     )

@@ -2,13 +2,14 @@
 
 import resource
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from hostile import MB, assert_same, assert_sums, assert_whole, plain, record, row_at
+from hostile import MB, Done, assert_same, assert_sums, assert_whole, plain, record, row_at
 
 
 def assert_held(reader: object) -> None:
@@ -63,6 +64,13 @@ def test_small_thread_stacks() -> None:
     assert_whole(assert_same("limits.py", before=before).reader)
 
 
+def assert_same_totals(free: Done, tight: Done, keys: Sequence[str]) -> None:
+    had, has = free.reader.totals(), tight.reader.totals()
+    for key in keys:
+        # the two command lines differ by a few objects
+        assert abs(had[key] - has[key]) <= 5_000, key
+
+
 def test_little_memory_for_the_recorder() -> None:
     """Stacks fold; the totals are those of an unlimited run, to the byte."""
     free = record("stacks.py", 30_000)
@@ -73,15 +81,12 @@ def test_little_memory_for_the_recorder() -> None:
     assert free.reader.info()["folded"] == 0
     assert tight.reader.info()["folded"] > 0
     assert tight.reader.info()["dropped"] == {}
-    had, has = free.reader.totals(), tight.reader.totals()
     keys = ["heap_bytes_peak", "heap_bytes_end"]
     if sys.version_info < (3, 13):
         # From 3.13 on, an object from a free list counts as an allocation when it is another
         # line's; where lines fold, that is not seen.
         keys += ["allocated_bytes", "allocations", "frees"]
-    for key in keys:
-        # the two command lines differ by a few objects
-        assert abs(had[key] - has[key]) <= 5_000, key
+    assert_same_totals(free, tight, keys)
 
 
 def test_a_file_too_small_for_the_stacks() -> None:
@@ -97,10 +102,8 @@ def test_a_file_too_small_for_the_stacks() -> None:
     assert tight.reader.info()["stopped"] is None
     assert tight.reader.info()["folded"] > 0
     assert tight.reader.info()["counters"]["flushes without new stacks"] > 0
-    had, has = free.reader.totals(), tight.reader.totals()
-    for key in ("heap_bytes_peak", "heap_bytes_end", "allocated_bytes", "allocations", "frees"):
-        # the two command lines differ by a few objects
-        assert abs(had[key] - has[key]) <= 5_000, key
+    keys = ["heap_bytes_peak", "heap_bytes_end", "allocated_bytes", "allocations", "frees"]
+    assert_same_totals(free, tight, keys)
     had, has = free.reader.stats(), tight.reader.stats()
     assert sum(row["blocks"] for row in has["lifetimes"]) == has["frees"]
     assert list(had["by_domain"]) == list(has["by_domain"])

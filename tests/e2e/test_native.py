@@ -128,7 +128,6 @@ def loaded_later():
     library.take(20, 5000)
 with pymemtrace.record("x.pmt", interval_s=0.05):
     mapped(); found_now(); loaded_later()
-    for name in sys.argv[2:]: found_now()
 missing = {item for item in before - read_only() if "_preload" not in item[1]}
 print(missing or "read-only as before")
 reader = _core.Reader("x.pmt")

@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
+from hostile import into_closed_pipe
+
 SUMMARY_LINES = 10
 
 
@@ -247,14 +250,21 @@ def test_tree_as_text(command: Any, recorded: Any) -> None:
     assert lines[-1] == "Branches with less than 5.0 % are left out (--min-share)."
 
 
-def test_tree_without_the_import_system(command: Any, tmp_path: Path) -> None:
-    (tmp_path / "imported.py").write_text("kept = bytearray(1 << 20)\n")
-    assert command("run", "-o", "x.pmt", "-c", "import imported", cwd=tmp_path).returncode == 0
-    text = command("tree", "x.pmt", cwd=tmp_path).stdout
+@pytest.fixture(scope="module")
+def importing(command: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The capture of a program that imports a module, which keeps a MiB."""
+    folder = tmp_path_factory.mktemp("importing")
+    (folder / "imported.py").write_text("kept = bytearray(1 << 20)\n")
+    assert command("run", "-o", "x.pmt", "-c", "import imported", cwd=folder).returncode == 0
+    return folder / "x.pmt"
+
+
+def test_tree_without_the_import_system(command: Any, importing: Path) -> None:
+    text = command("tree", importing).stdout
     assert "imported.py:1" in text
     assert "_find_and_load" not in text
     assert "frames of the import system are left out" in text
-    assert "_find_and_load" in command("tree", "--json", "x.pmt", cwd=tmp_path).stdout
+    assert "_find_and_load" in command("tree", "--json", importing).stdout
 
 
 def test_inverted_tree_begins_with_what_allocates(command: Any, tmp_path: Path) -> None:
@@ -265,10 +275,8 @@ def test_inverted_tree_begins_with_what_allocates(command: Any, tmp_path: Path) 
     assert text.splitlines()[4].split()[-1].endswith(f":{top['site']['line']}")
 
 
-def test_depth_counts_the_frames_that_are_shown(command: Any, tmp_path: Path) -> None:
-    (tmp_path / "imported.py").write_text("kept = bytearray(1 << 20)\n")
-    assert command("run", "-o", "x.pmt", "-c", "import imported", cwd=tmp_path).returncode == 0
-    text = command("tree", "--depth", 2, "x.pmt", cwd=tmp_path).stdout
+def test_depth_counts_the_frames_that_are_shown(command: Any, importing: Path) -> None:
+    text = command("tree", "--depth", 2, importing).stdout
     assert "imported.py:1" in text
 
 
@@ -405,16 +413,8 @@ def test_names_from_a_capture_cannot_control_the_terminal(command: Any, tmp_path
 
 
 def test_a_closed_pipe_is_no_error(recorded: Any) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pymemtrace", "table", "--total", str(recorded.capture)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    assert process.stdout is not None
-    assert process.stderr is not None
-    process.stdout.close()
-    assert process.stderr.read() == b""
-    process.stderr.close()
-    assert process.wait(60) == 0
+    command = [sys.executable, "-m", "pymemtrace", "table", "--total", recorded.capture]
+    assert into_closed_pipe(command) == (0, "")
 
 
 def test_a_full_disk_is_said(recorded: Any) -> None:

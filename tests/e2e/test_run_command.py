@@ -1,7 +1,6 @@
 """What `pymemtrace run` does besides running: its files, its messages, its options."""
 
 import os
-import pty
 import signal
 import subprocess
 import sys
@@ -10,6 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from hostile import on_terminal
 
 import pymemtrace
 
@@ -120,19 +122,7 @@ def test_double_dash_ends_our_options(tmp_path: Path) -> None:
 
 
 def run_on_terminal(*words: str, cwd: Path) -> str:
-    """What appears when stderr is a terminal."""
-    master, slave = pty.openpty()
-    with subprocess.Popen([*RUN, *words], cwd=cwd, stderr=slave) as process:
-        os.close(slave)
-        seen = b""
-        try:
-            while piece := os.read(master, 4096):
-                seen += piece
-        except OSError:  # how a terminal says that its other side is closed
-            pass
-    os.close(master)
-    assert process.returncode == 0
-    return seen.decode().replace("\r\n", "\n")
+    return on_terminal([*RUN, *words], cwd=cwd)
 
 
 def test_note_on_a_terminal(tmp_path: Path) -> None:
@@ -218,14 +208,11 @@ def test_a_directory_is_no_capture_to_overwrite(tmp_path: Path) -> None:
     ],
 )
 def test_how_the_program_ended(code: str, by: str, status: int, words: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pymemtrace"]
-    done = subprocess.run(
-        [*command, "run", "-o", "x.pmt", "-c", code], cwd=tmp_path, capture_output=True, check=False
-    )
+    done = run("-o", "x.pmt", "-c", code, cwd=tmp_path)
     assert done.returncode == (-2 if status == 130 else status)
     info = pymemtrace.open(tmp_path / "x.pmt").info()
     assert (info["ended"], info["ended_by"], info["exit_status"]) == ("normal", by, status)
     shown = subprocess.run(
-        [*command, "summary", "x.pmt"], cwd=tmp_path, capture_output=True, text=True, check=True
+        [*RUN[:-1], "summary", "x.pmt"], cwd=tmp_path, capture_output=True, text=True, check=True
     ).stdout
     assert f", {words}; CPython" in shown

@@ -14,7 +14,6 @@ from capture_builder import CaptureBuilder, Row
 
 S = 10**9
 MIB = 1024 * 1024
-START = 1_700_000_000 * S
 PROGRAM = """\
 import sys
 

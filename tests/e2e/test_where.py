@@ -48,6 +48,11 @@ for mapping in private, shared:
 """
 
 
+def where_of(command: Any, capture: Path, *words: str) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads(command("where", *words, "--json", capture).stdout)
+    return answer
+
+
 def parts_of(answer: dict[str, Any]) -> dict[str, int]:
     names = [part["name"] for part in answer["parts"]]
     assert len(set(names)) == len(names)
@@ -109,7 +114,7 @@ def test_over_time(command: Any, tmp_path: Path) -> None:
     )
     done = command("run", "-q", "-o", "x.pmt", "-c", code, cwd=tmp_path)
     assert done.returncode == 0
-    answer = json.loads(command("where", "--timeline", "--json", tmp_path / "x.pmt").stdout)
+    answer = where_of(command, tmp_path / "x.pmt", "--timeline")
     moments = answer["timeline"]
     assert len(moments) >= 3
     assert all(m["unattributed_bytes"] <= 0.03 * m["rss_bytes"] for m in moments)
@@ -118,10 +123,10 @@ def test_over_time(command: Any, tmp_path: Path) -> None:
     assert objects[0] < 3 * MIB
     assert objects[-1] < 3 * MIB
     assert parts_of(answer)["python objects"] == objects[-1]
-    first = json.loads(command("where", "--at", "1.2s", "--json", tmp_path / "x.pmt").stdout)
+    first = where_of(command, tmp_path / "x.pmt", "--at", "1.2s")
     assert first["at_s"] == moments[0]["t_s"]
     high = moments[objects.index(max(objects))]["t_s"]
-    then = json.loads(command("where", f"--at={high + 0.001}", "--json", tmp_path / "x.pmt").stdout)
+    then = where_of(command, tmp_path / "x.pmt", f"--at={high + 0.001}")
     assert parts_of(then)["python objects"] == max(objects)
 
 
@@ -137,7 +142,7 @@ def test_what_doubles_is_measured_at_once(command: Any, tmp_path: Path) -> None:
     )
     done = command("run", "-q", "-o", "x.pmt", "-c", code, cwd=tmp_path)
     assert done.returncode == 0
-    answer = json.loads(command("where", "--timeline", "--json", tmp_path / "x.pmt").stdout)
+    answer = where_of(command, tmp_path / "x.pmt", "--timeline")
     moments = [moment["rss_bytes"] for moment in answer["timeline"]]
     assert max(moments) >= 2 * moments[0]  # maybe in the middle of the filling
     assert moments[-1] < max(moments) / 2
@@ -148,7 +153,7 @@ def test_without_the_native_layer(command: Any, tmp_path: Path) -> None:
     (tmp_path / "known.py").write_text(PROGRAM)
     done = command("run", "-q", "--python-only", "-o", "x.pmt", "known.py", cwd=tmp_path)
     assert done.returncode == 0
-    answer = json.loads(command("where", "--json", tmp_path / "x.pmt").stdout)
+    answer = where_of(command, tmp_path / "x.pmt")
     parts = parts_of(answer)
     assert_about(parts["large native blocks"], 100 * MIB)  # and a list
     assert parts["native heap other"] >= 50_000_000
@@ -164,7 +169,7 @@ def test_other_allocators(
     (tmp_path / "known.py").write_text(PROGRAM)
     done = command("run", "-q", "-o", "x.pmt", "known.py", cwd=tmp_path)
     assert done.returncode == 0
-    answer = json.loads(command("where", "--json", tmp_path / "x.pmt").stdout)
+    answer = where_of(command, tmp_path / "x.pmt")
     parts = parts_of(answer)
     assert answer["unattributed_bytes"] <= 0.03 * answer["rss_bytes"]
     if allocator == "malloc":
@@ -178,7 +183,7 @@ def test_other_allocators(
 # --- processes ------------------------------------------------------------------------------------
 
 WAITING = """\
-import sys, threading, time
+import sys
 kept = bytearray(30 << 20)
 print("ready", flush=True)
 sys.stdin.read()
@@ -292,6 +297,6 @@ def test_after_a_fork(command: Any, tmp_path: Path) -> None:
     )
     done = command("run", "-q", "-o", "x.pmt", "-c", code, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    answer = json.loads(command("where", "--json", tmp_path / "x.pmt").stdout)
+    answer = where_of(command, tmp_path / "x.pmt")
     assert_about(parts_of(answer)["large native blocks"], 60 * MIB)
     assert answer["unattributed_bytes"] <= 0.03 * answer["rss_bytes"]

@@ -4,8 +4,6 @@ import csv
 import io
 import json
 import random
-import struct
-import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -16,6 +14,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 import capture_builder as cb
+from capture_answers import assert_nothing_is_leaked, key_of, parse_flame
 from capture_builder import CaptureBuilder, Simulation
 
 import pymemtrace
@@ -66,10 +65,6 @@ def simulate(pid: int, *, start_s: float = 0, inherited: int = 0, **facts: objec
         it.cut(flags=cb.MAIN_RETURNED if cut == 3 else 0)
     it.builder.end(it.cuts * S)
     return it
-
-
-def key_of(stack: list[dict[str, Any]]) -> cb.Stack:
-    return tuple((site["file"], site["function"], site["line"]) for site in reversed(stack))
 
 
 def write(processes: list[Simulation], folder: Path) -> list[Path]:
@@ -152,21 +147,16 @@ def test_totals_add_up(processes: list[Simulation], tmp_path: Path) -> None:
         assert totals[key] == sum(one[key] for one in alone)
         assert [process[key] for process in merged.processes()] == [one[key] for one in alone]
     assert totals["inherited_bytes"] == 0
-    once = pymemtrace.open_many(paths).totals()
+    merged = pymemtrace.open_many(paths)
+    once = merged.totals()
     inherited = [block for block in processes[1].blocks if block.epoch == 1]
     assert once["inherited_blocks"] == len(inherited) == 30
     size = sum(block.size for block in inherited)
     assert once["inherited_bytes"] == size == totals["allocated_bytes"] - once["allocated_bytes"]
-    stats = pymemtrace.open_many(paths).stats()
+    stats = merged.stats()
     assert stats["allocated_bytes"] == once["allocated_bytes"]
     assert [row["pid"] for row in stats["by_thread"]] == [100, 101, 102]
     assert stats["by_domain"]["obj"]["peak_bytes"] == once["heap_bytes_peak"]
-
-
-def heap(process: Simulation, unix_ns: int, start_ns: int) -> int:
-    """What was alive as of the last cut."""
-    cut = (unix_ns - start_ns) // S - 1
-    return 0 if cut < 0 or cut >= process.cuts else process.cut_live[cut]
 
 
 def test_the_highest_sum_at_one_time(tmp_path: Path) -> None:
@@ -241,25 +231,26 @@ def test_the_window_that_is_used(
 ) -> None:
     paths = write(processes, tmp_path)
     merged = pymemtrace.open_many(paths)
+    readers = [_core.Reader(str(path)) for path in paths]
     for view in VIEWS:
         aggregate = merged.aggregate(view, by_process=True, **asked)
         assert aggregate.window == used
         expected = [
-            0 if window is None else _core.Reader(str(path)).aggregate(
+            0 if window is None else reader.aggregate(
                 view, start_s=window[0], end_s=window[1], with_inherited=False
             ).bytes
-            for path, window in zip(paths, own, strict=True)
+            for reader, window in zip(readers, own, strict=True)
         ]  # fmt: skip
         assert aggregate.by_capture == expected
         # The page has the values of the window, and says which it is.
-        header, arrays = flame_arrays(aggregate.flame())
+        flame = parse_flame(aggregate.flame())
         column = {"leaks": "leak", "temporary": "temp"}.get(view, view)
-        assert sum(arrays[f"{column}_bytes"]) == sum(expected)
+        assert sum(flame[f"{column}_bytes"]) == sum(expected)
         whole = used == span(0, 24)
-        assert header.get("stretch") == (None if whole else used)
-        assert ("life_node" in arrays) == whole
+        assert flame["head"].get("stretch") == (None if whole else used)
+        assert ("life_node" in flame) == whole
         says = f"Only the time from {used['start_s']:.3f} s to {used['end_s']:.3f} s, in whole"
-        assert any(note.startswith(says) for note in header["notes"]) != whole
+        assert any(note.startswith(says) for note in flame["head"]["notes"]) != whole
     stats = merged.stats(**asked)
     assert stats["window"] == used
     assert stats["allocated_bytes"] == merged.aggregate("total", **asked).bytes
@@ -316,22 +307,11 @@ def test_data_frames(processes: list[Simulation], tmp_path: Path) -> None:
     assert {"file", "line", "bytes", "by_capture"} <= set(frame.columns)
 
 
-def flame_arrays(container: bytes) -> tuple[dict[str, Any], dict[str, list[Any]]]:
-    _, _, length = struct.unpack_from("<4sII", container)
-    header = json.loads(container[12 : 12 + length])
-    start = (12 + length + 7) // 8 * 8
-    codes = {"u8": "B", "u16": "H", "u32": "I", "i32": "i", "f64": "d"}
-    arrays = {}
-    for name, it in header["arrays"].items():
-        layout = f"<{it['count']}{codes[it['type']]}"
-        arrays[name] = list(struct.unpack_from(layout, container, start + it["offset"]))
-    return header, arrays
-
-
 def test_flame_data(processes: list[Simulation], tmp_path: Path) -> None:
     merged = pymemtrace.open_many(write(processes, tmp_path))
     container = merged.aggregate("peak", by_process=True).flame(title="x")
-    header, arrays = flame_arrays(container)
+    flame = parse_flame(container)
+    header = flame["head"]
     assert [info["pid"] for info in header["captures"]] == [100, 101, 102]
     assert header["t_start"] == merged.totals()["started"]
     assert header["totals"] == {
@@ -340,30 +320,27 @@ def test_flame_data(processes: list[Simulation], tmp_path: Path) -> None:
     }
     assert "not simultaneous" in header["notes"][0]
     for name, view in (("peak", "peak"), ("leak", "leaks"), ("total", "total")):
-        assert sum(arrays[f"{name}_bytes"]) == merged.aggregate(view).bytes
-    offsets, text = arrays["string_offsets"], bytes(arrays["string_bytes"])
+        assert sum(flame[f"{name}_bytes"]) == merged.aggregate(view).bytes
 
-    def function(node: int) -> str:
-        at = arrays["frame_function"][arrays["node_frame"][node]]
-        return text[offsets[at] : offsets[at + 1]].decode()
+    def outermost(node: int) -> str:
+        while flame["node_parent"][node] != 0:
+            node = flame["node_parent"][node]
+        function: str = flame["strings"][flame["frame_function"][flame["node_frame"][node]]]
+        return function
 
     sizes: Counter[str] = Counter()
-    for node, size in zip(arrays["val_node"], arrays["total_bytes"], strict=True):
-        while arrays["node_parent"][node] != 0:
-            node = arrays["node_parent"][node]
-        sizes[function(node)] += size
+    for node, size in zip(flame["val_node"], flame["total_bytes"], strict=True):
+        sizes[outermost(node)] += size
     by_capture = merged.aggregate("total").by_capture
     names = [f"process {pid}: python3 worker-{pid}.py" for pid in (100, 101, 102)]
     assert sizes == dict(zip(names, by_capture, strict=True))
     # The third process starts 20 s after the first: so do its lives.
     assert header["buckets"] == {"count": 25, "width_s": 1.0}
-    assert sum(arrays["life_bytes"]) == merged.aggregate("total").bytes
-    for node, birth in zip(arrays["life_node"], arrays["life_birth"], strict=True):
-        while arrays["node_parent"][node] != 0:
-            node = arrays["node_parent"][node]
-        assert (birth >= 20) == (function(node) == names[2])
-    assert max(arrays["tl_heap"]) == merged.totals()["heap_bytes_peak_simultaneous"]
-    assert arrays["tl_t"] == sorted(arrays["tl_t"])
+    assert sum(flame["life_bytes"]) == merged.aggregate("total").bytes
+    for node, birth in zip(flame["life_node"], flame["life_birth"], strict=True):
+        assert (birth >= 20) == (outermost(node) == names[2])
+    assert max(flame["tl_heap"]) == merged.totals()["heap_bytes_peak_simultaneous"]
+    assert list(flame["tl_t"]) == sorted(flame["tl_t"])
 
 
 def test_flame_data_of_too_many_stacks_is_folded(tmp_path: Path) -> None:
@@ -381,12 +358,11 @@ def test_flame_data_of_too_many_stacks_is_folded(tmp_path: Path) -> None:
     merged = pymemtrace.open_many(paths)
     aggregate = merged.aggregate("leaks", by_process=True)
     assert len(aggregate.stacks()) == 120_000
-    _, arrays = flame_arrays(aggregate.flame())
-    assert len(arrays["node_parent"]) < 100_010
-    assert sum(arrays["leak_bytes"]) == aggregate.bytes
-    assert sum(arrays["leak_blocks"]) == aggregate.blocks
-    text = bytes(arrays["string_bytes"])
-    assert b"[folded]" in text
+    flame = parse_flame(aggregate.flame())
+    assert len(flame["node_parent"]) < 100_010
+    assert sum(flame["leak_bytes"]) == aggregate.bytes
+    assert sum(flame["leak_blocks"]) == aggregate.blocks
+    assert "[folded]" in flame["strings"]
 
 
 def test_what_cannot_be_combined(tmp_path: Path) -> None:
@@ -403,8 +379,6 @@ def test_what_cannot_be_combined(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [0, 2, "no", ""])
 def test_facts_that_do_not_say_inherited(value: object, tmp_path: Path) -> None:
-    [path] = write([simulate(5, inherited=4)], tmp_path)
-    assert pymemtrace.open_many([path]).totals()["inherited_blocks"] == 4
     builder = CaptureBuilder(inherited=value)
     builder.cut(S, [cb.Row(builder.site(builder.stack(FRAMES[0]), 8), 0, 3, 0)])
     reader = _core.Reader(str(builder.write(tmp_path / "x.pmt")))
@@ -415,6 +389,7 @@ def test_facts_that_do_not_say_inherited(value: object, tmp_path: Path) -> None:
 def test_one_capture_without_what_it_inherited(tmp_path: Path) -> None:
     process = simulate(5, inherited=4)
     [path] = write([process], tmp_path)
+    assert pymemtrace.open_many([path]).totals()["inherited_blocks"] == 4
     reader = _core.Reader(str(path))
     allocated = len(process.blocks)
     assert reader.aggregate("total").blocks == allocated
@@ -422,9 +397,7 @@ def test_one_capture_without_what_it_inherited(tmp_path: Path) -> None:
     assert reader.stats(with_inherited=False)["allocations"] == allocated - 4
 
 
-LEAK_CHECK = """
-import gc, sys
-from pymemtrace import _core
+USE = """
 def use():
     readers = [_core.Reader(path) for path in sys.argv[1:]]
     combined = _core.Combined(readers)
@@ -443,17 +416,9 @@ def use():
             bad()
         except Exception:
             pass
-def blocks(times):
-    for _ in range(times):
-        use()
-    gc.collect()
-    return sys.getallocatedblocks()
-counts = [blocks(30) for _ in range(5)]
-grown = [after - before for before, after in zip(counts, counts[1:])]
-assert min(grown) < 25, grown
 """
 
 
 def test_nothing_is_leaked(processes: list[Simulation], tmp_path: Path) -> None:
     paths = write(processes, tmp_path)
-    subprocess.run([sys.executable, "-c", LEAK_CHECK, *map(str, paths)], check=True)
+    assert_nothing_is_leaked(USE, 30, *paths)

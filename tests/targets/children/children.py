@@ -2,7 +2,6 @@
 parent, and lives long enough to be worth a capture."""
 
 import ctypes
-import json
 import multiprocessing
 import os
 import signal
