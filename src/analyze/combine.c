@@ -17,6 +17,7 @@
 
 #include "base/error.h"
 #include "store/intern.h"
+#include "store/names.h"
 
 #define COMMAND_LEN 100 /* of a process' frame: a command line can be longer than the screen */
 
@@ -24,6 +25,15 @@ static int
 no_memory(pmt_error *err)
 {
     return pmt__error_set(err, PMT_ERR_NOMEM, "out of memory");
+}
+
+int
+pmt__captures_check(size_t count, pmt_error *err)
+{
+    if (count == 0 || count > UINT32_MAX) {
+        return pmt__error_set(err, PMT_ERR_ARGUMENT, "no captures to combine");
+    }
+    return PMT_OK;
 }
 
 /* --- one clock --------------------------------------------------------------------------------- */
@@ -283,14 +293,8 @@ put_process(pmt__text_buffer *out, const pmt_reader *reader)
     const pmt_fact *command = pmt_reader_find_fact(reader, "command");
     size_t start = out->len;
     for (size_t i = 0; command != NULL && i < command->item_count; i++) {
-        pmt_string word = command->items[i];
-        for (size_t at = 0; i == 0 && at < word.len; at++) {
-            if (word.text[at] == '/') { /* the interpreter by its name only */
-                word.text += at + 1;
-                word.len -= at + 1;
-                at = SIZE_MAX;
-            }
-        }
+        /* the interpreter by its name only */
+        pmt_string word = i == 0 ? pmt__last_part(command->items[i]) : command->items[i];
         pmt__text_put_c(out, i == 0 ? ": " : " ");
         pmt__text_put(out, word.text, word.len);
     }
@@ -500,9 +504,10 @@ note_stretch(combiner *self, pmt_aggregate *out, const pmt_query *query)
         pmt__stretch stretch;
         result = pmt__captures_stretch(&stretch, readers, offsets_ns, to->count, query, self->err);
         if (result == PMT_OK) {
-            out->window.whole = stretch.whole;
-            out->window.start_ns = stretch.start_ns;
-            out->window.end_ns = stretch.end_ns;
+            pmt__window *window = &out->selection.window;
+            window->whole = stretch.whole;
+            window->start_ns = stretch.start_ns;
+            window->end_ns = stretch.end_ns;
         }
     }
     pmt__release(self->allocator, readers);
@@ -582,11 +587,12 @@ pmt_aggregate_combine(pmt_aggregate **out, const pmt_reader *const *readers, siz
                       const pmt_query *query, unsigned flags, pmt_error *err)
 {
     *out = NULL;
-    if (count == 0 || count > UINT32_MAX) {
-        return pmt__error_set(err, PMT_ERR_ARGUMENT, "no captures to combine");
+    int result = pmt__captures_check(count, err);
+    if (result == PMT_OK) {
+        result = pmt__window_check(query, err);
     }
-    if (query->has_start && query->has_end && query->end_ns < query->start_ns) {
-        return pmt__error_set(err, PMT_ERR_ARGUMENT, "the time window ends before it starts");
+    if (result < 0) {
+        return result;
     }
     const pmt_allocator *allocator = readers[0]->allocator;
     pmt_aggregate *self = pmt__alloc_zeroed(allocator, 1, sizeof *self);
@@ -600,7 +606,7 @@ pmt_aggregate_combine(pmt_aggregate **out, const pmt_reader *const *readers, siz
                              .count = count,
                              .with_inherited = (flags & PMT_COMBINE_WITH_INHERITED) != 0,
                              .by_process = (flags & PMT_COMBINE_BY_PROCESS) != 0};
-    int result = begin(to, readers, err);
+    result = begin(to, readers, err);
     if (result < 0) {
         pmt__combination_destroy(to);
         pmt__release(allocator, self);
@@ -689,20 +695,19 @@ pmt_aggregate_sites_by_capture(const pmt_aggregate *self, const pmt_row *rows, s
         pmt_aggregate_stacks_by_capture(self, rows, count, out);
         return PMT_OK;
     }
-    size_t frames = self->reader->frames.len;
-    /* 1 + the row of a frame; the last place is for the root stack, which has no frame */
-    uint32_t *places = pmt__alloc_zeroed(of->allocator, frames + 1, sizeof *places);
+    const pmt_reader *names = self->reader;
+    /* 1 + the row of a frame */
+    uint32_t *places = pmt__alloc_zeroed(of->allocator, names->frames.len + 1, sizeof *places);
     if (places == NULL) {
         return no_memory(err);
     }
     for (size_t i = 0; i < count; i++) {
-        places[rows[i].frame == UINT32_MAX ? frames : rows[i].frame] = (uint32_t)i + 1;
+        places[pmt__frame_place(names, rows[i].frame)] = (uint32_t)i + 1;
     }
     memset(out, 0, count * of->count * sizeof *out);
     for (size_t i = 0; i < of->bytes.len; i++) {
         const pmt__part_bytes *bytes = &of->bytes.data[i];
-        uint32_t frame = self->reader->stacks.data[bytes->stack].frame;
-        uint32_t place = places[frame == UINT32_MAX ? frames : frame];
+        uint32_t place = places[pmt__frame_place(names, names->stacks.data[bytes->stack].frame)];
         if (place != 0) {
             out[(place - 1) * of->count + bytes->part] += bytes->bytes;
         }

@@ -38,6 +38,9 @@ typedef struct pmt__combination {
 
 void pmt__combination_destroy(pmt__combination *self); /* NULL is allowed */
 
+/* PMT_ERR_ARGUMENT if there are none, or more than have numbers. */
+int pmt__captures_check(size_t count, pmt_error *err);
+
 /* The captures' starts: the first one, and *offsets_ns, one for each, counted from it. */
 uint64_t pmt__captures_start(const pmt_reader *const *readers, size_t count, uint64_t *offsets_ns);
 

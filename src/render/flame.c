@@ -125,19 +125,6 @@ frame_of(const flame *self, size_t stack)
                                             : self->combination->folded_frame;
 }
 
-static void
-add_sums(pmt__sums *to, const pmt__sums *sums)
-{
-    to->peak_blocks += sums->peak_blocks;
-    to->peak_bytes += sums->peak_bytes;
-    to->leak_blocks += sums->leak_blocks;
-    to->leak_bytes += sums->leak_bytes;
-    to->total_blocks += sums->total_blocks;
-    to->total_bytes += sums->total_bytes;
-    to->temp_blocks += sums->temp_blocks;
-    to->temp_bytes += sums->temp_bytes;
-}
-
 static int
 no_memory(pmt_error *err)
 {
@@ -157,7 +144,7 @@ add_value(flame *self, pmt__index *index, const value_row *row, pmt_error *err)
         at = pmt__index_next(&walk);
     }
     if (at != PMT_INDEX_NONE) {
-        add_sums(&self->rows.data[at].sums, &row->sums);
+        pmt__sums_add(&self->rows.data[at].sums, &row->sums);
         return PMT_OK;
     }
     at = (uint32_t)self->rows.len;
@@ -173,11 +160,10 @@ collect_sites(flame *self, pmt__index *index, const pmt_aggregate *aggregate, co
 {
     const pmt_reader *reader = aggregate->reader;
     pmt__sums *sums = NULL;
-    int result = pmt__sums_compute(&sums, reader, &aggregate->window, err);
+    int result = pmt__sums_compute(&sums, reader, &aggregate->selection.window, err);
     for (size_t i = 1; i < reader->sites.len && result == PMT_OK; i++) {
         const pmt__stored_site *site = &reader->sites.data[i];
-        if ((aggregate->stacks != NULL && !aggregate->stacks[site->stack])
-            || (aggregate->threads != NULL && !aggregate->threads[site->thread])
+        if (!pmt__selection_has(&aggregate->selection, site)
             || (sums[i].total_blocks | sums[i].peak_blocks | sums[i].leak_blocks) == 0) {
             continue;
         }
@@ -227,7 +213,7 @@ weigh(const flame *self, double *weights)
 {
     pmt__sums total = {0};
     for (size_t i = 0; i < self->rows.len; i++) {
-        add_sums(&total, &self->rows.data[i].sums);
+        pmt__sums_add(&total, &self->rows.data[i].sums);
     }
     for (size_t i = 0; i < self->rows.len; i++) {
         const pmt__sums *sums = &self->rows.data[i].sums;
@@ -560,6 +546,19 @@ put_nodes(flame *self)
     }
 }
 
+/* An array of one field, a uint64_t, of each of `count` structs that lie `stride` apart. */
+static void
+put_amounts(flame *self, const char *name, const void *structs, size_t stride, size_t offset,
+            size_t count)
+{
+    begin_array(self, name, "f64", count);
+    for (size_t i = 0; i < count; i++) {
+        uint64_t value;
+        memcpy(&value, (const char *)structs + i * stride + offset, sizeof value);
+        put_f64(self, (double)value);
+    }
+}
+
 static void
 put_values(flame *self)
 {
@@ -584,13 +583,8 @@ put_values(flame *self)
         put_u16(self, self->threads[self->rows.data[i].thread]);
     }
     for (size_t column = 0; column < sizeof columns / sizeof *columns; column++) {
-        begin_array(self, columns[column].name, "f64", count);
-        for (size_t i = 0; i < count; i++) {
-            uint64_t value;
-            memcpy(&value, (const char *)&self->rows.data[i].sums + columns[column].offset,
-                   sizeof value);
-            put_f64(self, (double)value);
-        }
+        put_amounts(self, columns[column].name, self->rows.data, sizeof *self->rows.data,
+                    offsetof(value_row, sums) + columns[column].offset, count);
     }
 }
 
@@ -618,26 +612,16 @@ put_lives(flame *self)
     for (size_t i = 0; i < count; i++) {
         put_u16(self, lives->list.data[i].death);
     }
-    begin_array(self, "life_bytes", "f64", count);
-    for (size_t i = 0; i < count; i++) {
-        put_f64(self, (double)lives->list.data[i].bytes);
-    }
-    begin_array(self, "life_blocks", "f64", count);
-    for (size_t i = 0; i < count; i++) {
-        put_f64(self, (double)lives->list.data[i].blocks);
-    }
+    put_amounts(self, "life_bytes", lives->list.data, sizeof(pmt__life), offsetof(pmt__life, bytes),
+                count);
+    put_amounts(self, "life_blocks", lives->list.data, sizeof(pmt__life),
+                offsetof(pmt__life, blocks), count);
 }
 
 static double
 seconds(uint64_t ns)
 {
     return (double)ns / 1e9;
-}
-
-static uint64_t
-gc_runs(const pmt_cut *cut)
-{
-    return cut->gc[0] + cut->gc[1] + cut->gc[2];
 }
 
 /* The start, every cut, and the highest points between cuts: the peak lies on the curve. */
@@ -658,7 +642,7 @@ collect_timeline(flame *self, pmt_error *err)
         if (pmt__cut_has_inner_peak(self->reader, i)) {
             *out++ = (point){seconds(cut->peak_t_ns), (double)NAN, (double)cut->peak_bytes, 0};
         }
-        uint64_t gc = gc_runs(cut) - (i == 0 ? 0 : gc_runs(&cuts[i - 1]));
+        uint64_t gc = pmt__cut_gc_runs(cut) - (i == 0 ? 0 : pmt__cut_gc_runs(&cuts[i - 1]));
         *out++ =
             (point){seconds(cut->t_ns), cut->rss_bytes == 0 ? (double)NAN : (double)cut->rss_bytes,
                     (double)cut->live_bytes, (uint32_t)gc};
@@ -699,17 +683,13 @@ put_timeline(flame *self)
 {
     size_t count = self->points.len;
     const point *points = self->points.data;
-    begin_array(self, "tl_t", "f64", count);
-    for (size_t i = 0; i < count; i++) {
-        put_f64(self, points[i].t);
-    }
-    begin_array(self, "tl_rss", "f64", count);
-    for (size_t i = 0; i < count; i++) {
-        put_f64(self, points[i].rss);
-    }
-    begin_array(self, "tl_heap", "f64", count);
-    for (size_t i = 0; i < count; i++) {
-        put_f64(self, points[i].heap);
+    static const char *const arrays[] = {"tl_t", "tl_rss", "tl_heap"};
+    for (size_t array = 0; array < 3; array++) {
+        begin_array(self, arrays[array], "f64", count);
+        for (size_t i = 0; i < count; i++) {
+            const double values[] = {points[i].t, points[i].rss, points[i].heap};
+            put_f64(self, values[array]);
+        }
     }
     begin_array(self, "tl_gc", "u32", count);
     for (size_t i = 0; i < count; i++) {
@@ -770,7 +750,7 @@ put_threads(flame *self, pmt__text_buffer *out)
 static void
 put_stretch(flame *self, pmt__text_buffer *out)
 {
-    const pmt__window *window = &self->aggregate->window;
+    const pmt__window *window = &self->aggregate->selection.window;
     if (window->whole) {
         return;
     }
@@ -836,7 +816,7 @@ collect(flame *self, pmt_error *err)
     }
     /* Births and deaths are cut by seconds, which would not add up to the values of a stretch that ends between
        two: such a page shows its stretch and no other. */
-    if (result == PMT_OK && self->aggregate->window.whole) {
+    if (result == PMT_OK && self->aggregate->selection.window.whole) {
         result = collect_lives(self, err);
     }
     if (result == PMT_OK) {
