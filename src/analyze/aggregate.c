@@ -72,8 +72,8 @@ pmt__rows_sort(pmt_row *rows, size_t count)
     }
 }
 
-bool
-pmt__value_is_empty(const pmt_value *value)
+static bool
+is_empty(const pmt_value *value)
 {
     return (value->bytes | value->blocks | value->allocated_bytes | value->allocations
             | value->inuse_bytes | value->inuse_blocks)
@@ -97,7 +97,7 @@ collect(pmt_aggregate *self, const pmt__sums *sums, pmt_error *err)
             continue;
         }
         pmt_value value = value_of(&sums[i], self->view);
-        if (pmt__value_is_empty(&value)) {
+        if (is_empty(&value)) {
             continue;
         }
         if (places[site->stack] == 0) {

@@ -93,7 +93,6 @@ pmt__frame_place(const pmt_reader *reader, uint32_t frame)
     return frame == UINT32_MAX ? reader->frames.len : frame;
 }
 
-bool pmt__value_is_empty(const pmt_value *value);
 void pmt__value_add(pmt_value *to, const pmt_value *value);
 /* Sorts the heaviest first; what is equal, by frame and stack, so that the order is always the same. */
 void pmt__rows_sort(pmt_row *rows, size_t count);

@@ -60,7 +60,7 @@ pmt__captures_start(const pmt_reader *const *readers, size_t count, uint64_t *of
     return first;
 }
 
-pmt__reach
+bool
 pmt__query_for(pmt_query *out, const pmt_query *query, const pmt_reader *reader, uint64_t offset_ns,
                bool with_inherited)
 {
@@ -72,14 +72,14 @@ pmt__query_for(pmt_query *out, const pmt_query *query, const pmt_reader *reader,
     }
     if (query->has_end) {
         if (query->end_ns < offset_ns) {
-            return PMT_REACH_OUTSIDE;
+            return false;
         }
         out->end_ns = query->end_ns - offset_ns;
     }
     size_t cuts = reader->cuts.len;
     bool ends_before =
         cuts != 0 && out->has_start && out->start_ns >= reader->cuts.data[cuts - 1].t_ns;
-    return ends_before ? PMT_REACH_OUTSIDE : PMT_REACH_INSIDE;
+    return !ends_before;
 }
 
 int
@@ -115,8 +115,7 @@ place_window(pmt__window *out, const pmt_reader *reader, uint64_t offset_ns, con
              bool *found, pmt_error *err)
 {
     pmt_query own;
-    *found = reader->cuts.len != 0
-             && pmt__query_for(&own, query, reader, offset_ns, false) == PMT_REACH_INSIDE;
+    *found = reader->cuts.len != 0 && pmt__query_for(&own, query, reader, offset_ns, false);
     if (!*found) {
         return PMT_OK;
     }
@@ -265,7 +264,7 @@ compare_marks(const void *left, const void *right)
 }
 
 static int
-add_marks(combiner *self, const pmt__part *part, uint32_t *strings)
+add_marks(combiner *self, const pmt__combined_part *part, uint32_t *strings)
 {
     pmt_reader *names = self->to->names;
     for (size_t i = 0; i < part->reader->marks.len; i++) {
@@ -309,7 +308,7 @@ put_process(pmt__text_buffer *out, const pmt_reader *reader)
 
 /* The stack that all stacks of the part stand on. */
 static int
-map_root(combiner *self, const pmt__part *part, uint32_t *out)
+map_root(combiner *self, const pmt__combined_part *part, uint32_t *out)
 {
     *out = 0;
     if (!self->to->by_process) {
@@ -348,7 +347,7 @@ add_folded_frame(combiner *self)
 }
 
 static int
-map_names(combiner *self, pmt__part *part)
+map_names(combiner *self, pmt__combined_part *part)
 {
     const pmt_reader *reader = part->reader;
     uint32_t *strings = pmt__alloc_zeroed(self->allocator, reader->strings.len, sizeof *strings);
@@ -398,7 +397,7 @@ static int
 add_rows(combiner *self, pmt_aggregate *out, size_t at)
 {
     pmt__combination *to = self->to;
-    const pmt__part *part = &to->parts[at];
+    const pmt__combined_part *part = &to->parts[at];
     pmt_aggregate *from = part->aggregate;
     size_t new_stacks = to->names->stacks.len - self->places.len;
     if (!PMT__VEC_RESERVE(self->allocator, &self->places, new_stacks)) {
@@ -419,7 +418,6 @@ add_rows(combiner *self, pmt_aggregate *out, size_t at)
         result = add_row(self, out, &row);
     }
     pmt__value_add(&out->total, &from->total);
-    to->totals[at] = from->total.bytes;
     PMT__VEC_DISPOSE(self->allocator, &from->rows);
     return result;
 }
@@ -466,12 +464,11 @@ sort_bytes(combiner *self)
 static int
 add_part(combiner *self, pmt_aggregate *out, const pmt_query *query, size_t at, size_t *found)
 {
-    pmt__part *part = &self->to->parts[at];
+    pmt__combined_part *part = &self->to->parts[at];
     int result = map_names(self, part);
     pmt_query own;
     if (result < 0
-        || pmt__query_for(&own, query, part->reader, part->offset_ns, self->to->with_inherited)
-               == PMT_REACH_OUTSIDE) {
+        || !pmt__query_for(&own, query, part->reader, part->offset_ns, self->to->with_inherited)) {
         return result;
     }
     pmt_error err = PMT_ERROR_INIT;
@@ -543,7 +540,7 @@ combine(combiner *self, pmt_aggregate *out, const pmt_query *query)
 }
 
 static void
-note_times(pmt__combination *self)
+note_times(pmt__combination *self, uint64_t start_unix_ns)
 {
     for (size_t i = 0; i < self->count; i++) {
         pmt_capture capture;
@@ -552,7 +549,7 @@ note_times(pmt__combination *self)
         self->duration_ns = end_ns > self->duration_ns ? end_ns : self->duration_ns;
     }
     /* What pmt_reader_capture says of the names: exports ask it for the time. */
-    self->names->header.created_unix_ns = self->start_unix_ns;
+    self->names->header.created_unix_ns = start_unix_ns;
     self->names->has_end = true;
     self->names->end_t_ns = self->duration_ns;
 }
@@ -566,19 +563,18 @@ begin(pmt__combination *self, const pmt_reader *const *readers, pmt_error *err)
             self->allocator; /* before anything can fail: it is destroyed then */
     }
     self->parts = pmt__alloc_zeroed(self->allocator, self->count, sizeof *self->parts);
-    self->totals = pmt__alloc_zeroed(self->allocator, self->count, sizeof *self->totals);
     uint64_t *offsets_ns = pmt__alloc_zeroed(self->allocator, self->count, sizeof *offsets_ns);
-    if (self->names == NULL || self->parts == NULL || self->totals == NULL || offsets_ns == NULL) {
+    if (self->names == NULL || self->parts == NULL || offsets_ns == NULL) {
         pmt__release(self->allocator, offsets_ns);
         return no_memory(err);
     }
-    self->start_unix_ns = pmt__captures_start(readers, self->count, offsets_ns);
+    uint64_t start_unix_ns = pmt__captures_start(readers, self->count, offsets_ns);
     for (size_t i = 0; i < self->count; i++) {
         self->parts[i].reader = readers[i];
         self->parts[i].offset_ns = offsets_ns[i];
     }
     pmt__release(self->allocator, offsets_ns);
-    note_times(self);
+    note_times(self, start_unix_ns);
     return PMT_OK;
 }
 
@@ -643,7 +639,6 @@ pmt__combination_destroy(pmt__combination *self)
     }
     pmt_reader_destroy(self->names);
     pmt__release(self->allocator, self->parts);
-    pmt__release(self->allocator, self->totals);
     pmt__release(self->allocator, self->starts);
     PMT__VEC_DISPOSE(self->allocator, &self->bytes);
     pmt__release(self->allocator, self);
@@ -663,8 +658,11 @@ pmt_aggregate_bytes_by_capture(const pmt_aggregate *self, uint64_t *out)
     const pmt__combination *of = self->combination;
     if (of == NULL) {
         *out = self->total.bytes;
-    } else {
-        memcpy(out, of->totals, of->count * sizeof *out);
+        return;
+    }
+    for (size_t i = 0; i < of->count; i++) {
+        const pmt_aggregate *part = of->parts[i].aggregate;
+        out[i] = part == NULL ? 0 : part->total.bytes;
     }
 }
 

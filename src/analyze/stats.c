@@ -211,8 +211,7 @@ add_parts(pmt__stats *out, pmt__stats *parts, const pmt_reader *const *readers, 
     pmt__captures_start(readers, count, offsets_ns);
     for (size_t i = 0; i < count && result == PMT_OK; i++) {
         pmt_query own;
-        if (pmt__query_for(&own, query, readers[i], offsets_ns[i], with_inherited)
-            == PMT_REACH_OUTSIDE) {
+        if (!pmt__query_for(&own, query, readers[i], offsets_ns[i], with_inherited)) {
             continue;
         }
         result = stats_of(&parts[i], readers[i], &own, filtered, err);

@@ -62,7 +62,6 @@ typedef struct flame {
     uint32_t node_count;
     uint32_t string_count;
     uint32_t thread_count;
-    uint64_t peak_bytes; /* of several captures: the sum of their own */
 } flame;
 
 /* --- arrays ---------------------------------------------------------------------------------- */
@@ -155,8 +154,8 @@ add_value(flame *self, pmt__index *index, const value_row *row, pmt_error *err)
 
 /* Of one capture. part: what its numbers are in the combination, or NULL. */
 static int
-collect_sites(flame *self, pmt__index *index, const pmt_aggregate *aggregate, const pmt__part *part,
-              pmt_error *err)
+collect_sites(flame *self, pmt__index *index, const pmt_aggregate *aggregate,
+              const pmt__combined_part *part, pmt_error *err)
 {
     const pmt_reader *reader = aggregate->reader;
     pmt__sums *sums = NULL;
@@ -321,9 +320,15 @@ fold_light_stacks(flame *self, pmt_error *err)
 
 /* --- time ------------------------------------------------------------------------------------ */
 
-/* Adds the lives of a part, whose buckets are `width_ns` wide. */
+/* The lives of a part in the list: where they end, and how wide their buckets are. */
+typedef struct life_run {
+    size_t end;
+    uint64_t width_ns;
+} life_run;
+
 static int
-take_lives(flame *self, const pmt__part *part, size_t max_rows, pmt_error *err)
+take_lives(flame *self, const pmt__combined_part *part, size_t max_rows, life_run *run,
+           pmt_error *err)
 {
     const pmt__combination *of = self->combination;
     const pmt_allocator *allocator = self->allocator;
@@ -335,26 +340,46 @@ take_lives(flame *self, const pmt__part *part, size_t max_rows, pmt_error *err)
     for (size_t i = 0; i < stacks; i++) {
         names[i] = self->folds == NULL ? part->stacks[i] : self->folds[part->stacks[i]];
     }
+    pmt__lives *all = &self->lives;
     pmt__lives own;
     int result = pmt__lives_init_at(&own, part->aggregate, max_rows, names, part->offset_ns,
                                     of->duration_ns, err);
     pmt__release(allocator, names);
-    if (result == PMT_OK && !PMT__VEC_RESERVE(allocator, &self->lives.list, own.list.len)) {
+    if (result == PMT_OK && !PMT__VEC_RESERVE(allocator, &all->list, own.list.len)) {
         result = no_memory(err);
     }
     for (size_t i = 0; i < own.list.len && result == PMT_OK; i++) {
         pmt__life life = own.list.data[i];
         life.thread = part->threads[life.thread];
-        self->lives.list.data[self->lives.list.len++] = life;
+        all->list.data[all->list.len++] = life;
     }
-    self->lives.width_ns = own.width_ns;
-    self->lives.bucket_count = own.bucket_count;
+    if (own.width_ns >= all->width_ns) {
+        all->width_ns = own.width_ns;
+        all->bucket_count = own.bucket_count;
+    }
+    *run = (life_run){all->list.len, own.width_ns};
     pmt__lives_dispose(&own);
     return result;
 }
 
 /* Buckets of all parts start at the same instant and are powers of two wide: the widest ones are sums of the
    others. */
+static void
+align_lives(pmt__lives *all, const life_run *runs)
+{
+    for (size_t i = 0, part = 0; i < all->list.len; i++) {
+        while (i >= runs[part].end) {
+            part++;
+        }
+        pmt__life *life = &all->list.data[i];
+        uint64_t times = all->width_ns / runs[part].width_ns;
+        life->birth = (uint16_t)(life->birth / times);
+        if (life->death != PMT_LIFE_ALIVE) {
+            life->death = (uint16_t)(life->death / times);
+        }
+    }
+}
+
 static int
 collect_lives(flame *self, pmt_error *err)
 {
@@ -362,47 +387,29 @@ collect_lives(flame *self, pmt_error *err)
     if (of == NULL) {
         return pmt__lives_init(&self->lives, self->aggregate, LIFE_ROWS_MAX, err);
     }
-    self->lives.allocator = self->allocator;
-    uint64_t widest_ns = 1000000000u;
-    uint32_t bucket_count = UINT32_MAX;
-    uint64_t *widths_ns = pmt__alloc_zeroed(self->allocator, of->count, sizeof *widths_ns);
-    size_t *ends = pmt__alloc_zeroed(self->allocator, of->count, sizeof *ends);
-    int result = widths_ns == NULL || ends == NULL ? no_memory(err) : PMT_OK;
+    pmt__lives *all = &self->lives;
+    all->allocator = self->allocator;
+    all->width_ns = 1000000000u; /* no buckets are narrower */
+    life_run *runs = pmt__alloc_zeroed(self->allocator, of->count, sizeof *runs);
+    int result = runs == NULL ? no_memory(err) : PMT_OK;
     bool complete = true;
     for (size_t i = 0; i < of->count && result == PMT_OK; i++) {
-        size_t before = self->lives.list.len;
-        const pmt__part *part = &of->parts[i];
+        const pmt__combined_part *part = &of->parts[i];
+        size_t before = all->list.len;
+        runs[i].end = before;
         if (part->aggregate != NULL && part->reader->cuts.len != 0) {
-            result = take_lives(self, part, LIFE_ROWS_MAX / of->count, err);
-            widths_ns[i] = self->lives.width_ns;
-            if (self->lives.width_ns >= widest_ns) {
-                widest_ns = self->lives.width_ns;
-                bucket_count = self->lives.bucket_count;
-            }
+            result = take_lives(self, part, LIFE_ROWS_MAX / of->count, &runs[i], err);
             complete =
-                complete
-                && (self->lives.list.len != before || part->aggregate->total.allocations == 0);
-        }
-        ends[i] = self->lives.list.len;
-    }
-    for (size_t i = 0, part = 0; i < self->lives.list.len && result == PMT_OK; i++) {
-        while (i >= ends[part]) {
-            part++;
-        }
-        pmt__life *life = &self->lives.list.data[i];
-        uint64_t times = widest_ns / widths_ns[part];
-        life->birth = (uint16_t)(life->birth / times);
-        if (life->death != PMT_LIFE_ALIVE) {
-            life->death = (uint16_t)(life->death / times);
+                complete && (all->list.len != before || part->aggregate->total.allocations == 0);
         }
     }
-    if (!complete || bucket_count == UINT32_MAX) {
-        self->lives.list.len = 0; /* the report then has no time window */
+    if (result == PMT_OK) {
+        align_lives(all, runs);
     }
-    self->lives.width_ns = widest_ns;
-    self->lives.bucket_count = bucket_count == UINT32_MAX ? 0 : bucket_count;
-    pmt__release(self->allocator, widths_ns);
-    pmt__release(self->allocator, ends);
+    if (!complete) {
+        all->list.len = 0; /* the report then has no time window */
+    }
+    pmt__release(self->allocator, runs);
     return result;
 }
 
@@ -761,10 +768,30 @@ put_stretch(flame *self, pmt__text_buffer *out)
     pmt__text_put_char(out, '}');
 }
 
+/* Of several captures the sum of their own peaks, which are not simultaneous. */
+static void
+put_totals(flame *self, pmt__text_buffer *out)
+{
+    const pmt_reader *reader = self->reader;
+    const pmt_cut *last = reader->cuts.len == 0 ? NULL : &reader->cuts.data[reader->cuts.len - 1];
+    uint64_t sum = 0;
+    for (size_t i = 0; i < self->rows.len; i++) {
+        sum += self->rows.data[i].sums.peak_bytes;
+    }
+    pmt__text_put_c(out, ",\"totals\":{\"peak_bytes\":");
+    pmt__text_put_u64(out, last == NULL ? sum : last->peak_bytes);
+    pmt__text_put_c(out, ",\"peak_t_s\":");
+    if (last == NULL) {
+        pmt__text_put_c(out, "null");
+    } else {
+        pmt__put_seconds(out, last->peak_t_ns);
+    }
+    pmt__text_put_char(out, '}');
+}
+
 static void
 put_header(flame *self, pmt__text_buffer *out, pmt_string head)
 {
-    const pmt_reader *reader = self->reader;
     /* `head` is an object: its closing brace makes room for the rest. */
     pmt__text_put(out, head.text, head.len - 1);
     pmt__text_put_c(out, ",\"buckets\":{\"count\":");
@@ -773,18 +800,7 @@ put_header(flame *self, pmt__text_buffer *out, pmt_string head)
     pmt__put_seconds(out, self->lives.width_ns);
     pmt__text_put_char(out, '}');
     put_threads(self, out);
-    const pmt_cut *last = reader->cuts.len == 0 ? NULL : &reader->cuts.data[reader->cuts.len - 1];
-    const pmt__combination *of = self->combination;
-    uint64_t peak_bytes = last == NULL ? 0 : last->peak_bytes;
-    pmt__text_put_c(out, ",\"totals\":{\"peak_bytes\":");
-    pmt__text_put_u64(out, of == NULL ? peak_bytes : self->peak_bytes);
-    pmt__text_put_c(out, ",\"peak_t_s\":");
-    if (last == NULL) {
-        pmt__text_put_c(out, "null"); /* also of several: their peaks are not simultaneous */
-    } else {
-        pmt__put_seconds(out, last->peak_t_ns);
-    }
-    pmt__text_put_char(out, '}');
+    put_totals(self, out);
     put_stretch(self, out);
     pmt__text_put_c(out, ",\"strings_count\":");
     pmt__text_put_u64(out, self->string_count);
@@ -808,9 +824,6 @@ static int
 collect(flame *self, pmt_error *err)
 {
     int result = collect_values(self, err);
-    for (size_t i = 0; i < self->rows.len; i++) {
-        self->peak_bytes += self->rows.data[i].sums.peak_bytes;
-    }
     if (result == PMT_OK) {
         result = fold_light_stacks(self, err);
     }
