@@ -110,29 +110,35 @@ last_of(const pmt_reader *reader)
 }
 
 /* The window of one capture, on the common clock. */
+typedef struct placed {
+    bool found; /* else it has none */
+    pmt__window window;
+} placed;
+
 static int
-place_window(pmt__window *out, const pmt_reader *reader, uint64_t offset_ns, const pmt_query *query,
-             bool *found, pmt_error *err)
+place_window(placed *out, const pmt_reader *reader, uint64_t offset_ns, const pmt_query *query,
+             pmt_error *err)
 {
     pmt_query own;
-    *found = reader->cuts.len != 0 && pmt__query_for(&own, query, reader, offset_ns, false);
-    if (!*found) {
+    out->found = reader->cuts.len != 0 && pmt__query_for(&own, query, reader, offset_ns, false);
+    if (!out->found) {
         return PMT_OK;
     }
-    int result = pmt__window_choose(out, reader, &own, err);
-    out->start_ns += offset_ns;
-    out->end_ns += offset_ns;
+    int result = pmt__window_choose(&out->window, reader, &own, err);
+    out->window.start_ns += offset_ns;
+    out->window.end_ns += offset_ns;
     return result;
 }
 
 /* Nothing of a capture lies between the borders but what was used of it. */
 static bool
-fits(const borders *self, const pmt_reader *reader, uint64_t offset_ns, const pmt__window *window)
+fits(const borders *self, const pmt_reader *reader, uint64_t offset_ns, const placed *at)
 {
-    if (window == NULL) {
+    if (!at->found) {
         return reader->cuts.len == 0 || offset_ns >= self->end_ns
                || offset_ns + last_of(reader) <= self->start_ns;
     }
+    const pmt__window *window = &at->window;
     return (window->first == 0 || window->start_ns == self->start_ns)
            && (window->last == reader->cuts.len - 1 || window->end_ns == self->end_ns);
 }
@@ -144,32 +150,35 @@ pmt__captures_stretch(pmt__stretch *out, const pmt_reader *const *readers,
 {
     borders it = {.start_ns = UINT64_MAX, .whole = true};
     uint64_t duration_ns = 0;
-    pmt__window window;
-    bool found;
+    const pmt_allocator *allocator = readers[0]->allocator;
+    placed *windows = pmt__alloc_zeroed(allocator, count, sizeof *windows);
+    if (windows == NULL) {
+        return no_memory(err);
+    }
     for (size_t i = 0; i < count; i++) {
-        int result = place_window(&window, readers[i], offsets_ns[i], query, &found, err);
+        int result = place_window(&windows[i], readers[i], offsets_ns[i], query, err);
         if (result < 0) {
+            pmt__release(allocator, windows);
             return result;
         }
+        bool found = windows[i].found;
+        const pmt__window *window = &windows[i].window;
         if (readers[i]->cuts.len != 0) {
             uint64_t end_ns = offsets_ns[i] + last_of(readers[i]);
             duration_ns = end_ns > duration_ns ? end_ns : duration_ns;
-            it.whole = it.whole && found && window.whole;
+            it.whole = it.whole && found && window->whole;
         }
         if (found) {
             it.any = true;
-            it.start_ns = window.start_ns < it.start_ns ? window.start_ns : it.start_ns;
-            it.end_ns = window.end_ns > it.end_ns ? window.end_ns : it.end_ns;
+            it.start_ns = window->start_ns < it.start_ns ? window->start_ns : it.start_ns;
+            it.end_ns = window->end_ns > it.end_ns ? window->end_ns : it.end_ns;
         }
     }
     bool exact = it.any;
     for (size_t i = 0; i < count && exact; i++) {
-        int result = place_window(&window, readers[i], offsets_ns[i], query, &found, err);
-        if (result < 0) {
-            return result;
-        }
-        exact = fits(&it, readers[i], offsets_ns[i], found ? &window : NULL);
+        exact = fits(&it, readers[i], offsets_ns[i], &windows[i]);
     }
+    pmt__release(allocator, windows);
     *out = (pmt__stretch){.whole = it.whole};
     if (exact) {
         out->start_ns = it.start_ns;
@@ -186,6 +195,8 @@ pmt__captures_stretch(pmt__stretch *out, const pmt_reader *const *readers,
 typedef struct combiner {
     pmt__combination *to;
     const pmt_allocator *allocator;
+    const pmt_reader *const *readers; /* borrowed */
+    uint64_t *offsets_ns;             /* owned: of their starts */
     pmt__interner intern;
     pmt__index threads;        /* by name, or native id where there is none */
     PMT__VEC(uint32_t) places; /* 1 + the row of a stack */
@@ -487,28 +498,17 @@ add_part(combiner *self, pmt_aggregate *out, const pmt_query *query, size_t at, 
 }
 
 static int
-note_stretch(combiner *self, pmt_aggregate *out, const pmt_query *query)
+note_stretch(const combiner *self, pmt_aggregate *out, const pmt_query *query)
 {
-    const pmt__combination *to = self->to;
-    const pmt_reader **readers = pmt__alloc_zeroed(self->allocator, to->count, sizeof *readers);
-    uint64_t *offsets_ns = pmt__alloc_zeroed(self->allocator, to->count, sizeof *offsets_ns);
-    int result = readers == NULL || offsets_ns == NULL ? no_memory(self->err) : PMT_OK;
+    pmt__stretch stretch;
+    int result = pmt__captures_stretch(&stretch, self->readers, self->offsets_ns, self->to->count,
+                                       query, self->err);
     if (result == PMT_OK) {
-        for (size_t i = 0; i < to->count; i++) {
-            readers[i] = to->parts[i].reader;
-            offsets_ns[i] = to->parts[i].offset_ns;
-        }
-        pmt__stretch stretch;
-        result = pmt__captures_stretch(&stretch, readers, offsets_ns, to->count, query, self->err);
-        if (result == PMT_OK) {
-            pmt__window *window = &out->selection.window;
-            window->whole = stretch.whole;
-            window->start_ns = stretch.start_ns;
-            window->end_ns = stretch.end_ns;
-        }
+        pmt__window *window = &out->selection.window;
+        window->whole = stretch.whole;
+        window->start_ns = stretch.start_ns;
+        window->end_ns = stretch.end_ns;
     }
-    pmt__release(self->allocator, readers);
-    pmt__release(self->allocator, offsets_ns);
     return result;
 }
 
@@ -555,26 +555,24 @@ note_times(pmt__combination *self, uint64_t start_unix_ns)
 }
 
 static int
-begin(pmt__combination *self, const pmt_reader *const *readers, pmt_error *err)
+begin(combiner *self)
 {
-    self->names = pmt__alloc_zeroed(self->allocator, 1, sizeof *self->names);
-    if (self->names != NULL) {
-        self->names->allocator =
-            self->allocator; /* before anything can fail: it is destroyed then */
+    pmt__combination *to = self->to;
+    to->names = pmt__alloc_zeroed(self->allocator, 1, sizeof *to->names);
+    if (to->names != NULL) {
+        to->names->allocator = self->allocator; /* before anything can fail: it is destroyed then */
     }
-    self->parts = pmt__alloc_zeroed(self->allocator, self->count, sizeof *self->parts);
-    uint64_t *offsets_ns = pmt__alloc_zeroed(self->allocator, self->count, sizeof *offsets_ns);
-    if (self->names == NULL || self->parts == NULL || offsets_ns == NULL) {
-        pmt__release(self->allocator, offsets_ns);
-        return no_memory(err);
+    to->parts = pmt__alloc_zeroed(self->allocator, to->count, sizeof *to->parts);
+    self->offsets_ns = pmt__alloc_zeroed(self->allocator, to->count, sizeof *self->offsets_ns);
+    if (to->names == NULL || to->parts == NULL || self->offsets_ns == NULL) {
+        return no_memory(self->err);
     }
-    uint64_t start_unix_ns = pmt__captures_start(readers, self->count, offsets_ns);
-    for (size_t i = 0; i < self->count; i++) {
-        self->parts[i].reader = readers[i];
-        self->parts[i].offset_ns = offsets_ns[i];
+    uint64_t start_unix_ns = pmt__captures_start(self->readers, to->count, self->offsets_ns);
+    for (size_t i = 0; i < to->count; i++) {
+        to->parts[i].reader = self->readers[i];
+        to->parts[i].offset_ns = self->offsets_ns[i];
     }
-    pmt__release(self->allocator, offsets_ns);
-    note_times(self, start_unix_ns);
+    note_times(to, start_unix_ns);
     return PMT_OK;
 }
 
@@ -602,8 +600,10 @@ pmt_aggregate_combine(pmt_aggregate **out, const pmt_reader *const *readers, siz
                              .count = count,
                              .with_inherited = (flags & PMT_COMBINE_WITH_INHERITED) != 0,
                              .by_process = (flags & PMT_COMBINE_BY_PROCESS) != 0};
-    result = begin(to, readers, err);
+    combiner it = {.to = to, .allocator = allocator, .readers = readers, .err = err};
+    result = begin(&it);
     if (result < 0) {
+        pmt__release(allocator, it.offsets_ns);
         pmt__combination_destroy(to);
         pmt__release(allocator, self);
         return result;
@@ -611,13 +611,13 @@ pmt_aggregate_combine(pmt_aggregate **out, const pmt_reader *const *readers, siz
     self->combination = to;
     self->reader = to->names;
     self->view = query->view;
-    combiner it = {.to = to, .allocator = allocator, .err = err};
     pmt__interner_init(&it.intern, to->names, err);
     pmt__index_init(&it.threads, allocator);
     result = combine(&it, self, query);
     pmt__interner_dispose(&it.intern);
     pmt__index_dispose(&it.threads);
     PMT__VEC_DISPOSE(allocator, &it.places);
+    pmt__release(allocator, it.offsets_ns);
     if (result < 0) {
         pmt_aggregate_destroy(self);
         return result;
