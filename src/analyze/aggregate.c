@@ -72,8 +72,8 @@ pmt__rows_sort(pmt_row *rows, size_t count)
     }
 }
 
-bool
-pmt__value_is_empty(const pmt_value *value)
+static bool
+is_empty(const pmt_value *value)
 {
     return (value->bytes | value->blocks | value->allocated_bytes | value->allocations
             | value->inuse_bytes | value->inuse_blocks)
@@ -93,12 +93,11 @@ collect(pmt_aggregate *self, const pmt__sums *sums, pmt_error *err)
     int result = PMT_OK;
     for (size_t i = 1; i < reader->sites.len; i++) {
         const pmt__stored_site *site = &reader->sites.data[i];
-        if ((self->stacks != NULL && !self->stacks[site->stack])
-            || (self->threads != NULL && !self->threads[site->thread])) {
+        if (!pmt__selection_has(&self->selection, site)) {
             continue;
         }
         pmt_value value = value_of(&sums[i], self->view);
-        if (pmt__value_is_empty(&value)) {
+        if (is_empty(&value)) {
             continue;
         }
         if (places[site->stack] == 0) {
@@ -131,15 +130,9 @@ pmt_aggregate_create(pmt_aggregate **out, const pmt_reader *reader, const pmt_qu
     self->reader = reader;
     self->view = query->view;
     pmt__sums *sums = NULL;
-    int result = pmt__window_choose(&self->window, reader, query, err);
+    int result = pmt__selection_init(&self->selection, reader, query, err);
     if (result == PMT_OK) {
-        result = pmt__filter_stacks(&self->stacks, reader, query, err);
-    }
-    if (result == PMT_OK) {
-        result = pmt__filter_threads(&self->threads, reader, query->thread, err);
-    }
-    if (result == PMT_OK) {
-        result = pmt__sums_compute(&sums, reader, &self->window, err);
+        result = pmt__sums_compute(&sums, reader, &self->selection.window, err);
     }
     if (result == PMT_OK) {
         result = collect(self, sums, err);
@@ -161,8 +154,7 @@ pmt_aggregate_destroy(pmt_aggregate *self)
         return;
     }
     const pmt_allocator *allocator = self->reader->allocator;
-    pmt__release(allocator, self->stacks);
-    pmt__release(allocator, self->threads);
+    pmt__selection_dispose(&self->selection, allocator);
     PMT__VEC_DISPOSE(allocator, &self->rows);
     pmt__combination_destroy(self->combination); /* and with it, the reader of several captures */
     pmt__release(allocator, self);
@@ -177,9 +169,10 @@ pmt_aggregate_names(const pmt_aggregate *self)
 int
 pmt_aggregate_window(const pmt_aggregate *self, uint64_t *start_ns, uint64_t *end_ns)
 {
-    *start_ns = self->window.start_ns;
-    *end_ns = self->window.end_ns;
-    return !self->window.whole;
+    const pmt__window *window = &self->selection.window;
+    *start_ns = window->start_ns;
+    *end_ns = window->end_ns;
+    return !window->whole;
 }
 
 void
@@ -211,10 +204,10 @@ pmt_aggregate_sites(const pmt_aggregate *self, pmt_row **out, size_t *count, pmt
     const pmt_reader *reader = self->reader;
     *out = NULL;
     *count = 0;
-    /* 1 + the row of a frame; the last place is for the root stack, which has no frame */
-    size_t frames = reader->frames.len;
-    uint32_t *places = pmt__alloc_zeroed(reader->allocator, frames + 1, sizeof *places);
-    pmt_row *rows = pmt__alloc_zeroed(reader->allocator, frames + 1, sizeof *rows);
+    size_t limit = reader->frames.len + 1;
+    /* 1 + the row of a frame */
+    uint32_t *places = pmt__alloc_zeroed(reader->allocator, limit, sizeof *places);
+    pmt_row *rows = pmt__alloc_zeroed(reader->allocator, limit, sizeof *rows);
     if (places == NULL || rows == NULL) {
         pmt__release(reader->allocator, places);
         pmt__release(reader->allocator, rows);
@@ -223,13 +216,13 @@ pmt_aggregate_sites(const pmt_aggregate *self, pmt_row **out, size_t *count, pmt
     uint32_t used = 0;
     for (size_t i = 0; i < self->rows.len; i++) {
         const pmt_row *row = &self->rows.data[i];
-        size_t frame = row->frame == UINT32_MAX ? frames : row->frame;
-        if (places[frame] == 0) {
+        uint32_t *place = &places[pmt__frame_place(reader, row->frame)];
+        if (*place == 0) {
             /* Rows come the heaviest first, so the first stack of a location is its heaviest. */
             rows[used] = (pmt_row){.stack = row->stack, .frame = row->frame};
-            places[frame] = ++used;
+            *place = ++used;
         }
-        pmt__value_add(&rows[places[frame] - 1].value, &row->value);
+        pmt__value_add(&rows[*place - 1].value, &row->value);
     }
     pmt__release(reader->allocator, places);
     pmt__rows_sort(rows, used);

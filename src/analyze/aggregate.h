@@ -21,7 +21,9 @@ typedef struct pmt__window {
     uint64_t end_ns;
 } pmt__window;
 
-/* PMT_ERR_ARGUMENT if the window holds no cut of a capture that has cuts. */
+/* PMT_ERR_ARGUMENT if the query's window ends before it starts. */
+int pmt__window_check(const pmt_query *query, pmt_error *err);
+/* The same, and if the window holds no cut of a capture that has cuts. */
 int pmt__window_choose(pmt__window *out, const pmt_reader *reader, const pmt_query *query,
                        pmt_error *err);
 
@@ -37,17 +39,32 @@ typedef struct pmt__sums {
     uint64_t temp_bytes;
 } pmt__sums;
 
+void pmt__sums_add(pmt__sums *to, const pmt__sums *sums);
+
 /* *out: one element per site of the reader, for the caller to release. */
 int pmt__sums_compute(pmt__sums **out, const pmt_reader *reader, const pmt__window *window,
                       pmt_error *err);
 
-/* Which stacks the patterns let through: one byte per stack, or *out = NULL for all. For the caller
-   to release. */
-int pmt__filter_stacks(uint8_t **out, const pmt_reader *reader, const pmt_query *query,
-                       pmt_error *err);
-/* Marks in *out (one byte per thread of the reader, or NULL for all) the threads that are meant. */
-int pmt__filter_threads(uint8_t **out, const pmt_reader *reader, const char *thread,
+/* What of a capture a query asks for. */
+typedef struct pmt__selection {
+    pmt__window window;
+    uint8_t *stacks;  /* owned: one byte per stack of the reader, or NULL: all */
+    uint8_t *threads; /* owned: one byte per thread of the reader, or NULL: all */
+} pmt__selection;
+
+/* PMT_ERR_ARGUMENT as for the window, and if the capture has no such thread. */
+int pmt__selection_init(pmt__selection *out, const pmt_reader *reader, const pmt_query *query,
                         pmt_error *err);
+/* Also after an error. */
+void pmt__selection_dispose(pmt__selection *self, const pmt_allocator *allocator);
+
+/* Do the stack and the thread of the site count? */
+static inline bool
+pmt__selection_has(const pmt__selection *self, const pmt__stored_site *site)
+{
+    return (self->stacks == NULL || self->stacks[site->stack])
+           && (self->threads == NULL || self->threads[site->thread]);
+}
 
 struct pmt__combination; /* combine.h */
 
@@ -56,10 +73,8 @@ struct pmt_aggregate {
         *reader; /* borrowed; of several captures, their names, borrowed from the next */
     struct pmt__combination *combination; /* owned, or NULL: of one capture */
     pmt_view view;
-    pmt__window window;
-    uint8_t *stacks;        /* owned: filter, or NULL */
-    uint8_t *threads;       /* owned: filter, or NULL */
-    PMT__VEC(pmt_row) rows; /* by stack, the heaviest first */
+    pmt__selection selection; /* of several captures, of its window only what it covers */
+    PMT__VEC(pmt_row) rows;   /* by stack, the heaviest first */
     pmt_value total;
 };
 
@@ -71,7 +86,13 @@ pmt__at_least_0(uint64_t difference)
     return difference >> 63 ? 0 : difference;
 }
 
-bool pmt__value_is_empty(const pmt_value *value);
+/* Where a frame is among all frames + 1: the last place is for the root stack, which has no frame. */
+static inline size_t
+pmt__frame_place(const pmt_reader *reader, uint32_t frame)
+{
+    return frame == UINT32_MAX ? reader->frames.len : frame;
+}
+
 void pmt__value_add(pmt_value *to, const pmt_value *value);
 /* Sorts the heaviest first; what is equal, by frame and stack, so that the order is always the same. */
 void pmt__rows_sort(pmt_row *rows, size_t count);

@@ -17,6 +17,7 @@
 
 #include "base/error.h"
 #include "store/intern.h"
+#include "store/names.h"
 
 #define COMMAND_LEN 100 /* of a process' frame: a command line can be longer than the screen */
 
@@ -24,6 +25,15 @@ static int
 no_memory(pmt_error *err)
 {
     return pmt__error_set(err, PMT_ERR_NOMEM, "out of memory");
+}
+
+int
+pmt__captures_check(size_t count, pmt_error *err)
+{
+    if (count == 0 || count > UINT32_MAX) {
+        return pmt__error_set(err, PMT_ERR_ARGUMENT, "no captures to combine");
+    }
+    return PMT_OK;
 }
 
 /* --- one clock --------------------------------------------------------------------------------- */
@@ -50,7 +60,7 @@ pmt__captures_start(const pmt_reader *const *readers, size_t count, uint64_t *of
     return first;
 }
 
-pmt__reach
+bool
 pmt__query_for(pmt_query *out, const pmt_query *query, const pmt_reader *reader, uint64_t offset_ns,
                bool with_inherited)
 {
@@ -62,14 +72,14 @@ pmt__query_for(pmt_query *out, const pmt_query *query, const pmt_reader *reader,
     }
     if (query->has_end) {
         if (query->end_ns < offset_ns) {
-            return PMT_REACH_OUTSIDE;
+            return false;
         }
         out->end_ns = query->end_ns - offset_ns;
     }
     size_t cuts = reader->cuts.len;
     bool ends_before =
         cuts != 0 && out->has_start && out->start_ns >= reader->cuts.data[cuts - 1].t_ns;
-    return ends_before ? PMT_REACH_OUTSIDE : PMT_REACH_INSIDE;
+    return !ends_before;
 }
 
 int
@@ -100,30 +110,35 @@ last_of(const pmt_reader *reader)
 }
 
 /* The window of one capture, on the common clock. */
+typedef struct placed {
+    bool found; /* else it has none */
+    pmt__window window;
+} placed;
+
 static int
-place_window(pmt__window *out, const pmt_reader *reader, uint64_t offset_ns, const pmt_query *query,
-             bool *found, pmt_error *err)
+place_window(placed *out, const pmt_reader *reader, uint64_t offset_ns, const pmt_query *query,
+             pmt_error *err)
 {
     pmt_query own;
-    *found = reader->cuts.len != 0
-             && pmt__query_for(&own, query, reader, offset_ns, false) == PMT_REACH_INSIDE;
-    if (!*found) {
+    out->found = reader->cuts.len != 0 && pmt__query_for(&own, query, reader, offset_ns, false);
+    if (!out->found) {
         return PMT_OK;
     }
-    int result = pmt__window_choose(out, reader, &own, err);
-    out->start_ns += offset_ns;
-    out->end_ns += offset_ns;
+    int result = pmt__window_choose(&out->window, reader, &own, err);
+    out->window.start_ns += offset_ns;
+    out->window.end_ns += offset_ns;
     return result;
 }
 
 /* Nothing of a capture lies between the borders but what was used of it. */
 static bool
-fits(const borders *self, const pmt_reader *reader, uint64_t offset_ns, const pmt__window *window)
+fits(const borders *self, const pmt_reader *reader, uint64_t offset_ns, const placed *at)
 {
-    if (window == NULL) {
+    if (!at->found) {
         return reader->cuts.len == 0 || offset_ns >= self->end_ns
                || offset_ns + last_of(reader) <= self->start_ns;
     }
+    const pmt__window *window = &at->window;
     return (window->first == 0 || window->start_ns == self->start_ns)
            && (window->last == reader->cuts.len - 1 || window->end_ns == self->end_ns);
 }
@@ -135,32 +150,35 @@ pmt__captures_stretch(pmt__stretch *out, const pmt_reader *const *readers,
 {
     borders it = {.start_ns = UINT64_MAX, .whole = true};
     uint64_t duration_ns = 0;
-    pmt__window window;
-    bool found;
+    const pmt_allocator *allocator = readers[0]->allocator;
+    placed *windows = pmt__alloc_zeroed(allocator, count, sizeof *windows);
+    if (windows == NULL) {
+        return no_memory(err);
+    }
     for (size_t i = 0; i < count; i++) {
-        int result = place_window(&window, readers[i], offsets_ns[i], query, &found, err);
+        int result = place_window(&windows[i], readers[i], offsets_ns[i], query, err);
         if (result < 0) {
+            pmt__release(allocator, windows);
             return result;
         }
+        bool found = windows[i].found;
+        const pmt__window *window = &windows[i].window;
         if (readers[i]->cuts.len != 0) {
             uint64_t end_ns = offsets_ns[i] + last_of(readers[i]);
             duration_ns = end_ns > duration_ns ? end_ns : duration_ns;
-            it.whole = it.whole && found && window.whole;
+            it.whole = it.whole && found && window->whole;
         }
         if (found) {
             it.any = true;
-            it.start_ns = window.start_ns < it.start_ns ? window.start_ns : it.start_ns;
-            it.end_ns = window.end_ns > it.end_ns ? window.end_ns : it.end_ns;
+            it.start_ns = window->start_ns < it.start_ns ? window->start_ns : it.start_ns;
+            it.end_ns = window->end_ns > it.end_ns ? window->end_ns : it.end_ns;
         }
     }
     bool exact = it.any;
     for (size_t i = 0; i < count && exact; i++) {
-        int result = place_window(&window, readers[i], offsets_ns[i], query, &found, err);
-        if (result < 0) {
-            return result;
-        }
-        exact = fits(&it, readers[i], offsets_ns[i], found ? &window : NULL);
+        exact = fits(&it, readers[i], offsets_ns[i], &windows[i]);
     }
+    pmt__release(allocator, windows);
     *out = (pmt__stretch){.whole = it.whole};
     if (exact) {
         out->start_ns = it.start_ns;
@@ -177,6 +195,8 @@ pmt__captures_stretch(pmt__stretch *out, const pmt_reader *const *readers,
 typedef struct combiner {
     pmt__combination *to;
     const pmt_allocator *allocator;
+    const pmt_reader *const *readers; /* borrowed */
+    uint64_t *offsets_ns;             /* owned: of their starts */
     pmt__interner intern;
     pmt__index threads;        /* by name, or native id where there is none */
     PMT__VEC(uint32_t) places; /* 1 + the row of a stack */
@@ -255,7 +275,7 @@ compare_marks(const void *left, const void *right)
 }
 
 static int
-add_marks(combiner *self, const pmt__part *part, uint32_t *strings)
+add_marks(combiner *self, const pmt__combined_part *part, uint32_t *strings)
 {
     pmt_reader *names = self->to->names;
     for (size_t i = 0; i < part->reader->marks.len; i++) {
@@ -283,14 +303,8 @@ put_process(pmt__text_buffer *out, const pmt_reader *reader)
     const pmt_fact *command = pmt_reader_find_fact(reader, "command");
     size_t start = out->len;
     for (size_t i = 0; command != NULL && i < command->item_count; i++) {
-        pmt_string word = command->items[i];
-        for (size_t at = 0; i == 0 && at < word.len; at++) {
-            if (word.text[at] == '/') { /* the interpreter by its name only */
-                word.text += at + 1;
-                word.len -= at + 1;
-                at = SIZE_MAX;
-            }
-        }
+        /* the interpreter by its name only */
+        pmt_string word = i == 0 ? pmt__last_part(command->items[i]) : command->items[i];
         pmt__text_put_c(out, i == 0 ? ": " : " ");
         pmt__text_put(out, word.text, word.len);
     }
@@ -305,7 +319,7 @@ put_process(pmt__text_buffer *out, const pmt_reader *reader)
 
 /* The stack that all stacks of the part stand on. */
 static int
-map_root(combiner *self, const pmt__part *part, uint32_t *out)
+map_root(combiner *self, const pmt__combined_part *part, uint32_t *out)
 {
     *out = 0;
     if (!self->to->by_process) {
@@ -344,7 +358,7 @@ add_folded_frame(combiner *self)
 }
 
 static int
-map_names(combiner *self, pmt__part *part)
+map_names(combiner *self, pmt__combined_part *part)
 {
     const pmt_reader *reader = part->reader;
     uint32_t *strings = pmt__alloc_zeroed(self->allocator, reader->strings.len, sizeof *strings);
@@ -394,7 +408,7 @@ static int
 add_rows(combiner *self, pmt_aggregate *out, size_t at)
 {
     pmt__combination *to = self->to;
-    const pmt__part *part = &to->parts[at];
+    const pmt__combined_part *part = &to->parts[at];
     pmt_aggregate *from = part->aggregate;
     size_t new_stacks = to->names->stacks.len - self->places.len;
     if (!PMT__VEC_RESERVE(self->allocator, &self->places, new_stacks)) {
@@ -415,7 +429,6 @@ add_rows(combiner *self, pmt_aggregate *out, size_t at)
         result = add_row(self, out, &row);
     }
     pmt__value_add(&out->total, &from->total);
-    to->totals[at] = from->total.bytes;
     PMT__VEC_DISPOSE(self->allocator, &from->rows);
     return result;
 }
@@ -462,12 +475,11 @@ sort_bytes(combiner *self)
 static int
 add_part(combiner *self, pmt_aggregate *out, const pmt_query *query, size_t at, size_t *found)
 {
-    pmt__part *part = &self->to->parts[at];
+    pmt__combined_part *part = &self->to->parts[at];
     int result = map_names(self, part);
     pmt_query own;
     if (result < 0
-        || pmt__query_for(&own, query, part->reader, part->offset_ns, self->to->with_inherited)
-               == PMT_REACH_OUTSIDE) {
+        || !pmt__query_for(&own, query, part->reader, part->offset_ns, self->to->with_inherited)) {
         return result;
     }
     pmt_error err = PMT_ERROR_INIT;
@@ -486,27 +498,17 @@ add_part(combiner *self, pmt_aggregate *out, const pmt_query *query, size_t at, 
 }
 
 static int
-note_stretch(combiner *self, pmt_aggregate *out, const pmt_query *query)
+note_stretch(const combiner *self, pmt_aggregate *out, const pmt_query *query)
 {
-    const pmt__combination *to = self->to;
-    const pmt_reader **readers = pmt__alloc_zeroed(self->allocator, to->count, sizeof *readers);
-    uint64_t *offsets_ns = pmt__alloc_zeroed(self->allocator, to->count, sizeof *offsets_ns);
-    int result = readers == NULL || offsets_ns == NULL ? no_memory(self->err) : PMT_OK;
+    pmt__stretch stretch;
+    int result = pmt__captures_stretch(&stretch, self->readers, self->offsets_ns, self->to->count,
+                                       query, self->err);
     if (result == PMT_OK) {
-        for (size_t i = 0; i < to->count; i++) {
-            readers[i] = to->parts[i].reader;
-            offsets_ns[i] = to->parts[i].offset_ns;
-        }
-        pmt__stretch stretch;
-        result = pmt__captures_stretch(&stretch, readers, offsets_ns, to->count, query, self->err);
-        if (result == PMT_OK) {
-            out->window.whole = stretch.whole;
-            out->window.start_ns = stretch.start_ns;
-            out->window.end_ns = stretch.end_ns;
-        }
+        pmt__window *window = &out->selection.window;
+        window->whole = stretch.whole;
+        window->start_ns = stretch.start_ns;
+        window->end_ns = stretch.end_ns;
     }
-    pmt__release(self->allocator, readers);
-    pmt__release(self->allocator, offsets_ns);
     return result;
 }
 
@@ -538,7 +540,7 @@ combine(combiner *self, pmt_aggregate *out, const pmt_query *query)
 }
 
 static void
-note_times(pmt__combination *self)
+note_times(pmt__combination *self, uint64_t start_unix_ns)
 {
     for (size_t i = 0; i < self->count; i++) {
         pmt_capture capture;
@@ -547,33 +549,30 @@ note_times(pmt__combination *self)
         self->duration_ns = end_ns > self->duration_ns ? end_ns : self->duration_ns;
     }
     /* What pmt_reader_capture says of the names: exports ask it for the time. */
-    self->names->header.created_unix_ns = self->start_unix_ns;
+    self->names->header.created_unix_ns = start_unix_ns;
     self->names->has_end = true;
     self->names->end_t_ns = self->duration_ns;
 }
 
 static int
-begin(pmt__combination *self, const pmt_reader *const *readers, pmt_error *err)
+begin(combiner *self)
 {
-    self->names = pmt__alloc_zeroed(self->allocator, 1, sizeof *self->names);
-    if (self->names != NULL) {
-        self->names->allocator =
-            self->allocator; /* before anything can fail: it is destroyed then */
+    pmt__combination *to = self->to;
+    to->names = pmt__alloc_zeroed(self->allocator, 1, sizeof *to->names);
+    if (to->names != NULL) {
+        to->names->allocator = self->allocator; /* before anything can fail: it is destroyed then */
     }
-    self->parts = pmt__alloc_zeroed(self->allocator, self->count, sizeof *self->parts);
-    self->totals = pmt__alloc_zeroed(self->allocator, self->count, sizeof *self->totals);
-    uint64_t *offsets_ns = pmt__alloc_zeroed(self->allocator, self->count, sizeof *offsets_ns);
-    if (self->names == NULL || self->parts == NULL || self->totals == NULL || offsets_ns == NULL) {
-        pmt__release(self->allocator, offsets_ns);
-        return no_memory(err);
+    to->parts = pmt__alloc_zeroed(self->allocator, to->count, sizeof *to->parts);
+    self->offsets_ns = pmt__alloc_zeroed(self->allocator, to->count, sizeof *self->offsets_ns);
+    if (to->names == NULL || to->parts == NULL || self->offsets_ns == NULL) {
+        return no_memory(self->err);
     }
-    self->start_unix_ns = pmt__captures_start(readers, self->count, offsets_ns);
-    for (size_t i = 0; i < self->count; i++) {
-        self->parts[i].reader = readers[i];
-        self->parts[i].offset_ns = offsets_ns[i];
+    uint64_t start_unix_ns = pmt__captures_start(self->readers, to->count, self->offsets_ns);
+    for (size_t i = 0; i < to->count; i++) {
+        to->parts[i].reader = self->readers[i];
+        to->parts[i].offset_ns = self->offsets_ns[i];
     }
-    pmt__release(self->allocator, offsets_ns);
-    note_times(self);
+    note_times(to, start_unix_ns);
     return PMT_OK;
 }
 
@@ -582,11 +581,12 @@ pmt_aggregate_combine(pmt_aggregate **out, const pmt_reader *const *readers, siz
                       const pmt_query *query, unsigned flags, pmt_error *err)
 {
     *out = NULL;
-    if (count == 0 || count > UINT32_MAX) {
-        return pmt__error_set(err, PMT_ERR_ARGUMENT, "no captures to combine");
+    int result = pmt__captures_check(count, err);
+    if (result == PMT_OK) {
+        result = pmt__window_check(query, err);
     }
-    if (query->has_start && query->has_end && query->end_ns < query->start_ns) {
-        return pmt__error_set(err, PMT_ERR_ARGUMENT, "the time window ends before it starts");
+    if (result < 0) {
+        return result;
     }
     const pmt_allocator *allocator = readers[0]->allocator;
     pmt_aggregate *self = pmt__alloc_zeroed(allocator, 1, sizeof *self);
@@ -600,8 +600,10 @@ pmt_aggregate_combine(pmt_aggregate **out, const pmt_reader *const *readers, siz
                              .count = count,
                              .with_inherited = (flags & PMT_COMBINE_WITH_INHERITED) != 0,
                              .by_process = (flags & PMT_COMBINE_BY_PROCESS) != 0};
-    int result = begin(to, readers, err);
+    combiner it = {.to = to, .allocator = allocator, .readers = readers, .err = err};
+    result = begin(&it);
     if (result < 0) {
+        pmt__release(allocator, it.offsets_ns);
         pmt__combination_destroy(to);
         pmt__release(allocator, self);
         return result;
@@ -609,13 +611,13 @@ pmt_aggregate_combine(pmt_aggregate **out, const pmt_reader *const *readers, siz
     self->combination = to;
     self->reader = to->names;
     self->view = query->view;
-    combiner it = {.to = to, .allocator = allocator, .err = err};
     pmt__interner_init(&it.intern, to->names, err);
     pmt__index_init(&it.threads, allocator);
     result = combine(&it, self, query);
     pmt__interner_dispose(&it.intern);
     pmt__index_dispose(&it.threads);
     PMT__VEC_DISPOSE(allocator, &it.places);
+    pmt__release(allocator, it.offsets_ns);
     if (result < 0) {
         pmt_aggregate_destroy(self);
         return result;
@@ -637,7 +639,6 @@ pmt__combination_destroy(pmt__combination *self)
     }
     pmt_reader_destroy(self->names);
     pmt__release(self->allocator, self->parts);
-    pmt__release(self->allocator, self->totals);
     pmt__release(self->allocator, self->starts);
     PMT__VEC_DISPOSE(self->allocator, &self->bytes);
     pmt__release(self->allocator, self);
@@ -657,8 +658,11 @@ pmt_aggregate_bytes_by_capture(const pmt_aggregate *self, uint64_t *out)
     const pmt__combination *of = self->combination;
     if (of == NULL) {
         *out = self->total.bytes;
-    } else {
-        memcpy(out, of->totals, of->count * sizeof *out);
+        return;
+    }
+    for (size_t i = 0; i < of->count; i++) {
+        const pmt_aggregate *part = of->parts[i].aggregate;
+        out[i] = part == NULL ? 0 : part->total.bytes;
     }
 }
 
@@ -689,20 +693,19 @@ pmt_aggregate_sites_by_capture(const pmt_aggregate *self, const pmt_row *rows, s
         pmt_aggregate_stacks_by_capture(self, rows, count, out);
         return PMT_OK;
     }
-    size_t frames = self->reader->frames.len;
-    /* 1 + the row of a frame; the last place is for the root stack, which has no frame */
-    uint32_t *places = pmt__alloc_zeroed(of->allocator, frames + 1, sizeof *places);
+    const pmt_reader *names = self->reader;
+    /* 1 + the row of a frame */
+    uint32_t *places = pmt__alloc_zeroed(of->allocator, names->frames.len + 1, sizeof *places);
     if (places == NULL) {
         return no_memory(err);
     }
     for (size_t i = 0; i < count; i++) {
-        places[rows[i].frame == UINT32_MAX ? frames : rows[i].frame] = (uint32_t)i + 1;
+        places[pmt__frame_place(names, rows[i].frame)] = (uint32_t)i + 1;
     }
     memset(out, 0, count * of->count * sizeof *out);
     for (size_t i = 0; i < of->bytes.len; i++) {
         const pmt__part_bytes *bytes = &of->bytes.data[i];
-        uint32_t frame = self->reader->stacks.data[bytes->stack].frame;
-        uint32_t place = places[frame == UINT32_MAX ? frames : frame];
+        uint32_t place = places[pmt__frame_place(names, names->stacks.data[bytes->stack].frame)];
         if (place != 0) {
             out[(place - 1) * of->count + bytes->part] += bytes->bytes;
         }

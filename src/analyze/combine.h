@@ -6,13 +6,13 @@
 #include "analyze/tree.h"
 
 /* One capture in a combination. */
-typedef struct pmt__part {
+typedef struct pmt__combined_part {
     const pmt_reader *reader; /* borrowed */
     pmt_aggregate *aggregate; /* owned, its rows are gone; NULL: the query finds nothing in it */
     uint64_t offset_ns;       /* its start, counted from that of the capture that started first */
     uint32_t *stacks;         /* owned: from its stacks to those of the combination */
     uint32_t *threads;        /* owned: likewise */
-} pmt__part;
+} pmt__combined_part;
 
 /* What one capture has of one stack. */
 typedef struct pmt__part_bytes {
@@ -23,14 +23,12 @@ typedef struct pmt__part_bytes {
 
 typedef struct pmt__combination {
     const pmt_allocator *allocator; /* borrowed */
-    pmt_reader *names; /* owned: strings, frames, stacks, threads, marks of all; no rows */
-    pmt__part *parts;  /* owned */
+    pmt_reader *names;         /* owned: strings, frames, stacks, threads, marks of all; no rows */
+    pmt__combined_part *parts; /* owned */
     size_t count;
-    uint64_t *totals;                /* owned: bytes of the view by part */
     PMT__VEC(pmt__part_bytes) bytes; /* owned: by stack, then part */
     uint32_t *starts;                /* owned: of each stack in `bytes`, and the end */
-    uint64_t start_unix_ns;          /* of the capture that started first */
-    uint64_t duration_ns;            /* from there to the last cut of any */
+    uint64_t duration_ns;            /* from the first start to the last end of any */
     bool with_inherited;
     bool by_process;
     uint32_t folded_frame; /* by process: "[folded]", for what a report takes the detail from */
@@ -38,16 +36,15 @@ typedef struct pmt__combination {
 
 void pmt__combination_destroy(pmt__combination *self); /* NULL is allowed */
 
+/* PMT_ERR_ARGUMENT if there are none, or more than have numbers. */
+int pmt__captures_check(size_t count, pmt_error *err);
+
 /* The captures' starts: the first one, and *offsets_ns, one for each, counted from it. */
 uint64_t pmt__captures_start(const pmt_reader *const *readers, size_t count, uint64_t *offsets_ns);
 
-/* A query about several captures as one of them has to answer it. */
-typedef enum pmt__reach {
-    PMT_REACH_OUTSIDE, /* the window does not touch it */
-    PMT_REACH_INSIDE,
-} pmt__reach;
-pmt__reach pmt__query_for(pmt_query *out, const pmt_query *query, const pmt_reader *reader,
-                          uint64_t offset_ns, bool with_inherited);
+/* A query about several captures as one of them has to answer it. Returns whether the window touches it. */
+bool pmt__query_for(pmt_query *out, const pmt_query *query, const pmt_reader *reader,
+                    uint64_t offset_ns, bool with_inherited);
 
 /* What of several captures answers a query. If their own windows are not one stretch of time, since flushes of
    processes do not fall together, it is the one that was asked for. */

@@ -84,8 +84,9 @@ find_main(uint8_t *frames, const pmt_reader *reader)
     return result;
 }
 
-int
-pmt__filter_stacks(uint8_t **out, const pmt_reader *reader, const pmt_query *query, pmt_error *err)
+/* Which stacks the patterns let through. */
+static int
+filter_stacks(uint8_t **out, const pmt_reader *reader, const pmt_query *query, pmt_error *err)
 {
     *out = NULL;
     if (query->include_count == 0 && query->exclude_count == 0) {
@@ -131,19 +132,13 @@ is_thread(const pmt_reader *reader, size_t at, const char *wanted)
     if (len != 0 && name.len == len && memcmp(name.text, wanted, len) == 0) {
         return true;
     }
-    /* The native id in decimal, without leading zeros; no thread has the id 0. */
-    uint64_t number = 0;
-    for (size_t i = 0; i < len; i++) {
-        if (wanted[i] < '0' || wanted[i] > '9' || number > UINT64_MAX / 10 - 1) {
-            return false;
-        }
-        number = number * 10 + (uint64_t)(wanted[i] - '0');
-    }
+    uint64_t number = pmt__decimal((pmt_string){wanted, len}); /* no thread has the native id 0 */
     return number != 0 && number == thread->native_id;
 }
 
-int
-pmt__filter_threads(uint8_t **out, const pmt_reader *reader, const char *thread, pmt_error *err)
+/* Which threads are meant. */
+static int
+filter_threads(uint8_t **out, const pmt_reader *reader, const char *thread, pmt_error *err)
 {
     *out = NULL;
     if (thread == NULL) {
@@ -166,4 +161,26 @@ pmt__filter_threads(uint8_t **out, const pmt_reader *reader, const char *thread,
     }
     *out = marked;
     return PMT_OK;
+}
+
+int
+pmt__selection_init(pmt__selection *out, const pmt_reader *reader, const pmt_query *query,
+                    pmt_error *err)
+{
+    *out = (pmt__selection){.stacks = NULL};
+    int result = pmt__window_choose(&out->window, reader, query, err);
+    if (result == PMT_OK) {
+        result = filter_stacks(&out->stacks, reader, query, err);
+    }
+    if (result == PMT_OK) {
+        result = filter_threads(&out->threads, reader, query->thread, err);
+    }
+    return result;
+}
+
+void
+pmt__selection_dispose(pmt__selection *self, const pmt_allocator *allocator)
+{
+    pmt__release(allocator, self->stacks);
+    pmt__release(allocator, self->threads);
 }

@@ -117,9 +117,7 @@ static int
 add_row(collector *self, size_t cut, const pmt__row *row)
 {
     const pmt__stored_site *site = &self->reader->sites.data[row->site];
-    const pmt_aggregate *aggregate = self->aggregate;
-    if ((aggregate->stacks != NULL && !aggregate->stacks[site->stack])
-        || (aggregate->threads != NULL && !aggregate->threads[site->thread])) {
+    if (!pmt__selection_has(&self->aggregate->selection, site)) {
         return 1;
     }
     uint32_t stack = self->stacks == NULL ? site->stack : self->stacks[site->stack];
@@ -152,7 +150,7 @@ add_cuts(collector *self)
         pmt__row row;
         pmt__rows_begin(&walk, self->reader, cut, NULL);
         while (result == 1 && pmt__rows_next(&walk, &row)) {
-            if (row.birth > self->aggregate->window.exclude_epoch) {
+            if (row.birth > self->aggregate->selection.window.exclude_epoch) {
                 result = add_row(self, cut, &row);
             }
         }

@@ -27,42 +27,27 @@ name_classes(pmt__class *classes, size_t count)
     }
 }
 
+/* Nothing is counted yet. */
 static void
-add_sums(pmt__sums *to, const pmt__sums *sums)
+begin(pmt__stats *out, const pmt_allocator *allocator)
 {
-    to->peak_blocks += sums->peak_blocks;
-    to->peak_bytes += sums->peak_bytes;
-    to->leak_blocks += sums->leak_blocks;
-    to->leak_bytes += sums->leak_bytes;
-    to->total_blocks += sums->total_blocks;
-    to->total_bytes += sums->total_bytes;
-    to->temp_blocks += sums->temp_blocks;
-    to->temp_bytes += sums->temp_bytes;
-}
-
-/* What the query lets through. */
-typedef struct filter {
-    pmt__window window;
-    uint8_t *stacks;  /* owned: one byte per stack, or NULL */
-    uint8_t *threads; /* owned: one byte per thread, or NULL */
-} filter;
-
-static bool
-lets_through(const filter *self, const pmt__stored_site *site)
-{
-    return (self->stacks == NULL || self->stacks[site->stack])
-           && (self->threads == NULL || self->threads[site->thread]);
+    memset(out, 0, sizeof *out);
+    out->allocator = allocator;
+    name_classes(out->sizes, PMT_SIZE_CLASSES);
+    name_classes(out->ages, PMT_AGE_CLASSES);
+    out->large.low = 513;
+    out->large.high = UINT64_MAX;
 }
 
 /* Moves what died before a mark from the age of its row to its own. A capture that lies may say more than the rows do. */
 static void
-move_ages(pmt__stats *self, const pmt_reader *reader, const filter *only)
+move_ages(pmt__stats *self, const pmt_reader *reader, const pmt__selection *only)
 {
     for (size_t i = 0; i < reader->lifetimes.len; i++) {
         const pmt__stored_lifetime *it = &reader->lifetimes.data[i];
         if (it->cut < only->window.first || it->cut > only->window.last
             || it->birth <= only->window.exclude_epoch
-            || !lets_through(only, &reader->sites.data[it->site])) {
+            || !pmt__selection_has(only, &reader->sites.data[it->site])) {
             continue;
         }
         pmt__class *from = &self->ages[log2_class(reader->cuts.data[it->cut].epoch - it->birth)];
@@ -77,7 +62,7 @@ move_ages(pmt__stats *self, const pmt_reader *reader, const filter *only)
 }
 
 static void
-add_ages(pmt__stats *self, const pmt_reader *reader, const filter *only)
+add_ages(pmt__stats *self, const pmt_reader *reader, const pmt__selection *only)
 {
     for (size_t cut = only->window.first; cut < reader->cuts.len && cut <= only->window.last;
          cut++) {
@@ -86,7 +71,7 @@ add_ages(pmt__stats *self, const pmt_reader *reader, const filter *only)
         pmt__rows_begin(&walk, reader, cut, NULL);
         while (pmt__rows_next(&walk, &row)) {
             if (row.birth <= only->window.exclude_epoch
-                || !lets_through(only, &reader->sites.data[row.site])) {
+                || !pmt__selection_has(only, &reader->sites.data[row.site])) {
                 continue;
             }
             pmt__class *class = &self->ages[log2_class(row.age)];
@@ -98,16 +83,17 @@ add_ages(pmt__stats *self, const pmt_reader *reader, const filter *only)
 }
 
 static void
-add_sites(pmt__stats *self, const pmt_reader *reader, const filter *only, const pmt__sums *sums)
+add_sites(pmt__stats *self, const pmt_reader *reader, const pmt__selection *only,
+          const pmt__sums *sums)
 {
     for (size_t i = 1; i < reader->sites.len; i++) {
         const pmt__stored_site *site = &reader->sites.data[i];
-        if (!lets_through(only, site)) {
+        if (!pmt__selection_has(only, site)) {
             continue;
         }
-        add_sums(&self->domains[site->domain], &sums[i]);
-        add_sums(&self->threads[site->thread], &sums[i]);
-        add_sums(&self->total, &sums[i]);
+        pmt__sums_add(&self->domains[site->domain], &sums[i]);
+        pmt__sums_add(&self->threads[site->thread], &sums[i]);
+        pmt__sums_add(&self->total, &sums[i]);
         bool is_large = site->size == PMT_SIZE_LARGE;
         if (is_large && !self->filtered) {
             continue; /* the capture has a histogram of them */
@@ -127,25 +113,14 @@ static int
 stats_of(pmt__stats *out, const pmt_reader *reader, const pmt_query *query, bool filtered,
          pmt_error *err)
 {
-    memset(out, 0, sizeof *out);
-    out->allocator = reader->allocator;
+    begin(out, reader->allocator);
     out->threads = pmt__alloc_zeroed(reader->allocator, reader->threads.len, sizeof *out->threads);
     if (out->threads == NULL) {
         return pmt__error_set(err, PMT_ERR_NOMEM, "out of memory");
     }
-    name_classes(out->sizes, PMT_SIZE_CLASSES);
-    name_classes(out->ages, PMT_AGE_CLASSES);
-    out->large.low = 513;
-    out->large.high = UINT64_MAX;
-    filter only = {.stacks = NULL};
+    pmt__selection only;
     pmt__sums *sums = NULL;
-    int result = pmt__window_choose(&only.window, reader, query, err);
-    if (result == PMT_OK) {
-        result = pmt__filter_stacks(&only.stacks, reader, query, err);
-    }
-    if (result == PMT_OK) {
-        result = pmt__filter_threads(&only.threads, reader, query->thread, err);
-    }
+    int result = pmt__selection_init(&only, reader, query, err);
     if (result == PMT_OK) {
         result = pmt__sums_compute(&sums, reader, &only.window, err);
     }
@@ -159,8 +134,7 @@ stats_of(pmt__stats *out, const pmt_reader *reader, const pmt_query *query, bool
         move_ages(out, reader, &only);
     }
     pmt__release(reader->allocator, sums);
-    pmt__release(reader->allocator, only.stacks);
-    pmt__release(reader->allocator, only.threads);
+    pmt__selection_dispose(&only, reader->allocator);
     return result;
 }
 
@@ -202,9 +176,9 @@ add_stats(pmt__stats *to, const pmt__stats *stats)
     add_classes(&to->large, &stats->large, 1);
     add_classes(to->ages, stats->ages, PMT_AGE_CLASSES);
     for (size_t i = 0; i < PMT_DOMAIN_COUNT; i++) {
-        add_sums(&to->domains[i], &stats->domains[i]);
+        pmt__sums_add(&to->domains[i], &stats->domains[i]);
     }
-    add_sums(&to->total, &stats->total);
+    pmt__sums_add(&to->total, &stats->total);
     to->frees += stats->frees;
     to->filtered = to->filtered || stats->filtered;
 }
@@ -237,8 +211,7 @@ add_parts(pmt__stats *out, pmt__stats *parts, const pmt_reader *const *readers, 
     pmt__captures_start(readers, count, offsets_ns);
     for (size_t i = 0; i < count && result == PMT_OK; i++) {
         pmt_query own;
-        if (pmt__query_for(&own, query, readers[i], offsets_ns[i], with_inherited)
-            == PMT_REACH_OUTSIDE) {
+        if (!pmt__query_for(&own, query, readers[i], offsets_ns[i], with_inherited)) {
             continue;
         }
         result = stats_of(&parts[i], readers[i], &own, filtered, err);
@@ -269,20 +242,13 @@ int
 pmt__stats_combine(pmt__stats *out, pmt__stats *parts, const pmt_reader *const *readers,
                    size_t count, const pmt_query *query, bool with_inherited, pmt_error *err)
 {
-    memset(out, 0, sizeof *out);
+    begin(out, readers[0]->allocator);
     memset(parts, 0, count * sizeof *parts);
-    out->allocator = readers[0]->allocator;
-    name_classes(out->sizes, PMT_SIZE_CLASSES);
-    name_classes(out->ages, PMT_AGE_CLASSES);
-    out->large.low = 513;
-    out->large.high = UINT64_MAX;
     for (size_t i = 0; i < count; i++) {
         parts[i].allocator = readers[i]->allocator;
     }
-    if (query->has_start && query->has_end && query->end_ns < query->start_ns) {
-        return pmt__error_set(err, PMT_ERR_ARGUMENT, "the time window ends before it starts");
-    }
-    return add_parts(out, parts, readers, count, query, with_inherited, err);
+    int result = pmt__window_check(query, err);
+    return result < 0 ? result : add_parts(out, parts, readers, count, query, with_inherited, err);
 }
 
 /* --- epochs ---------------------------------------------------------------------------------- */

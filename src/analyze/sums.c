@@ -9,6 +9,19 @@
 
 #include "base/error.h"
 
+void
+pmt__sums_add(pmt__sums *to, const pmt__sums *sums)
+{
+    to->peak_blocks += sums->peak_blocks;
+    to->peak_bytes += sums->peak_bytes;
+    to->leak_blocks += sums->leak_blocks;
+    to->leak_bytes += sums->leak_bytes;
+    to->total_blocks += sums->total_blocks;
+    to->total_bytes += sums->total_bytes;
+    to->temp_blocks += sums->temp_blocks;
+    to->temp_bytes += sums->temp_bytes;
+}
+
 /* What the epoch that was under way at the window's start allocated and freed in the window. */
 typedef struct straddle {
     uint64_t alloc_blocks;

@@ -223,7 +223,7 @@ gather(gatherer *self, const pmt_reader *reader, uint32_t process, uint64_t epoc
             it.gc_runs = 0;
             result = push(self, it);
         }
-        uint64_t gc = cut->gc[0] + cut->gc[1] + cut->gc[2];
+        uint64_t gc = pmt__cut_gc_runs(cut);
         it.kind = LEVEL;
         it.unix_ns = now_ns = later(now_ns, unix_ns);
         it.bytes = pmt__at_least_0(cut->live_bytes - inherited.bytes);
@@ -304,12 +304,12 @@ pmt__together_init(pmt__together *out, const pmt_reader *const *readers, size_t 
                    bool with_inherited, pmt_error *err)
 {
     *out = (pmt__together){.highest = SIZE_MAX};
-    if (count == 0 || count > UINT32_MAX) {
-        return pmt__error_set(err, PMT_ERR_ARGUMENT, "no captures to combine");
+    int result = pmt__captures_check(count, err);
+    if (result < 0) {
+        return result;
     }
     out->allocator = readers[0]->allocator;
     gatherer it = {.allocator = out->allocator, .err = err};
-    int result = PMT_OK;
     for (size_t i = 0; i < count && result == PMT_OK; i++) {
         uint64_t epoch = with_inherited ? 0 : pmt_reader_inherited_epoch(readers[i]);
         result = gather(&it, readers[i], (uint32_t)i, epoch);

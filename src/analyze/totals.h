@@ -27,6 +27,13 @@ int pmt__totals_compute(pmt__totals *out, const pmt_reader *reader, uint64_t exc
                         pmt_error *err);
 void pmt__totals_add(pmt__totals *to, const pmt__totals *totals);
 
+/* Garbage collections up to a cut. */
+static inline uint64_t
+pmt__cut_gc_runs(const pmt_cut *cut)
+{
+    return cut->gc[0] + cut->gc[1] + cut->gc[2];
+}
+
 /* Does a cut tell of a highest point between it and the one before? */
 bool pmt__cut_has_inner_peak(const pmt_reader *reader, size_t at);
 

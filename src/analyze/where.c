@@ -196,6 +196,26 @@ heaps_split(pmt__where *self, const pmt__moment *m, split *s)
              SIZE(elsewhere));
 }
 
+/* What a recording and the kernel alone tell alike. */
+typedef struct common {
+    uint64_t files, shared_files, copies, shared_memory, main_stack, own, kernel;
+} common;
+
+static void
+common_parts(pmt__where *self, const common *c)
+{
+    part_add(self, "file pages", c->files,
+             "code, constants, mapped files; %s of it other processes map too",
+             SIZE(c->shared_files));
+    part_add(self, "library data", c->copies,
+             "variables of libraries and written copies of file pages");
+    part_add(self, "shared memory", c->shared_memory,
+             "shared anonymous mappings, memfd, /dev/shm, System V");
+    part_add(self, "main stack", c->main_stack, "of the first thread");
+    part_add(self, "recorder", c->own, "PyMemTrace's own tables");
+    part_add(self, "kernel pages", c->kernel, "vdso and the like");
+}
+
 static void
 rest_split(pmt__where *self, const pmt__moment *m)
 {
@@ -204,18 +224,15 @@ rest_split(pmt__where *self, const pmt__moment *m)
     part_add(self, "mappings", v[PMT_RESIDENT_MAPPINGS], "private anonymous mmap: %s mapped",
              SIZE(v[PMT_RESIDENT_MAPPINGS_MAPPED] != 0 ? v[PMT_RESIDENT_MAPPINGS_MAPPED]
                                                        : live(m, PMT_DOMAIN_MMAP, 1)));
-    part_add(self, "file pages", v[PMT_RESIDENT_FILES],
-             "code, constants, mapped files; %s of it other processes map too",
-             SIZE(v[PMT_RESIDENT_FILES_SHARED]));
-    part_add(self, "library data", v[PMT_RESIDENT_FILES_PRIVATE],
-             "variables of libraries and written copies of file pages");
-    part_add(self, "shared memory", v[PMT_RESIDENT_SHARED_MEMORY],
-             "shared anonymous mappings, memfd, /dev/shm, System V");
     part_add(self, "thread stacks", v[PMT_RESIDENT_STACKS], "of %llu threads",
              (unsigned long long)v[PMT_RESIDENT_STACKS_COUNT]);
-    part_add(self, "main stack", v[PMT_RESIDENT_MAIN_STACK], "of the first thread");
-    part_add(self, "recorder", v[PMT_RESIDENT_OWN], "PyMemTrace's own tables");
-    part_add(self, "kernel pages", v[PMT_RESIDENT_KERNEL], "vdso and the like");
+    common_parts(self, &(common){.files = v[PMT_RESIDENT_FILES],
+                                 .shared_files = v[PMT_RESIDENT_FILES_SHARED],
+                                 .copies = v[PMT_RESIDENT_FILES_PRIVATE],
+                                 .shared_memory = v[PMT_RESIDENT_SHARED_MEMORY],
+                                 .main_stack = v[PMT_RESIDENT_MAIN_STACK],
+                                 .own = v[PMT_RESIDENT_OWN],
+                                 .kernel = v[PMT_RESIDENT_KERNEL]});
 }
 
 static int
@@ -427,16 +444,13 @@ pmt__where_process(pmt__where *out, uint64_t pid, pmt_error *err)
              "glibc's main heap, live and free blocks alike");
     part_add(out, "anonymous memory", o.kinds[PMT_AREA_ANONYMOUS],
              "pymalloc's arenas, large blocks, heaps and stacks of threads, mappings");
-    part_add(out, "file pages", o.kinds[PMT_AREA_FILE],
-             "code, constants, mapped files; %s of it other processes map too",
-             SIZE(o.shared_files));
-    part_add(out, "library data", o.copies,
-             "variables of libraries and written copies of file pages");
-    part_add(out, "shared memory", o.kinds[PMT_AREA_SHARED],
-             "shared anonymous mappings, memfd, /dev/shm, System V");
-    part_add(out, "main stack", o.kinds[PMT_AREA_MAIN_STACK], "of the first thread");
-    part_add(out, "recorder", o.own, "PyMemTrace's own tables");
-    part_add(out, "kernel pages", o.kinds[PMT_AREA_KERNEL], "vdso and the like");
+    common_parts(out, &(common){.files = o.kinds[PMT_AREA_FILE],
+                                .shared_files = o.shared_files,
+                                .copies = o.copies,
+                                .shared_memory = o.kinds[PMT_AREA_SHARED],
+                                .main_stack = o.kinds[PMT_AREA_MAIN_STACK],
+                                .own = o.own,
+                                .kernel = o.kinds[PMT_AREA_KERNEL]});
     settle(out);
     if (matters(out, o.rss > o.pss ? o.rss - o.pss : 0)) {
         advise(out, "%s of it is shared with other processes: this one's part is %s (PSS).",

@@ -81,16 +81,23 @@ choose_peak(pmt__window *out, const pmt_reader *reader)
 }
 
 int
+pmt__window_check(const pmt_query *query, pmt_error *err)
+{
+    if (query->has_start && query->has_end && query->end_ns < query->start_ns) {
+        return pmt__error_set(err, PMT_ERR_ARGUMENT, "the time window ends before it starts");
+    }
+    return PMT_OK;
+}
+
+int
 pmt__window_choose(pmt__window *out, const pmt_reader *reader, const pmt_query *query,
                    pmt_error *err)
 {
     *out = (pmt__window){.whole = true, .exclude_epoch = query->exclude_epoch};
     size_t count = reader->cuts.len;
-    if (query->has_start && query->has_end && query->end_ns < query->start_ns) {
-        return pmt__error_set(err, PMT_ERR_ARGUMENT, "the time window ends before it starts");
-    }
-    if (count == 0) {
-        return PMT_OK;
+    int result = pmt__window_check(query, err);
+    if (result < 0 || count == 0) {
+        return result;
     }
     out->last = count - 1;
     out->end = pmt_reader_end_cut(reader);

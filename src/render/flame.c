@@ -62,7 +62,6 @@ typedef struct flame {
     uint32_t node_count;
     uint32_t string_count;
     uint32_t thread_count;
-    uint64_t peak_bytes; /* of several captures: the sum of their own */
 } flame;
 
 /* --- arrays ---------------------------------------------------------------------------------- */
@@ -125,19 +124,6 @@ frame_of(const flame *self, size_t stack)
                                             : self->combination->folded_frame;
 }
 
-static void
-add_sums(pmt__sums *to, const pmt__sums *sums)
-{
-    to->peak_blocks += sums->peak_blocks;
-    to->peak_bytes += sums->peak_bytes;
-    to->leak_blocks += sums->leak_blocks;
-    to->leak_bytes += sums->leak_bytes;
-    to->total_blocks += sums->total_blocks;
-    to->total_bytes += sums->total_bytes;
-    to->temp_blocks += sums->temp_blocks;
-    to->temp_bytes += sums->temp_bytes;
-}
-
 static int
 no_memory(pmt_error *err)
 {
@@ -157,7 +143,7 @@ add_value(flame *self, pmt__index *index, const value_row *row, pmt_error *err)
         at = pmt__index_next(&walk);
     }
     if (at != PMT_INDEX_NONE) {
-        add_sums(&self->rows.data[at].sums, &row->sums);
+        pmt__sums_add(&self->rows.data[at].sums, &row->sums);
         return PMT_OK;
     }
     at = (uint32_t)self->rows.len;
@@ -168,16 +154,15 @@ add_value(flame *self, pmt__index *index, const value_row *row, pmt_error *err)
 
 /* Of one capture. part: what its numbers are in the combination, or NULL. */
 static int
-collect_sites(flame *self, pmt__index *index, const pmt_aggregate *aggregate, const pmt__part *part,
-              pmt_error *err)
+collect_sites(flame *self, pmt__index *index, const pmt_aggregate *aggregate,
+              const pmt__combined_part *part, pmt_error *err)
 {
     const pmt_reader *reader = aggregate->reader;
     pmt__sums *sums = NULL;
-    int result = pmt__sums_compute(&sums, reader, &aggregate->window, err);
+    int result = pmt__sums_compute(&sums, reader, &aggregate->selection.window, err);
     for (size_t i = 1; i < reader->sites.len && result == PMT_OK; i++) {
         const pmt__stored_site *site = &reader->sites.data[i];
-        if ((aggregate->stacks != NULL && !aggregate->stacks[site->stack])
-            || (aggregate->threads != NULL && !aggregate->threads[site->thread])
+        if (!pmt__selection_has(&aggregate->selection, site)
             || (sums[i].total_blocks | sums[i].peak_blocks | sums[i].leak_blocks) == 0) {
             continue;
         }
@@ -227,7 +212,7 @@ weigh(const flame *self, double *weights)
 {
     pmt__sums total = {0};
     for (size_t i = 0; i < self->rows.len; i++) {
-        add_sums(&total, &self->rows.data[i].sums);
+        pmt__sums_add(&total, &self->rows.data[i].sums);
     }
     for (size_t i = 0; i < self->rows.len; i++) {
         const pmt__sums *sums = &self->rows.data[i].sums;
@@ -335,9 +320,15 @@ fold_light_stacks(flame *self, pmt_error *err)
 
 /* --- time ------------------------------------------------------------------------------------ */
 
-/* Adds the lives of a part, whose buckets are `width_ns` wide. */
+/* The lives of a part in the list: where they end, and how wide their buckets are. */
+typedef struct life_run {
+    size_t end;
+    uint64_t width_ns;
+} life_run;
+
 static int
-take_lives(flame *self, const pmt__part *part, size_t max_rows, pmt_error *err)
+take_lives(flame *self, const pmt__combined_part *part, size_t max_rows, life_run *run,
+           pmt_error *err)
 {
     const pmt__combination *of = self->combination;
     const pmt_allocator *allocator = self->allocator;
@@ -349,26 +340,46 @@ take_lives(flame *self, const pmt__part *part, size_t max_rows, pmt_error *err)
     for (size_t i = 0; i < stacks; i++) {
         names[i] = self->folds == NULL ? part->stacks[i] : self->folds[part->stacks[i]];
     }
+    pmt__lives *all = &self->lives;
     pmt__lives own;
     int result = pmt__lives_init_at(&own, part->aggregate, max_rows, names, part->offset_ns,
                                     of->duration_ns, err);
     pmt__release(allocator, names);
-    if (result == PMT_OK && !PMT__VEC_RESERVE(allocator, &self->lives.list, own.list.len)) {
+    if (result == PMT_OK && !PMT__VEC_RESERVE(allocator, &all->list, own.list.len)) {
         result = no_memory(err);
     }
     for (size_t i = 0; i < own.list.len && result == PMT_OK; i++) {
         pmt__life life = own.list.data[i];
         life.thread = part->threads[life.thread];
-        self->lives.list.data[self->lives.list.len++] = life;
+        all->list.data[all->list.len++] = life;
     }
-    self->lives.width_ns = own.width_ns;
-    self->lives.bucket_count = own.bucket_count;
+    if (own.width_ns >= all->width_ns) {
+        all->width_ns = own.width_ns;
+        all->bucket_count = own.bucket_count;
+    }
+    *run = (life_run){all->list.len, own.width_ns};
     pmt__lives_dispose(&own);
     return result;
 }
 
 /* Buckets of all parts start at the same instant and are powers of two wide: the widest ones are sums of the
    others. */
+static void
+align_lives(pmt__lives *all, const life_run *runs)
+{
+    for (size_t i = 0, part = 0; i < all->list.len; i++) {
+        while (i >= runs[part].end) {
+            part++;
+        }
+        pmt__life *life = &all->list.data[i];
+        uint64_t times = all->width_ns / runs[part].width_ns;
+        life->birth = (uint16_t)(life->birth / times);
+        if (life->death != PMT_LIFE_ALIVE) {
+            life->death = (uint16_t)(life->death / times);
+        }
+    }
+}
+
 static int
 collect_lives(flame *self, pmt_error *err)
 {
@@ -376,47 +387,29 @@ collect_lives(flame *self, pmt_error *err)
     if (of == NULL) {
         return pmt__lives_init(&self->lives, self->aggregate, LIFE_ROWS_MAX, err);
     }
-    self->lives.allocator = self->allocator;
-    uint64_t widest_ns = 1000000000u;
-    uint32_t bucket_count = UINT32_MAX;
-    uint64_t *widths_ns = pmt__alloc_zeroed(self->allocator, of->count, sizeof *widths_ns);
-    size_t *ends = pmt__alloc_zeroed(self->allocator, of->count, sizeof *ends);
-    int result = widths_ns == NULL || ends == NULL ? no_memory(err) : PMT_OK;
+    pmt__lives *all = &self->lives;
+    all->allocator = self->allocator;
+    all->width_ns = 1000000000u; /* no buckets are narrower */
+    life_run *runs = pmt__alloc_zeroed(self->allocator, of->count, sizeof *runs);
+    int result = runs == NULL ? no_memory(err) : PMT_OK;
     bool complete = true;
     for (size_t i = 0; i < of->count && result == PMT_OK; i++) {
-        size_t before = self->lives.list.len;
-        const pmt__part *part = &of->parts[i];
+        const pmt__combined_part *part = &of->parts[i];
+        size_t before = all->list.len;
+        runs[i].end = before;
         if (part->aggregate != NULL && part->reader->cuts.len != 0) {
-            result = take_lives(self, part, LIFE_ROWS_MAX / of->count, err);
-            widths_ns[i] = self->lives.width_ns;
-            if (self->lives.width_ns >= widest_ns) {
-                widest_ns = self->lives.width_ns;
-                bucket_count = self->lives.bucket_count;
-            }
+            result = take_lives(self, part, LIFE_ROWS_MAX / of->count, &runs[i], err);
             complete =
-                complete
-                && (self->lives.list.len != before || part->aggregate->total.allocations == 0);
-        }
-        ends[i] = self->lives.list.len;
-    }
-    for (size_t i = 0, part = 0; i < self->lives.list.len && result == PMT_OK; i++) {
-        while (i >= ends[part]) {
-            part++;
-        }
-        pmt__life *life = &self->lives.list.data[i];
-        uint64_t times = widest_ns / widths_ns[part];
-        life->birth = (uint16_t)(life->birth / times);
-        if (life->death != PMT_LIFE_ALIVE) {
-            life->death = (uint16_t)(life->death / times);
+                complete && (all->list.len != before || part->aggregate->total.allocations == 0);
         }
     }
-    if (!complete || bucket_count == UINT32_MAX) {
-        self->lives.list.len = 0; /* the report then has no time window */
+    if (result == PMT_OK) {
+        align_lives(all, runs);
     }
-    self->lives.width_ns = widest_ns;
-    self->lives.bucket_count = bucket_count == UINT32_MAX ? 0 : bucket_count;
-    pmt__release(self->allocator, widths_ns);
-    pmt__release(self->allocator, ends);
+    if (!complete) {
+        all->list.len = 0; /* the report then has no time window */
+    }
+    pmt__release(self->allocator, runs);
     return result;
 }
 
@@ -560,6 +553,19 @@ put_nodes(flame *self)
     }
 }
 
+/* An array of one field, a uint64_t, of each of `count` structs that lie `stride` apart. */
+static void
+put_amounts(flame *self, const char *name, const void *structs, size_t stride, size_t offset,
+            size_t count)
+{
+    begin_array(self, name, "f64", count);
+    for (size_t i = 0; i < count; i++) {
+        uint64_t value;
+        memcpy(&value, (const char *)structs + i * stride + offset, sizeof value);
+        put_f64(self, (double)value);
+    }
+}
+
 static void
 put_values(flame *self)
 {
@@ -584,13 +590,8 @@ put_values(flame *self)
         put_u16(self, self->threads[self->rows.data[i].thread]);
     }
     for (size_t column = 0; column < sizeof columns / sizeof *columns; column++) {
-        begin_array(self, columns[column].name, "f64", count);
-        for (size_t i = 0; i < count; i++) {
-            uint64_t value;
-            memcpy(&value, (const char *)&self->rows.data[i].sums + columns[column].offset,
-                   sizeof value);
-            put_f64(self, (double)value);
-        }
+        put_amounts(self, columns[column].name, self->rows.data, sizeof *self->rows.data,
+                    offsetof(value_row, sums) + columns[column].offset, count);
     }
 }
 
@@ -618,26 +619,16 @@ put_lives(flame *self)
     for (size_t i = 0; i < count; i++) {
         put_u16(self, lives->list.data[i].death);
     }
-    begin_array(self, "life_bytes", "f64", count);
-    for (size_t i = 0; i < count; i++) {
-        put_f64(self, (double)lives->list.data[i].bytes);
-    }
-    begin_array(self, "life_blocks", "f64", count);
-    for (size_t i = 0; i < count; i++) {
-        put_f64(self, (double)lives->list.data[i].blocks);
-    }
+    put_amounts(self, "life_bytes", lives->list.data, sizeof(pmt__life), offsetof(pmt__life, bytes),
+                count);
+    put_amounts(self, "life_blocks", lives->list.data, sizeof(pmt__life),
+                offsetof(pmt__life, blocks), count);
 }
 
 static double
 seconds(uint64_t ns)
 {
     return (double)ns / 1e9;
-}
-
-static uint64_t
-gc_runs(const pmt_cut *cut)
-{
-    return cut->gc[0] + cut->gc[1] + cut->gc[2];
 }
 
 /* The start, every cut, and the highest points between cuts: the peak lies on the curve. */
@@ -658,7 +649,7 @@ collect_timeline(flame *self, pmt_error *err)
         if (pmt__cut_has_inner_peak(self->reader, i)) {
             *out++ = (point){seconds(cut->peak_t_ns), (double)NAN, (double)cut->peak_bytes, 0};
         }
-        uint64_t gc = gc_runs(cut) - (i == 0 ? 0 : gc_runs(&cuts[i - 1]));
+        uint64_t gc = pmt__cut_gc_runs(cut) - (i == 0 ? 0 : pmt__cut_gc_runs(&cuts[i - 1]));
         *out++ =
             (point){seconds(cut->t_ns), cut->rss_bytes == 0 ? (double)NAN : (double)cut->rss_bytes,
                     (double)cut->live_bytes, (uint32_t)gc};
@@ -699,17 +690,13 @@ put_timeline(flame *self)
 {
     size_t count = self->points.len;
     const point *points = self->points.data;
-    begin_array(self, "tl_t", "f64", count);
-    for (size_t i = 0; i < count; i++) {
-        put_f64(self, points[i].t);
-    }
-    begin_array(self, "tl_rss", "f64", count);
-    for (size_t i = 0; i < count; i++) {
-        put_f64(self, points[i].rss);
-    }
-    begin_array(self, "tl_heap", "f64", count);
-    for (size_t i = 0; i < count; i++) {
-        put_f64(self, points[i].heap);
+    static const char *const arrays[] = {"tl_t", "tl_rss", "tl_heap"};
+    for (size_t array = 0; array < 3; array++) {
+        begin_array(self, arrays[array], "f64", count);
+        for (size_t i = 0; i < count; i++) {
+            const double values[] = {points[i].t, points[i].rss, points[i].heap};
+            put_f64(self, values[array]);
+        }
     }
     begin_array(self, "tl_gc", "u32", count);
     for (size_t i = 0; i < count; i++) {
@@ -770,7 +757,7 @@ put_threads(flame *self, pmt__text_buffer *out)
 static void
 put_stretch(flame *self, pmt__text_buffer *out)
 {
-    const pmt__window *window = &self->aggregate->window;
+    const pmt__window *window = &self->aggregate->selection.window;
     if (window->whole) {
         return;
     }
@@ -781,10 +768,30 @@ put_stretch(flame *self, pmt__text_buffer *out)
     pmt__text_put_char(out, '}');
 }
 
+/* Of several captures the sum of their own peaks, which are not simultaneous. */
+static void
+put_totals(flame *self, pmt__text_buffer *out)
+{
+    const pmt_reader *reader = self->reader;
+    const pmt_cut *last = reader->cuts.len == 0 ? NULL : &reader->cuts.data[reader->cuts.len - 1];
+    uint64_t sum = 0;
+    for (size_t i = 0; i < self->rows.len; i++) {
+        sum += self->rows.data[i].sums.peak_bytes;
+    }
+    pmt__text_put_c(out, ",\"totals\":{\"peak_bytes\":");
+    pmt__text_put_u64(out, last == NULL ? sum : last->peak_bytes);
+    pmt__text_put_c(out, ",\"peak_t_s\":");
+    if (last == NULL) {
+        pmt__text_put_c(out, "null");
+    } else {
+        pmt__put_seconds(out, last->peak_t_ns);
+    }
+    pmt__text_put_char(out, '}');
+}
+
 static void
 put_header(flame *self, pmt__text_buffer *out, pmt_string head)
 {
-    const pmt_reader *reader = self->reader;
     /* `head` is an object: its closing brace makes room for the rest. */
     pmt__text_put(out, head.text, head.len - 1);
     pmt__text_put_c(out, ",\"buckets\":{\"count\":");
@@ -793,18 +800,7 @@ put_header(flame *self, pmt__text_buffer *out, pmt_string head)
     pmt__put_seconds(out, self->lives.width_ns);
     pmt__text_put_char(out, '}');
     put_threads(self, out);
-    const pmt_cut *last = reader->cuts.len == 0 ? NULL : &reader->cuts.data[reader->cuts.len - 1];
-    const pmt__combination *of = self->combination;
-    uint64_t peak_bytes = last == NULL ? 0 : last->peak_bytes;
-    pmt__text_put_c(out, ",\"totals\":{\"peak_bytes\":");
-    pmt__text_put_u64(out, of == NULL ? peak_bytes : self->peak_bytes);
-    pmt__text_put_c(out, ",\"peak_t_s\":");
-    if (last == NULL) {
-        pmt__text_put_c(out, "null"); /* also of several: their peaks are not simultaneous */
-    } else {
-        pmt__put_seconds(out, last->peak_t_ns);
-    }
-    pmt__text_put_char(out, '}');
+    put_totals(self, out);
     put_stretch(self, out);
     pmt__text_put_c(out, ",\"strings_count\":");
     pmt__text_put_u64(out, self->string_count);
@@ -828,15 +824,12 @@ static int
 collect(flame *self, pmt_error *err)
 {
     int result = collect_values(self, err);
-    for (size_t i = 0; i < self->rows.len; i++) {
-        self->peak_bytes += self->rows.data[i].sums.peak_bytes;
-    }
     if (result == PMT_OK) {
         result = fold_light_stacks(self, err);
     }
     /* Births and deaths are cut by seconds, which would not add up to the values of a stretch that ends between
        two: such a page shows its stretch and no other. */
-    if (result == PMT_OK && self->aggregate->window.whole) {
+    if (result == PMT_OK && self->aggregate->selection.window.whole) {
         result = collect_lives(self, err);
     }
     if (result == PMT_OK) {

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "store/names.h"
 
 /* Decodes one character of UTF-8 in which surrogates are allowed. Returns its length in bytes, or 0 if
    there is none at `at`. */
@@ -155,11 +156,7 @@ pmt__put_short_frame(pmt__text_buffer *out, const pmt_frame *frame)
 {
     pmt_string place = frame->module;
     if (place.len == 0) {
-        place = frame->file;
-        while (place.len != 0 && memchr(place.text, '/', place.len) != NULL) {
-            place.text++;
-            place.len--;
-        }
+        place = pmt__last_part(frame->file);
     }
     put_frame(out, frame, place);
 }

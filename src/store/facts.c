@@ -78,22 +78,28 @@ pmt_reader_find_fact(const pmt_reader *self, const char *key)
     return NULL;
 }
 
-/* A number, or its decimal text; 0 if it is neither or missing. */
-static uint64_t
-number_of(const pmt_fact *fact)
+uint64_t
+pmt__decimal(pmt_string text)
 {
     uint64_t number = 0;
-    if (fact == NULL || fact->type != 2) {
-        return fact == NULL || fact->type != 1 ? 0 : fact->number;
-    }
-    for (size_t i = 0; i < fact->text.len; i++) {
-        char c = fact->text.text[i];
+    for (size_t i = 0; i < text.len; i++) {
+        char c = text.text[i];
         if (c < '0' || c > '9' || number > UINT64_MAX / 10 - 1) {
             return 0;
         }
         number = number * 10 + (uint64_t)(c - '0');
     }
     return number;
+}
+
+/* A number, or its decimal text; 0 if it is neither or missing. */
+static uint64_t
+number_of(const pmt_fact *fact)
+{
+    if (fact != NULL && fact->type == PMT_FACT_TEXT) {
+        return pmt__decimal(fact->text);
+    }
+    return fact == NULL || fact->type != PMT_FACT_NUMBER ? 0 : fact->number;
 }
 
 uint64_t

@@ -24,6 +24,16 @@ prefix_length(pmt_string file, pmt_string directory)
     return n + 1;
 }
 
+pmt_string
+pmt__last_part(pmt_string path)
+{
+    size_t start = path.len;
+    while (start > 0 && path.text[start - 1] != '/') {
+        start--;
+    }
+    return (pmt_string){path.text + start, path.len - start};
+}
+
 void
 pmt__module_name(pmt__text_buffer *out, pmt_string file, const pmt_string *sys_path,
                  size_t sys_path_count, pmt_string cwd)
@@ -42,9 +52,7 @@ pmt__module_name(pmt__text_buffer *out, pmt_string file, const pmt_string *sys_p
         start = n > start ? n : start;
     }
     if (start == 0 && file.text[0] == '/') {
-        for (size_t i = 0; i < file.len; i++) {
-            start = file.text[i] == '/' ? i + 1 : start;
-        }
+        start = (size_t)(pmt__last_part(file).text - file.text);
     }
     while (start + 2 <= file.len && memcmp(file.text + start, "./", 2) == 0) {
         start += 2; /* of a relative path */

@@ -14,6 +14,9 @@
 void pmt__module_name(pmt__text_buffer *out, pmt_string file, const pmt_string *sys_path,
                       size_t sys_path_count, pmt_string cwd);
 
+/* What follows the last slash of a path: all of it if there is none. */
+pmt_string pmt__last_part(pmt_string path);
+
 /* PMT_FRAME_IS_* of a Python frame. */
 unsigned pmt__frame_flags(pmt_string file, pmt_string module);
 /* The file that `pymemtrace run` starts the program from. */

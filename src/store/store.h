@@ -137,6 +137,9 @@ pmt__reader_string(const pmt_reader *self, uint32_t string)
     return (pmt_string){self->pool.data + place.offset, place.len};
 }
 
+/* The number that a text is in decimal digits; 0 if it is none, or too large. */
+uint64_t pmt__decimal(pmt_string text);
+
 /* Checks every event of an EVTS chunk, so that no walk can meet anything wrong, and notes where it is. */
 int pmt__reader_add_events(pmt_reader *self, const pmt__chunk *chunk, pmt_error *err);
 
