@@ -399,7 +399,7 @@ typedef struct outside {
     pmt__area before;
 } outside;
 
-static void
+static int
 outside_add(void *context, const pmt__area *area)
 {
     outside *self = context;
@@ -413,18 +413,19 @@ outside_add(void *context, const pmt__area *area)
         self->copies += area->anonymous_bytes;
         self->kinds[PMT_AREA_FILE] += files;
         self->shared_files += least(area->shared_bytes, files);
-        return;
+        return 0;
     }
     if (area->kind == PMT_AREA_ANONYMOUS && before.end == area->start
         && before.kind == PMT_AREA_FILE && (before.flags & PMT_AREA_WRITABLE)) {
         self->copies += area->rss_bytes; /* zero-initialised data */
-        return;
+        return 0;
     }
     if (area->flags & PMT_AREA_IS_OWN) {
         self->own += area->rss_bytes;
-        return;
+        return 0;
     }
     self->kinds[area->kind] += area->rss_bytes;
+    return 0;
 }
 
 int

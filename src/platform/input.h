@@ -23,7 +23,7 @@ void pmt__input_close(int fd);
 int pmt__process_is_alive(uint64_t pid, uint64_t start_ticks);
 /* The areas of any process, as pmt__process_areas. 0 or a negative errno: -ESRCH, -ENOENT: there is none; -EACCES, -EPERM: it is
    another user's. */
-int pmt__input_areas(uint64_t pid, void (*each)(void *context, const pmt__area *area),
+int pmt__input_areas(uint64_t pid, int (*each)(void *context, const pmt__area *area),
                      void *context);
 /* The id of this boot of the host, NUL-terminated; empty if unknown. */
 void pmt__boot_id_get(char out[64]);

@@ -1,5 +1,6 @@
 /* input.h on Linux. */
 #include "platform/input.h"
+#include "platform/linux.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -125,7 +126,7 @@ pmt__boot_id_get(char out[64])
 }
 
 int
-pmt__input_areas(uint64_t pid, void (*each)(void *context, const pmt__area *area), void *context)
+pmt__input_areas(uint64_t pid, int (*each)(void *context, const pmt__area *area), void *context)
 {
     char path[64];
     snprintf(path, sizeof path, "/proc/%llu/smaps", (unsigned long long)pid);
@@ -133,23 +134,8 @@ pmt__input_areas(uint64_t pid, void (*each)(void *context, const pmt__area *area
     if (fd < 0) {
         return -errno;
     }
-    pmt__smaps parser;
-    pmt__smaps_init(&parser);
-    pmt__area area;
     char text[16 << 10];
-    ssize_t n;
-    while ((n = read(fd, text, sizeof text)) > 0 || (n < 0 && errno == EINTR)) {
-        size_t used = 0;
-        for (size_t at = 0; n > 0 && at < (size_t)n; at += used) {
-            if (pmt__smaps_take(&parser, text + at, (size_t)n - at, &used, &area)) {
-                each(context, &area);
-            }
-        }
-    }
-    int rc = n < 0 ? -errno : 0;
+    int rc = pmt__areas_read(fd, text, sizeof text, each, context);
     close(fd);
-    while (rc == 0 && pmt__smaps_end(&parser, &area)) {
-        each(context, &area);
-    }
     return rc;
 }

@@ -93,16 +93,10 @@ pmt__process_rss_bytes(void)
     return pages * pmt__page_size();
 }
 
-static int
-areas_read(kept *file, char *text, size_t size, int (*each)(void *context, const pmt__area *area),
-           void *context)
+int
+pmt__areas_read(int fd, char *text, size_t size, int (*each)(void *context, const pmt__area *area),
+                void *context)
 {
-    int saved = errno;
-    int fd = kept_fd(file);
-    if (fd < 0) {
-        errno = saved;
-        return fd;
-    }
     pmt__smaps parser;
     pmt__smaps_init(&parser);
     pmt__area area;
@@ -128,6 +122,16 @@ areas_read(kept *file, char *text, size_t size, int (*each)(void *context, const
     while (rc == 0 && !stopped && pmt__smaps_end(&parser, &area)) {
         stopped = each(context, &area) != 0;
     }
+    return rc;
+}
+
+static int
+own_areas_read(kept *file, char *text, size_t size,
+               int (*each)(void *context, const pmt__area *area), void *context)
+{
+    int saved = errno;
+    int fd = kept_fd(file);
+    int rc = fd < 0 ? fd : pmt__areas_read(fd, text, size, each, context);
     errno = saved;
     return rc;
 }
@@ -136,14 +140,14 @@ int
 pmt__process_areas(int (*each)(void *context, const pmt__area *area), void *context)
 {
     static char text[16 << 10]; /* owned by the caller's lock */
-    return areas_read(&smaps, text, sizeof text, each, context);
+    return own_areas_read(&smaps, text, sizeof text, each, context);
 }
 
 int
 pmt__process_mappings(int (*each)(void *context, const pmt__area *area), void *context)
 {
     static char text[16 << 10]; /* owned by the caller's lock */
-    return areas_read(&maps, text, sizeof text, each, context);
+    return own_areas_read(&maps, text, sizeof text, each, context);
 }
 
 #define PAGEMAP_PRESENT ((uint64_t)1 << 63)
