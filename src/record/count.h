@@ -36,17 +36,24 @@ pmt__count_add(uint32_t id, uint64_t bytes)
     }
 }
 
-/* A block of this cohort dies. large_bytes: its size if the cohort is sizeless. */
+/* Before live bytes of this cohort become less. */
 PMT_INLINE void
-pmt__count_sub(uint32_t id, uint64_t large_bytes)
+pmt__count_loses(pmt__cohort *cohort)
 {
-    pmt__cohort *cohort = &pmt__t.cohorts[id];
     if (PMT_UNLIKELY(pmt__t.growing)) {
         pmt__peak_passed_slow_nopy();
     }
     if (PMT_UNLIKELY(cohort->stamp != pmt__t.stamp)) {
         pmt__cohort_seen_slow_nopy(cohort);
     }
+}
+
+/* A block of this cohort dies. large_bytes: its size if the cohort is sizeless. */
+PMT_INLINE void
+pmt__count_sub(uint32_t id, uint64_t large_bytes)
+{
+    pmt__cohort *cohort = &pmt__t.cohorts[id];
+    pmt__count_loses(cohort);
     cohort->live--;
     uint64_t bytes = cohort->size;
     if (PMT_UNLIKELY(bytes & PMT_COHORT_SIZELESS)) {
@@ -61,12 +68,7 @@ PMT_INLINE void
 pmt__count_shrink(uint32_t id, uint64_t bytes)
 {
     pmt__cohort *cohort = &pmt__t.cohorts[id];
-    if (PMT_UNLIKELY(pmt__t.growing)) {
-        pmt__peak_passed_slow_nopy();
-    }
-    if (PMT_UNLIKELY(cohort->stamp != pmt__t.stamp)) {
-        pmt__cohort_seen_slow_nopy(cohort);
-    }
+    pmt__count_loses(cohort);
     pmt__t.large[cohort->size & ~PMT_COHORT_SIZELESS].live_bytes -= bytes;
     pmt__t.live_bytes -= bytes;
 }
