@@ -38,9 +38,8 @@ get_view(const char *name, pmt_view *view)
     return -1;
 }
 
-/* None, or seconds from the start. */
-static int
-get_time(PyObject *value, const char *name, int *has, uint64_t *ns)
+int
+ext_get_time(PyObject *value, const char *name, int *has, uint64_t *ns)
 {
     if (value == NULL || value == Py_None) {
         return 0;
@@ -219,8 +218,8 @@ ext_query_parse(ext_query *self, PyObject *args, PyObject *kwargs, int has_view,
     }
     pmt_query *query = &self->query;
     if (!parsed || get_view(view, &query->view) < 0
-        || get_time(start, "start_s", &query->has_start, &query->start_ns) < 0
-        || get_time(end, "end_s", &query->has_end, &query->end_ns) < 0
+        || ext_get_time(start, "start_s", &query->has_start, &query->start_ns) < 0
+        || ext_get_time(end, "end_s", &query->has_end, &query->end_ns) < 0
         || patterns_init(&self->includes, self->include, "include") < 0
         || patterns_init(&self->excludes, self->exclude, "exclude") < 0) {
         return -1;

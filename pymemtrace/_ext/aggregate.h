@@ -6,6 +6,9 @@
 
 #include "pymemtrace/reader.h"
 
+/* Seconds from the start, or None or NULL, which change nothing. -1 with an exception set, which calls it `name`. */
+int ext_get_time(PyObject *value, const char *name, int *has, uint64_t *ns);
+
 typedef struct ext_patterns {
     PyObject *bytes;    /* owned: list of bytes */
     const char **texts; /* owned; elements borrowed from bytes */

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 
+#include "aggregate.h"
 #include "analyze/where.h"
 #include "platform/platform.h"
 #include "values.h"
@@ -66,16 +67,14 @@ ext_where(const ext_state *state, const pmt_reader *reader, PyObject *args, PyOb
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:where", keywords, &at)) {
         return NULL;
     }
-    double seconds = at == Py_None ? 0.0 : PyFloat_AsDouble(at);
-    if (PyErr_Occurred()) {
+    int has = 0;
+    uint64_t ns = 0;
+    if (ext_get_time(at, at_key, &has, &ns) < 0) {
         return NULL;
     }
-    uint64_t ns = seconds > 0.0 && seconds < 1e10 ? (uint64_t)(seconds * 1e9)
-                  : seconds > 0.0                 ? UINT64_MAX
-                                                  : 0;
     pmt__where where;
     pmt_error err = PMT_ERROR_INIT;
-    int rc = pmt__where_at(&where, reader, at != Py_None, ns, &err);
+    int rc = pmt__where_at(&where, reader, has, ns, &err);
     if (rc == PMT_ERR_STATE) { /* none was measured */
         Py_RETURN_NONE;
     }

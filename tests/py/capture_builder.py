@@ -324,6 +324,12 @@ class CaptureBuilder:
         numbers = varint(id) + varint(native_id) + varint(native_id << 8) + varint(birth_ns)
         self._define(5, numbers + varint(self.string(name)) + varint(flags) + varint(0))
 
+    def resident(self, figures: dict[int, int]) -> None:
+        """How the resident memory is made up, without pymalloc's size classes."""
+        for which, value in figures.items():
+            self._define(9, varint(which) + varint(value))
+        self._sections[9][-1] += varint(0)
+
     def mark(self, epoch: int, t_ns: int, label: str) -> None:
         self._define(6, varint(epoch) + varint(t_ns) + varint(self.string(label)))
 

@@ -1104,3 +1104,18 @@ def use():
 def test_nothing_is_leaked(path: Path) -> None:
     simulate(1).builder.write(path)
     assert_nothing_is_leaked(USE, 50, path)
+
+
+def test_every_moment_of_the_timeline_is_found_again(tmp_path: Path) -> None:
+    """A time in seconds is the nearest nanosecond, not the one below it."""
+    rng = random.Random(1)
+    b = CaptureBuilder()
+    for t in sorted(rng.randrange(10**12) for _ in range(500)):
+        b.resident({1: t, 3: 1 << 20})
+        b.cut(t)
+    reader = read(b, tmp_path / "x.pmt")
+    moments = [moment["t_s"] for moment in reader.where_timeline()]
+    assert len(moments) == 500
+    assert [reader.where(moment)["at_s"] for moment in moments] == moments
+    with pytest.raises(ValueError, match="at_s must be a number of seconds"):
+        reader.where(float("nan"))
