@@ -18,13 +18,15 @@ typedef struct collector {
     const uint32_t *stacks; /* borrowed, or NULL: what they are called in the list */
     size_t max_rows;
     size_t end_cut;
+    uint64_t offset_ns; /* of the capture's start on the axis */
 } collector;
 
 static uint16_t
-bucket_of(const pmt__lives *lives, uint64_t start_ns, uint64_t end_ns)
+bucket_of(const collector *self, uint64_t start_ns, uint64_t end_ns)
 {
+    const pmt__lives *lives = self->lives;
     uint64_t middle_ns = start_ns + (end_ns - start_ns) / 2;
-    uint64_t bucket = (lives->offset_ns + middle_ns) / lives->width_ns;
+    uint64_t bucket = (self->offset_ns + middle_ns) / lives->width_ns;
     return (uint16_t)(bucket < lives->bucket_count ? bucket : lives->bucket_count - 1);
 }
 
@@ -107,8 +109,8 @@ place(const collector *self, size_t cut, const pmt__row *row, uint16_t *birth, u
 {
     const pmt__epoch *born = &self->epochs.list.data[pmt__epochs_find(&self->epochs, row->birth)];
     uint64_t start_ns = cut == 0 ? 0 : self->reader->cuts.data[cut - 1].t_ns;
-    *birth = bucket_of(self->lives, born->start_ns, born->end_ns);
-    *death = bucket_of(self->lives, start_ns, self->reader->cuts.data[cut].t_ns);
+    *birth = bucket_of(self, born->start_ns, born->end_ns);
+    *death = bucket_of(self, start_ns, self->reader->cuts.data[cut].t_ns);
     /* An epoch of several cuts has one place on the axis, which can lie behind a death in it. */
     *death = *death < *birth ? *birth : *death;
 }
@@ -187,7 +189,6 @@ pmt__lives_init_at(pmt__lives *out, const pmt_aggregate *aggregate, size_t max_r
     const pmt_reader *reader = aggregate->reader;
     memset(out, 0, sizeof *out);
     out->allocator = reader->allocator;
-    out->offset_ns = offset_ns;
     out->width_ns = SECOND_NS;
     if (reader->cuts.len == 0) {
         return PMT_OK;
@@ -197,7 +198,8 @@ pmt__lives_init_at(pmt__lives *out, const pmt_aggregate *aggregate, size_t max_r
                     .reader = reader,
                     .stacks = stacks,
                     .max_rows = max_rows,
-                    .end_cut = pmt_reader_end_cut(reader)};
+                    .end_cut = pmt_reader_end_cut(reader),
+                    .offset_ns = offset_ns};
     int result = pmt__epochs_init(&it.epochs, reader, err);
     if (result < 0) {
         pmt__epochs_dispose(&it.epochs);

@@ -20,8 +20,7 @@ typedef struct pmt__lives {
     const pmt_allocator *allocator; /* borrowed */
     PMT__VEC(pmt__life) list;       /* owned; no two with equal stack, thread, birth and death */
     uint32_t bucket_count;
-    uint64_t width_ns;  /* of a bucket: a power of two of seconds */
-    uint64_t offset_ns; /* of the capture's start on the axis */
+    uint64_t width_ns; /* of a bucket: a power of two of seconds */
 } pmt__lives;
 
 /* Of the stacks and threads that the aggregate's filters let through; its window does not matter.
