@@ -281,8 +281,10 @@ measure_is_due(uint32_t flags, uint64_t rss_bytes)
         w.measured_end = 1;
         return !had; /* what is left when the interpreter is gone says nothing of the program */
     }
-    /* At once where it has doubled: measurements of doublings take together at most twice as long as the last of them. */
-    if ((flags & CUT_SHORT) || (now_ns < w.measure_after_ns && rss_bytes / 2 <= w.measured_rss)) {
+    /* At once where it has grown by half: such measurements take together at most three times as long as the last of them, and the
+       pause that each has earned comes on top of what was left of the one before. */
+    if ((flags & CUT_SHORT)
+        || (now_ns < w.measure_after_ns && rss_bytes - rss_bytes / 3 <= w.measured_rss)) {
         return 0;
     }
     uint64_t moved =
@@ -302,7 +304,8 @@ measure_write(uint32_t flags, uint64_t rss_bytes)
     uint64_t now_ns = pmt__clock_mono_ns();
     w.measured_ns = now_ns;
     w.measured_rss = rss_bytes;
-    w.measure_after_ns = now_ns + (now_ns - from_ns) * MEASURE_SHARE;
+    uint64_t left_ns = w.measure_after_ns > now_ns ? w.measure_after_ns - now_ns : 0;
+    w.measure_after_ns = now_ns + left_ns + (now_ns - from_ns) * MEASURE_SHARE;
     if (rc == -ECANCELED) {
         return;
     }
