@@ -1,5 +1,5 @@
 /* Counting a block in and out of its cohort: live bytes, peak, sizes. Used by the hot path (track.h) and by the drain of
-   events without the GIL (queue.c). The caller holds the tables. */
+   events without the GIL (lane.c). The caller holds the tables. */
 #ifndef PMT_RECORD_COUNT_H
 #define PMT_RECORD_COUNT_H
 
