@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 NAMES_TRIED = 1000
-NUMBERS = ("events", "max_memory_bytes", "max_size_bytes", "temporaries", "native")
+NUMBERS = ("events", "max_memory_bytes", "max_size_bytes", "temporaries", "native",
+           "native_traces")  # fmt: skip
 
 # The process that multiprocessing keeps to tidy up does nothing that anybody would ask about.
 HELPER = "from multiprocessing.resource_tracker import"

@@ -30,9 +30,11 @@ EXIT_IMPOSSIBLE = 4
 # have been given. The environment would be passed on to the program's children.
 INT_OPTIONS = (
     "force", "events", "quiet", "max_memory_bytes", "max_size_bytes", "temporaries", "native",
+    "native_traces",
 )  # fmt: skip
 CHILD_OPTIONS = (
-    "events", "max_memory_bytes", "max_size_bytes", "temporaries", "native", "interval_s",
+    "events", "max_memory_bytes", "max_size_bytes", "temporaries", "native", "native_traces",
+    "interval_s",
 )  # fmt: skip
 
 

@@ -41,6 +41,8 @@ class record:
     native: also what goes past Python's allocators (malloc, mmap). Every object that is loaded is
         made to call us instead of the C library, once and for good; pointers to malloc that the
         program has fetched before are not seen, libraries loaded later within interval_s.
+    native_traces: the stacks contain the frames of C and C++ functions, too, between those of
+        Python. They are named when the capture is read, or by `pymemtrace symbolize`.
 
     Entering raises CaptureExistsError if the file exists (without force), UnsupportedError if this
     interpreter cannot be recorded, PymemtraceError if the process is being recorded already,
@@ -64,6 +66,7 @@ class record:
         temporaries: int = 1,
         interval_s: float = 1.0,
         native: bool = True,
+        native_traces: bool = False,
     ) -> None:
         if max_memory_bytes < 0 or max_size_bytes < 0:
             raise ValueError("max_memory_bytes and max_size_bytes must not be negative")
@@ -76,6 +79,7 @@ class record:
             "temporaries": temporaries,
             "interval_s": interval_s,
             "native": native,
+            "native_traces": native_traces,
         }
         self._count = 0
         self._active = False

@@ -198,10 +198,11 @@ threads_name(void)
 PyDoc_STRVAR(
     start_doc,
     "start(path, *, argv, force=False, events=False, max_memory_bytes=0, max_size_bytes=0,\n"
-    "      temporaries=1, interval_s=1.0, native=True, follow=None, base=None, parent=0,\n"
-    "      generation=0)\n--\n\n"
+    "      temporaries=1, interval_s=1.0, native=True, native_traces=False, follow=None,\n"
+    "      base=None, parent=0, generation=0)\n--\n\n"
     "Records this process from now on into a new capture at path.\n\n"
     "native: also what goes past Python's allocators, where the preloaded library is there.\n"
+    "native_traces: the stacks contain the frames of C functions, too.\n"
     "follow: children are recorded too, into <path without .pmt>.<pid>.pmt, or <base>.<pid>.pmt;\n"
     "the words are for executed ones (src/native/exec.c). parent, generation: facts of such one.\n"
     "0 bytes means no limit set by the caller. Raises CaptureExistsError, UnsupportedError,\n"
@@ -218,22 +219,22 @@ static PyObject *
 core_start(PyObject *module, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {
-        "path",           "argv",        "force",      "events", "max_memory_bytes",
-        "max_size_bytes", "temporaries", "interval_s", "native", "follow",
-        "base",           "parent",      "generation", NULL};
+        "path",           "argv",        "force",      "events",     "max_memory_bytes",
+        "max_size_bytes", "temporaries", "interval_s", "native",     "native_traces",
+        "follow",         "base",        "parent",     "generation", NULL};
     static int exit_registered;
     PyObject *path = NULL, *argv = NULL, *follow = NULL, *base = NULL;
     unsigned long long parent = 0;
     unsigned int generation = 0;
-    int force = 0, events = 0, native = 1;
+    int force = 0, events = 0, native = 1, native_traces = 0;
     unsigned int temporaries = 1;
     unsigned long long max_memory = 0, max_size = 0;
     double interval_s = DEFAULT_INTERVAL_S;
     pmt_error err = PMT_ERROR_INIT;
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "O&|$OppKKIdpO&O&KI:start", names, PyUnicode_FSConverter, &path, &argv,
-            &force, &events, &max_memory, &max_size, &temporaries, &interval_s, &native, fs_or_none,
-            &follow, fs_or_none, &base, &parent, &generation)) {
+            args, kwargs, "O&|$OppKKIdppO&O&KI:start", names, PyUnicode_FSConverter, &path, &argv,
+            &force, &events, &max_memory, &max_size, &temporaries, &interval_s, &native,
+            &native_traces, fs_or_none, &follow, fs_or_none, &base, &parent, &generation)) {
         return NULL;
     }
     PyObject *result = NULL;
@@ -258,6 +259,7 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
     }
     fact_put_number(&f, "interval_ns", (uint64_t)(interval_s * 1e9));
     fact_put_number(&f, "temporaries_n", temporaries);
+    fact_put_number(&f, "native_traces", (uint64_t)native_traces);
     fact_put_number(&f, "max_size_bytes", max_size);
     fact_put_number(&f, "max_memory_bytes", max_memory);
     if (parent != 0) {
@@ -281,6 +283,7 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
         .max_memory_bytes = max_memory,
         .temporaries_n = temporaries,
         .events = events,
+        .native_stacks = native_traces,
         .before_cut = pmt__native_patch_again,
         .follow = follow != NULL,
         .generation = generation,

@@ -125,6 +125,8 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add("-o", "--output", metavar="FILE", help="the capture (pymemtrace-<program>.<pid>.pmt)")
     add("-f", "--force", action="store_true", help="overwrite FILE")
     add("-q", "--quiet", action="store_true", help="do not say at the end which file was written")
+    add("--native", action="store_true",
+        help="the stacks contain the frames of C and C++ functions, too")  # fmt: skip
     add("--events", action="store_true", help="also keep the log of every single event")
     add(
         "--max-memory", metavar="SIZE", type=parse_size, default=0,
@@ -252,6 +254,7 @@ def launch_command(args: argparse.Namespace, path: str) -> list[str]:
         f"max_size_bytes={args.max_size}",
         f"temporaries={args.temporaries}",
         f"native={not args.python_only:d}",
+        f"native_traces={args.native:d}",
         f"follow={not args.no_follow:d}",
         f"library={PRELOAD}",
         "--",

@@ -58,6 +58,27 @@ mark(_PyInterpreterFrame *frame)
 }
 #endif
 
+/* Every activation of the loop has a _PyCFrame on the C stack. A generator's frame keeps is_entry from when it was resumed last; while an
+   exception is thrown through it into the one that it delegates to, it is on the chain and no loop runs it. What tells is whether its
+   caller is the frame that the activation below stands at. */
+#define PMT_FRAME_ENTRY_CURSOR const _PyCFrame *
+#define PMT_FRAME_ENTRIES(state) ((state) == NULL ? NULL : ((const PyThreadState *)(state))->cframe)
+#define PMT_FRAME_ENTRY_AT(f, cursor) ((f)->is_entry ? entry_next(f, &(cursor)) : 0)
+
+static inline uint64_t
+entry_next(const _PyInterpreterFrame *frame, const _PyCFrame **cursor)
+{
+    const _PyCFrame *entry = *cursor;
+    if (entry == NULL) {
+        return 1; /* an activation, and not on this stack */
+    }
+    if (entry->previous != NULL && entry->previous->current_frame != frame->previous) {
+        return 0;
+    }
+    *cursor = entry->previous;
+    return (uint64_t)(uintptr_t)entry;
+}
+
 #define PMT_CURRENT_STATE() _PyThreadState_GET()
 #define PMT_STATE_IS_GLOBAL
 #define PMT_OWN_STATE() PyGILState_GetThisThreadState()

@@ -125,14 +125,15 @@ recording_off(void)
 /* --- events with the GIL ------------------------------------------------------------------------------------------------------- */
 
 static PMT_NOINLINE void
-check_stack_nopy(const void *block, PMT_FRAME *top)
+check_stack_nopy(const void *block, const void *state, PMT_FRAME *top)
 {
     const uint32_t *entry = pmt__shadow_find(block);
     if (entry == NULL || PMT_SHADOW_ID(*entry) == 0 || top == NULL) {
         return;
     }
     uint32_t have = pmt__t.sites[PMT_COHORT_SITE(&pmt__t.cohorts[PMT_SHADOW_ID(*entry)])].node;
-    uint32_t want = pmt__stack_naive(top);
+    uint32_t want = pmt__natives_now.on ? pmt__mixed_naive(pmt__mixed_own(), state, top)
+                                        : pmt__stack_naive(top);
     checked++;
     different += have != (want == PMT_NODE_ROOT ? PMT_NODE_NO_STACK : want);
 }
@@ -153,7 +154,7 @@ track_now_nopy(PyThreadState *state, pmt__thread *thread, int gate, void *block,
     }
     pmt__track(block, size, domain, thread, top);
     if (PMT_UNLIKELY(gate == PMT_GATE_CHECK)) {
-        check_stack_nopy(block, top);
+        check_stack_nopy(block, state, top);
     }
 }
 

@@ -166,6 +166,18 @@ pmt__pages_resident(const void *pages, size_t size_bytes)
     return resident * page;
 }
 
+/* The kernel reads the set before it looks at `how`, which is none: EFAULT, or EINVAL where the set can be read. */
+int
+pmt__readable(const void *address)
+{
+    int saved = errno;
+    errno = 0;
+    syscall(SYS_rt_sigprocmask, ~0, address, NULL, sizeof(uint64_t));
+    int readable = errno != EFAULT;
+    errno = saved;
+    return readable;
+}
+
 /* --- clocks --- */
 
 static uint64_t

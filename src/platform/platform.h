@@ -36,6 +36,9 @@ void pmt__pages_note(const void *start, size_t size_bytes, pmt__pages_use use);
 /* The use of the page at this address; *run_end: up to where it is the same, at most `end`. address < end. */
 pmt__pages_use pmt__pages_use_at(uintptr_t address, uintptr_t end, uintptr_t *run_end);
 
+/* Whether the 8 bytes at this address, which lie within one page, can be read. */
+int pmt__readable(const void *address);
+
 /* --- clocks ---------------------------------------------------------------------------------------------------------- */
 
 uint64_t pmt__clock_mono_ns(void); /* steady */
@@ -126,6 +129,8 @@ void pmt__process_peek_each(const uintptr_t *addresses, size_t count, void *out,
 /* An address in the part of a thread's stack that the C library keeps for itself, at its upper end; 0 if unknown. */
 uintptr_t pmt__thread_block(uint64_t native_id);
 size_t pmt__page_size(void);
+/* How many objects (libraries) have been unloaded since the process started. Takes the loader's lock. */
+uint64_t pmt__objects_unloaded(void);
 
 /* What the C library's allocator says of itself. Takes its locks: not for hooks. 0, or -1: it does not tell. */
 typedef struct pmt__malloc_facts {

@@ -3,6 +3,7 @@
    be the end of the program. */
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
 #include <malloc.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -299,3 +300,20 @@ pmt__malloc_facts_get(pmt__malloc_facts *out)
     return -1;
 }
 #endif
+
+static int
+unloaded_get(struct dl_phdr_info *info, size_t size, void *unloaded)
+{
+    if (size >= offsetof(struct dl_phdr_info, dlpi_subs) + sizeof info->dlpi_subs) {
+        *(uint64_t *)unloaded = info->dlpi_subs;
+    }
+    return 1;
+}
+
+uint64_t
+pmt__objects_unloaded(void)
+{
+    uint64_t unloaded = 0;
+    dl_iterate_phdr(unloaded_get, &unloaded);
+    return unloaded;
+}

@@ -5,6 +5,7 @@
 #include "base/varint.h"
 #include "platform/platform.h"
 #include "record/lane.h"
+#include "record/mixed.h"
 #include "record/tables.h"
 
 static pmt__mark marks[PMT_MARKS_PER_CUT]; /* Protected by the tables */
@@ -14,9 +15,9 @@ void
 pmt__cut_init(pmt__cut *cut)
 {
     memset(cut, 0, sizeof *cut);
-    pmt__buffer *buffers[] = {&cut->rows,  &cut->strings,    &cut->codes,
-                              &cut->nodes, &cut->sites,      &cut->threads,
-                              &cut->marks, &cut->site_facts, &cut->lifetimes};
+    pmt__buffer *buffers[] = {&cut->rows,      &cut->strings, &cut->codes, &cut->nodes,
+                              &cut->sites,     &cut->threads, &cut->marks, &cut->site_facts,
+                              &cut->lifetimes, &cut->objects};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
         pmt__buffer_init(buffers[i]);
     }
@@ -36,9 +37,9 @@ void
 pmt__cut_dispose(pmt__cut *cut)
 {
     keys_dispose(cut);
-    pmt__buffer *buffers[] = {&cut->rows,  &cut->strings,    &cut->codes,
-                              &cut->nodes, &cut->sites,      &cut->threads,
-                              &cut->marks, &cut->site_facts, &cut->lifetimes};
+    pmt__buffer *buffers[] = {&cut->rows,      &cut->strings, &cut->codes, &cut->nodes,
+                              &cut->sites,     &cut->threads, &cut->marks, &cut->site_facts,
+                              &cut->lifetimes, &cut->objects};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
         pmt__buffer_dispose(buffers[i]);
     }
@@ -167,6 +168,35 @@ pmt__cohort_recycle_nopy(uint32_t id)
 }
 
 static void
+native_node_put(pmt__cut *cut, uint32_t id, const pmt__node *node)
+{
+    const pmt__native_place *place = &pmt__natives_now.places[node->place & ~PMT_PLACE_NATIVE];
+    int lost = node->place == PMT_PLACE_LOST;
+    pmt__buffer_put_varint(&cut->nodes, lost ? PMT_NODE_SYNTHETIC : PMT_NODE_NATIVE);
+    pmt__buffer_put_varint(&cut->nodes, id - node->parent);
+    if (lost) {
+        pmt__buffer_put_varint(&cut->nodes, pmt__natives_now.lost_name);
+    } else {
+        pmt__buffer_put_varint(&cut->nodes, pmt__natives_now.objects[place->object].path);
+        pmt__buffer_put_varint(&cut->nodes, place->offset);
+    }
+}
+
+/* The objects of the native frames. */
+static void
+objects_take(pmt__cut *cut)
+{
+    pmt__natives *natives = &pmt__natives_now;
+    cut->object_count = natives->object_count - natives->objects_flushed;
+    for (uint32_t i = natives->objects_flushed; i < natives->object_count; i++) {
+        const pmt__native_object *object = &natives->objects[i];
+        pmt__buffer_put_varint(&cut->objects, object->path);
+        pmt__buffer_put_text(&cut->objects, (const char *)object->build_id, object->build_id_size);
+    }
+    natives->objects_flushed = natives->object_count;
+}
+
+static void
 nodes_take(pmt__cut *cut)
 {
     cut->node_first = pmt__t.node_flushed;
@@ -177,6 +207,10 @@ nodes_take(pmt__cut *cut)
             pmt__buffer_put_varint(&cut->nodes, PMT_NODE_SYNTHETIC);
             pmt__buffer_put_varint(&cut->nodes, id);
             pmt__buffer_put_varint(&cut->nodes, id);
+            continue;
+        }
+        if (PMT_PLACE_IS_NATIVE(node->place)) {
+            native_node_put(cut, id, node);
             continue;
         }
         uint32_t code = pmt__t.code_of[node->place / PMT_PLACE_BLOCK];
@@ -371,7 +405,8 @@ bodies_clear(pmt__cut *cut)
     pmt__buffer_clear(&cut->threads);
     pmt__buffer_clear(&cut->marks);
     pmt__buffer_clear(&cut->lifetimes);
-    cut->row_count = cut->thread_count = cut->mark_count = 0;
+    pmt__buffer_clear(&cut->objects);
+    cut->row_count = cut->thread_count = cut->mark_count = cut->object_count = 0;
     cut->blocks_at_peak = 0;
 }
 
@@ -380,6 +415,7 @@ pmt__cut_take(pmt__cut *cut)
 {
     pmt__lanes_count_nopy();
     pmt__lanes_sweep_nopy();
+    pmt__natives_tidy_nopy();
     bodies_clear(cut);
     if (rows_reserve(cut, pmt__t.dirty_count) < 0 || names_reserve(cut) < 0) {
         return -1;
@@ -390,6 +426,9 @@ pmt__cut_take(pmt__cut *cut)
     }
     totals_take(cut);
     nodes_take(cut);
+    if (pmt__natives_now.on) {
+        objects_take(cut);
+    }
     sites_take(cut);
     if (pmt__t.threads_changed) {
         threads_take(cut);
@@ -626,6 +665,7 @@ pmt__cut_encode(pmt__cut *cut, pmt__buffer *payload, uint32_t flags, uint64_t rs
                      &cut->codes);
     section_with_ids(payload, &scratch, PMT_SECTION_NODES, cut->node_first, cut->node_count,
                      &cut->nodes);
+    section_with_ids(payload, &scratch, PMT_SECTION_OBJECTS, 0, cut->object_count, &cut->objects);
     section_with_ids(payload, &scratch, PMT_SECTION_SITES, cut->site_first, cut->site_count,
                      &cut->sites);
     section_with_ids(payload, &scratch, PMT_SECTION_THREADS, 0, cut->thread_count, &cut->threads);

@@ -4,6 +4,7 @@
 
 #include "platform/platform.h"
 #include "record/count.h"
+#include "record/mixed.h"
 
 pmt__lane *pmt__lanes;
 extern __thread pmt__lane *pmt__lane_mine
@@ -20,6 +21,9 @@ lane_take_over(pmt__lane *lane, uint64_t native_id)
     lane->state = NULL;
     lane->thread = NULL;
     lane->last[0] = lane->last[1] = NULL;
+    if (lane->mixed != NULL) {
+        pmt__mixed_clear(lane->mixed);
+    }
     pmt__lane_mine = lane;
 }
 
@@ -257,6 +261,9 @@ pmt__lanes_begin(void)
         lane_forget(lane);
         lane->state = NULL;
         lane->last[0] = lane->last[1] = NULL;
+        if (lane->mixed != NULL) {
+            pmt__mixed_clear(lane->mixed);
+        }
         lane->generation = 0;
     }
     pmt__t.lane_generation = 1;

@@ -60,6 +60,7 @@ typedef struct pmt__lane {
     uint64_t bytes;      /* allocated and not counted */
     void *last[2];       /* newest blocks, newest first */
     struct pmt__lane *next;
+    struct pmt__mixed *mixed; /* owned, stays when the thread has gone; NULL: not asked yet */
     uint64_t size_allocs[64]; /* as in pmt__tables, not counted yet */
     uint64_t size_bytes[64];
     pmt__lane_leaf leaves[1 << PMT_LANE_LEAF_BITS];

@@ -75,6 +75,9 @@ pmt__lane_cohort_nopy(pmt__lane *lane, pmt__outside_event *e)
         pmt__t.marking = marking;
         return id;
     }
+    if (pmt__natives_now.on) {
+        return pmt__cohort_mixed_nopy(thread, NULL, pmt__lane_size_key(e->bytes), e->domain);
+    }
     /* by the lane's own key: Python may have forgotten the thread */
     pmt__t.counters[PMT_COUNTER_NO_STACK]++;
     uint32_t thread_id = thread == NULL ? 0 : PMT_KEY_THREAD(lane->thread_key);
@@ -118,7 +121,9 @@ pmt__lane_alloc_slow(pmt__lane *lane, pmt__outside_event *e)
     if (thread != NULL && pmt__t.cohorts[id].epoch == pmt__t.epoch) {
         uint64_t instr = top != NULL ? PMT_FRAME_INSTR(top) : 0;
         uint32_t parent = PMT_NODE_NO_STACK;
-        if (top != NULL && thread->depth > 0) {
+        if (pmt__natives_now.on) {
+            instr = lane->mixed == NULL ? 0 : lane->mixed->hash[lane->mixed->count];
+        } else if (top != NULL && thread->depth > 0) {
             parent = thread->node[thread->depth - 1];
         }
         uint32_t key =
@@ -146,10 +151,17 @@ pmt__lane_alloc_fast(pmt__lane *lane, const pmt__outside_event *e)
     }
     uint64_t instr = 0;
     uint32_t parent = PMT_NODE_NO_STACK;
-    if (e->state != NULL) {
-        if (PMT_UNLIKELY(lane->state != e->state || lane->state_id != e->state_id)) {
+    if (PMT_UNLIKELY(e->state != NULL
+                     && (lane->state != e->state || lane->state_id != e->state_id))) {
+        return 0;
+    }
+    if (PMT_UNLIKELY(pmt__natives_now.on)) {
+        pmt__mixed *m = lane->mixed;
+        if (m == NULL || pmt__mixed_now_nopy(m, e->state, e->top, 0) < 0) {
             return 0;
         }
+        instr = m->hash[m->count];
+    } else if (e->state != NULL) {
         if (e->top != NULL) {
             parent = pmt__stack_unmoved(thread, e->top);
             if (PMT_UNLIKELY(parent == UINT32_MAX)) {

@@ -378,6 +378,8 @@ pmt__stack_naive(PMT_FRAME *top)
     return node;
 }
 
+#include "record/mixed_track.h"
+
 /* --- counters ---------------------------------------------------------------------------------------------------------------- */
 
 PMT_INLINE void
@@ -457,11 +459,14 @@ pmt__cohort_now(pmt__thread *thread, PMT_FRAME *top, uint64_t bytes, uint32_t do
 {
     uint32_t parent = PMT_NODE_ROOT;
     uint32_t place = PMT_PLACE_NONE;
+    uint32_t size = PMT_LIKELY(bytes <= PMT_SIZE_EXACT_MAX) ? (uint32_t)bytes : PMT_SIZE_LARGE;
+    if (PMT_UNLIKELY(pmt__natives_now.on)) {
+        return pmt__cohort_mixed_nopy(thread, top, size, domain);
+    }
     if (PMT_LIKELY(top != NULL)) {
         parent = pmt__stack_parent(thread, top);
         place = pmt__place_of(top, PMT_FRAME_INSTR(top));
     }
-    uint32_t size = PMT_LIKELY(bytes <= PMT_SIZE_EXACT_MAX) ? (uint32_t)bytes : PMT_SIZE_LARGE;
     uint32_t key = size | domain << PMT_KEY_DOMAIN_SHIFT | (thread != NULL ? thread->key : 0)
                    | pmt__t.epoch_key;
     pmt__leaf *leaf = &pmt__t.leaves[pmt__leaf_index(parent, place, size)];

@@ -28,6 +28,7 @@
 #include "record/inherit.h"
 #include "record/lane.h"
 #include "record/log.h"
+#include "record/mixed.h"
 #include "record/resident.h"
 #include "record/shadow.h"
 
@@ -86,6 +87,7 @@ static struct {
     uint64_t max_size_bytes;
     uint64_t interval_ns;
     void (*before_cut)(void);
+    uint64_t unloaded; /* objects, at the last look */
     pmt__slot slot;
     pmt__cut cut;
     pmt__buffer payload;
@@ -629,9 +631,26 @@ cut_write_surely(uint32_t flags)
     return rc;
 }
 
+/* What was unloaded since the last look leaves its addresses to others. Takes the loader's lock: for the thread alone. */
+static void
+unloaded_forget(void)
+{
+    if (!pmt__natives_now.on) {
+        return;
+    }
+    uint64_t unloaded = pmt__objects_unloaded();
+    if (unloaded != w.unloaded) {
+        w.unloaded = unloaded;
+        pmt__tables_acquire();
+        pmt__natives_forget_nopy();
+        pmt__tables_release();
+    }
+}
+
 static void
 cut_due(void)
 {
+    unloaded_forget();
     if (w.before_cut != NULL) {
         w.before_cut();
     }
@@ -1143,6 +1162,18 @@ tables_create(const pmt__record_options *options, const pmt__frame_source *sourc
     return rc;
 }
 
+static int
+natives_create(pmt_error *err)
+{
+    int rc = pmt__natives_create();
+    return rc == PMT_ERR_UNSUPPORTED
+               ? pmt__error_set(err, rc,
+                                "native stacks need x86-64 and the GNU C library 2.35 or newer: "
+                                "record without --native")
+           : rc < 0 ? pmt__error_set(err, rc, "cannot reserve the tables of native stacks")
+                    : 0;
+}
+
 int
 pmt__record_start(const pmt__record_options *options, const pmt__frame_source *source,
                   pmt_error *err)
@@ -1179,9 +1210,10 @@ pmt__record_start(const pmt__record_options *options, const pmt__frame_source *s
                             "smaller --max-memory");
     } else {
         pmt__t.names_kept = options->follow != 0;
-        rc = first_chunks_write(err);
+        rc = options->native_stacks ? natives_create(err) : 0;
+        rc = rc < 0 ? rc : first_chunks_write(err);
     }
-    if (options->temporaries_n > 1 || options->events) {
+    if (options->temporaries_n > 1 || options->events || options->native_stacks) {
         pmt__attention_set(PMT_ATTENTION_SLOW);
     } else {
         pmt__attention_clear(PMT_ATTENTION_SLOW);
