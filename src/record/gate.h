@@ -15,8 +15,10 @@
 #include "record/tables.h"
 
 enum {
-    PMT_ATTENTION_OFF = 1,     /* not recording: hooks pass through */
-    PMT_ATTENTION_HELD = 2,    /* somebody without the GIL holds the tables, or wants to */
+    PMT_ATTENTION_OFF = 1,  /* not recording: hooks pass through */
+    PMT_ATTENTION_HELD = 2, /* somebody without the GIL holds the tables, or wants to */
+    PMT_ATTENTION_MIXED =
+        4, /* native frames are recorded: not the short way of the hooks, which knows none */
     PMT_ATTENTION_FENCE = 8,   /* no asymmetric barrier here */
     PMT_ATTENTION_WRITER = 16, /* the writer thread must be started again (after a fork) */
     PMT_ATTENTION_CHECK = 32,  /* compare every stack with a plain walk (tests) */
@@ -41,7 +43,7 @@ pmt__enter_nopy(void)
     __atomic_store_n(&pmt__t.busy, 1, __ATOMIC_RELAXED);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     if (PMT_UNLIKELY(__atomic_load_n(&pmt__t.attention, __ATOMIC_ACQUIRE)
-                     & ~(uint32_t)PMT_ATTENTION_SLOW)) {
+                     & ~(uint32_t)(PMT_ATTENTION_SLOW | PMT_ATTENTION_MIXED))) {
         return pmt__enter_slow_nopy();
     }
     return PMT_GATE_OPEN;

@@ -94,9 +94,9 @@ pmt__lane_enter_nopy(pmt__lane *lane)
     }
     __atomic_store_n(&lane->busy, 1, __ATOMIC_RELAXED);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    if (PMT_UNLIKELY(
-            __atomic_load_n(&pmt__t.attention, __ATOMIC_ACQUIRE)
-            & ~(uint32_t)(PMT_ATTENTION_CHECK | PMT_ATTENTION_SLOW | PMT_ATTENTION_NAME))) {
+    if (PMT_UNLIKELY(__atomic_load_n(&pmt__t.attention, __ATOMIC_ACQUIRE)
+                     & ~(uint32_t)(PMT_ATTENTION_CHECK | PMT_ATTENTION_SLOW | PMT_ATTENTION_MIXED
+                                   | PMT_ATTENTION_NAME))) {
         return pmt__lane_enter_slow_nopy(lane);
     }
     return 1;

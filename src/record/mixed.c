@@ -11,9 +11,9 @@
 #define OBJECTS_MAX 4096
 #define FIRST_PLACE_HASH 4096u
 
-/* How the caller of a frame that stands at pc is found, and which place it is. Written once, pc last. */
+/* How the caller of a frame that stands at pc is found, and which place it is. Written once, the key last. */
 typedef struct pmt__native_rule {
-    uint64_t pc; /* atomic; 0: empty */
+    uint64_t key; /* atomic; 0: empty */
     pmt__unwind_rule unwind;
     uint32_t place;
     uint8_t is_system;
@@ -183,14 +183,21 @@ object_get(uint64_t pc)
 
 /* --- rules -------------------------------------------------------------------------------------------------------------- */
 
-static pmt__native_rule *
-rule_find(uint64_t pc)
+/* A return address is not the place of an interruption. */
+PMT_INLINE uint64_t
+rule_key(uint64_t pc, int is_return)
+{
+    return pc << 1 | (uint64_t)is_return;
+}
+
+PMT_INLINE pmt__native_rule *
+rule_find(uint64_t key)
 {
     uint32_t mask = (1u << RULE_BITS) - 1;
-    for (uint32_t at = (uint32_t)(pc * PMT_MIX >> (64 - RULE_BITS));; at = (at + 1) & mask) {
+    for (uint32_t at = (uint32_t)(key * PMT_MIX >> (64 - RULE_BITS));; at = (at + 1) & mask) {
         pmt__native_rule *rule = &N.rules[at];
-        uint64_t have = __atomic_load_n(&rule->pc, __ATOMIC_ACQUIRE);
-        if (PMT_LIKELY(have == pc) || have == 0) {
+        uint64_t have = __atomic_load_n(&rule->key, __ATOMIC_ACQUIRE);
+        if (PMT_LIKELY(have == key) || have == 0) {
             return rule;
         }
     }
@@ -233,7 +240,7 @@ rule_make(pmt__native_rule *rule, uint64_t pc, int is_return)
     rule->place = pmt__native_place_plain_nopy(pc, &is_system);
     rule->is_system = (uint8_t)is_system;
     N.rule_count++;
-    __atomic_store_n(&rule->pc, pc, __ATOMIC_RELEASE);
+    __atomic_store_n(&rule->key, rule_key(pc, is_return), __ATOMIC_RELEASE);
     return rule;
 }
 
@@ -428,10 +435,12 @@ pmt__mixed_walk_nopy(pmt__mixed *m, const pmt__unwind_regs *from, int tables)
                 at--;
             }
         }
-        pmt__native_rule *slot = rule_find(regs.pc);
+        pmt__native_rule *slot = rule_find(rule_key(regs.pc, is_return));
         const pmt__native_rule *rule = slot;
-        if (PMT_UNLIKELY(slot->pc != regs.pc)) {
+        if (PMT_UNLIKELY(__atomic_load_n(&slot->key, __ATOMIC_RELAXED) == 0)) {
             if (!tables) {
+                m->missing = regs.pc;
+                m->missing_is_return = (uint32_t)is_return;
                 return -1;
             }
             rule = rule_make(slot, regs.pc, is_return);
@@ -455,6 +464,16 @@ pmt__mixed_walk_nopy(pmt__mixed *m, const pmt__unwind_regs *from, int tables)
     m->broken = broken;
     fresh_adopt(m, 0, count);
     return 0;
+}
+
+void
+pmt__mixed_missing_nopy(pmt__mixed *m)
+{
+    pmt__native_rule *slot = rule_find(rule_key(m->missing, (int)m->missing_is_return));
+    if (slot->key == 0) {
+        rule_make(slot, m->missing, (int)m->missing_is_return);
+    }
+    m->missing = 0;
 }
 
 /* --- life ----------------------------------------------------------------------------------------------------------------- */

@@ -80,6 +80,8 @@ typedef struct pmt__mixed {
     uint32_t had_python;
     uint32_t broken; /* the walk did not come to the end of the stack */
     uint32_t range;  /* the newest */
+    uint32_t missing_is_return;
+    uint64_t missing; /* the pc that a walk without the tables had no rule for; 0: none */
     pmt__stack_range ranges[PMT_STACK_RANGES];
     uint64_t hash[PMT_MIXED_DEPTH + 1]; /* of the prefixes */
     uint32_t node[PMT_MIXED_DEPTH + 1];
@@ -152,6 +154,9 @@ void pmt__mixed_clear(pmt__mixed *m);
 /* Brings the native frames to where `from` stands; its own frame is the top one. tables: the caller holds them. 0, or -1: not
    without the tables. */
 int pmt__mixed_walk_nopy(pmt__mixed *m, const pmt__unwind_regs *from, int tables);
+
+/* Makes that rule: the way into a walk without the tables is met by no other walk. With the tables held. */
+void pmt__mixed_missing_nopy(pmt__mixed *m);
 
 /* The place of a pc, by no cache; 0: ours. With the tables held. */
 uint32_t pmt__native_place_plain_nopy(uint64_t pc, int *is_system);

@@ -319,6 +319,9 @@ pmt__cohort_mixed_nopy(pmt__thread *thread, PMT_FRAME *top, uint32_t size, uint3
         pmt__t.counters[PMT_COUNTER_FOLDED_STACKS]++;
         return pmt__cohort_get_nopy(PMT_NODE_FOLDED, size, domain, thread_id);
     }
+    if (PMT_UNLIKELY(m->missing != 0)) {
+        pmt__mixed_missing_nopy(m);
+    }
     if (PMT_UNLIKELY(thread != NULL && thread->name == 0 && !thread->name_asked)) {
         thread->name_asked = 1;
         pmt__attention_set(PMT_ATTENTION_NAME);
