@@ -46,7 +46,8 @@ typedef struct pmt__unwind_rule {
 } pmt__unwind_rule;
 
 /* The rule at `pc`. is_return: pc is a return address, so what counts is the instruction before it (the call may be the function's
-   last one). It is 0 for the first pc of a walk and for the one behind a rule with `signal`. Any thread, any time. */
+   last one). It is 0 for the first pc of a walk and for the one behind a rule with `signal`. Any thread, any time.
+   The rule holds as long as the object is loaded: a cache of rules has to forget those of one that is not any more. */
 void pmt__unwind_rule_find(uint64_t pc, int is_return, pmt__unwind_rule *out);
 
 /* 1 if there are rules at all on this machine and with this C library. */
@@ -77,8 +78,8 @@ static inline __attribute__((always_inline)) void
 pmt__unwind_regs_here(pmt__unwind_regs *out)
 {
 #if defined(__x86_64__)
-    uint64_t pc, sp,
-        bp; /* bp first: without a frame pointer one of the results may be put into rbp */
+    /* bp first: without a frame pointer one of the results may be put into rbp */
+    uint64_t pc, sp, bp;
     __asm__ volatile("movq %%rbp, %0\n\tmovq %%rsp, %1\n\tleaq 0(%%rip), %2"
                      : "=&r"(bp), "=&r"(sp), "=&r"(pc));
     *out = (pmt__unwind_regs){pc, sp, bp};
