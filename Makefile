@@ -11,7 +11,7 @@ export PYTHON JOBS
 
 .PHONY: help setup build demo test test-all test-c test-py test-web lint format asan tsan \
 	stress fuzz-short bench bench-overhead bench-pair bench-exactness bench-stacks bench-observer \
-	bench-memory bench-startup bench-native bench-reports bench-where docs clean
+	bench-memory bench-startup bench-native bench-native-stacks bench-reports bench-where docs clean
 
 help:       ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' Makefile
@@ -83,6 +83,9 @@ bench-startup: build  ## what recording adds to start and exit
 
 bench-native: build  ## the native layer: cost of malloc + free, known truth, libraries
 	@.venv/bin/python bench/native.py $(ARGS)
+
+bench-native-stacks: build  ## what native frames in the stacks cost per record
+	@.venv/bin/python bench/native_stacks.py $(ARGS)
 
 bench-reports: build  ## time, memory and size of the reports on a long run
 	@.venv/bin/python bench/reports.py $(ARGS)

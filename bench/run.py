@@ -20,6 +20,7 @@ BENCHMARKS = {
     "exactness": (["--pythons", "3.11,3.13,3.15"], []),
     "stacks": ([], ["--millions", "20"]),
     "native": (["--rounds", "2"], []),
+    "native_stacks": (["--rounds", "1"], ["--rounds", "5"]),
     "reports": ([], ["--peers"]),
     "where": (["--seconds", "4"], ["--seconds", "20"]),
 }

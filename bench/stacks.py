@@ -3,7 +3,8 @@
 tests/targets/random_stacks.py runs with one seed after another, each in its own process, until
 enough allocations have been compared: generators left, closed and thrown into, coroutines,
 recursion, exceptions that keep frames, code that dies, callbacks from C, threads, greenlets where
-there is a wheel of greenlet for the interpreter.
+there is a wheel of greenlet for the interpreter. With --native,
+the stacks have native frames as well, and the plain walk looks every one of them up.
 """
 
 import subprocess
@@ -45,15 +46,18 @@ def greenlet_folder(version: str, python: Path) -> Path:
     return folder
 
 
-def one(version: str, python: Path, wanted: int, steps: int, first_seed: int) -> dict[str, Any]:
+def one(
+    version: str, python: Path, wanted: int, steps: int, first_seed: int, native: bool
+) -> dict[str, Any]:
     path = greenlet_folder(version, python)
     child = [python, BENCH / "children/stacks.py", CHECKOUT / "tests/targets/random_stacks.py"]
     capture = work_folder("stacks") / "stacks.pmt"
     compared = different = 0
     bad_seeds = []
     seed, greenlet = first_seed, False
+    more = ["native"] if native else []
     while compared < wanted:
-        command = [*child, str(seed), str(steps), capture]
+        command = [*child, str(seed), str(steps), capture, *more]
         found = json_line(run(command, PYTHONPATH=str(path)).output)
         if found["compared"] == 0:
             raise Failed(f"{version}, seed {seed}: nothing was compared")
@@ -72,6 +76,7 @@ def main() -> int:
     p = parser(__doc__)
     p.add_argument("--pythons", type=words, default=[], help="3.11 3.15 … (default: all)")
     p.add_argument("--millions", type=float, default=10.0, help="comparisons per interpreter")
+    p.add_argument("--native", action="store_true", help="stacks with native frames")
     p.add_argument("--steps", type=int, default=800, help="length of each random program")
     p.add_argument("--seed", type=int, default=1, help="the first seed")
     args = p.parse_args()
@@ -79,7 +84,7 @@ def main() -> int:
     try:
         for version, python in interpreters(args.pythons).items():
             wanted = int(args.millions * 1e6)
-            results.append(one(version, python, wanted, args.steps, args.seed))
+            results.append(one(version, python, wanted, args.steps, args.seed, args.native))
             say(str(results[-1]))
     except Failed as error:
         fail(str(error))

@@ -15,9 +15,11 @@
 typedef struct pmt__native_rule {
     uint64_t key; /* atomic; 0: empty */
     pmt__unwind_rule unwind;
-    uint32_t place;
-    uint8_t is_system;
+    uint32_t place; /* | RULE_SYSTEM */
 } pmt__native_rule;
+
+#define RULE_SYSTEM 0x80000000u /* the code is of the interpreter, the C library or ours */
+_Static_assert(sizeof(pmt__native_rule) == 32, "two in a cache line");
 
 pmt__natives pmt__natives_now;
 #define N pmt__natives_now
@@ -238,7 +240,7 @@ rule_make(pmt__native_rule *rule, uint64_t pc, int is_return)
     pmt__native_rule_plain_nopy(pc, is_return, &rule->unwind);
     int is_system;
     rule->place = pmt__native_place_plain_nopy(pc, &is_system);
-    rule->is_system = (uint8_t)is_system;
+    rule->place |= is_system ? RULE_SYSTEM : 0;
     N.rule_count++;
     __atomic_store_n(&rule->key, rule_key(pc, is_return), __ATOMIC_RELEASE);
     return rule;
@@ -317,20 +319,23 @@ word_at(pmt__stack_range *range, uint64_t address, uint64_t *out)
 
 /* Is what is kept of frames `at` … 0 still so? Frame `at` itself is. */
 PMT_STACK_READER PMT_INLINE int
-unmoved(const pmt__native_frame *native, int32_t at)
+unmoved(const pmt__mixed *m, int32_t at)
 {
     for (; at > 0; at--) {
-        const pmt__native_frame *frame = &native[at], *caller = &native[at - 1];
-        if (PMT_UNLIKELY(*(const uint64_t *)(uintptr_t)frame->ra_at != caller->pc)) {
+        const pmt__native_word *returns = &m->returns[at];
+        if (PMT_UNLIKELY(*(const uint64_t *)(uintptr_t)returns->at != returns->word)) {
             return 0;
         }
-        if (PMT_UNLIKELY(frame->cfa_at != 0)
-            && *(const uint64_t *)(uintptr_t)frame->cfa_at != frame->cfa_word) {
-            return 0;
-        }
-        if (frame->bp_at != 0 && caller->needs_bp
-            && *(const uint64_t *)(uintptr_t)frame->bp_at != caller->bp) {
-            return 0;
+        if (PMT_UNLIKELY(m->has_more[at])) {
+            const pmt__native_frame *frame = &m->native[at], *caller = frame - 1;
+            if (frame->cfa_at != 0
+                && *(const uint64_t *)(uintptr_t)frame->cfa_at != frame->cfa_word) {
+                return 0;
+            }
+            if (frame->bp_at != 0 && caller->needs_bp
+                && *(const uint64_t *)(uintptr_t)frame->bp_at != caller->bp) {
+                return 0;
+            }
         }
     }
     return 1;
@@ -395,8 +400,13 @@ fresh_adopt(pmt__mixed *m, int32_t kept, int32_t count)
     for (int32_t i = 0; i < count; i++) {
         pmt__native_frame *frame = &m->native[kept + i];
         *frame = m->fresh[count - 1 - i];
+        const pmt__native_frame *caller = kept + i > 0 ? frame - 1 : NULL;
         frame->needs_bp =
-            frame->uses_bp || (frame->bp_at == 0 && kept + i > 0 && frame[-1].needs_bp);
+            frame->uses_bp || (frame->bp_at == 0 && caller != NULL && caller->needs_bp);
+        if (caller != NULL) {
+            m->returns[kept + i] = (pmt__native_word){frame->ra_at, caller->pc};
+            m->has_more[kept + i] = frame->cfa_at != 0 || (frame->bp_at != 0 && caller->needs_bp);
+        }
     }
     m->native_kept = kept;
     m->native_count = kept + count;
@@ -428,7 +438,7 @@ pmt__mixed_walk_nopy(pmt__mixed *m, const pmt__unwind_regs *from, int tables)
             const pmt__native_frame *known = &m->native[at];
             if (known->sp == regs.sp && known->pc == regs.pc
                 && (known->bp == regs.bp || !known->needs_bp)) {
-                if (PMT_LIKELY(unmoved(m->native, at))) {
+                if (PMT_LIKELY(unmoved(m, at))) {
                     fresh_adopt(m, at + 1, count);
                     return 0;
                 }
@@ -453,8 +463,8 @@ pmt__mixed_walk_nopy(pmt__mixed *m, const pmt__unwind_regs *from, int tables)
         frame->pc = regs.pc;
         frame->sp = frame->cfa = regs.sp;
         frame->bp = regs.bp;
-        frame->place = rule->place;
-        frame->is_system = rule->is_system;
+        frame->place = rule->place & ~RULE_SYSTEM;
+        frame->is_system = rule->place >> 31;
         is_return = !rule->unwind.signal;
         if (!step(rule, range, frame, &regs) || regs.pc == 0) {
             broken = rule->unwind.cfa != PMT_UNWIND_END && regs.pc != 0;
@@ -489,7 +499,9 @@ pmt__mixed_clear(pmt__mixed *m)
 {
     m->native_count = m->python_count = m->count = m->known = m->trim = 0;
     m->broken = 0;
+    m->missing = 0;
     memset(m->ranges, 0, sizeof m->ranges);
+    memset(m->known_places, 0, sizeof m->known_places);
 }
 
 int

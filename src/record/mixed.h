@@ -43,6 +43,12 @@ typedef struct pmt__native_frame {
     uint8_t is_system; /* of the interpreter, the C library or ours */
 } pmt__native_frame;
 
+/* A word on the stack, and what it was. */
+typedef struct pmt__native_word {
+    uint64_t at;
+    uint64_t word;
+} pmt__native_word;
+
 typedef struct pmt__python_frame {
     const void *frame;
     uint64_t instr;
@@ -87,6 +93,8 @@ typedef struct pmt__mixed {
     uint32_t node[PMT_MIXED_DEPTH + 1];
     uint32_t place[PMT_MIXED_DEPTH];
     pmt__native_frame native[PMT_NATIVE_DEPTH]; /* root first */
+    pmt__native_word returns[PMT_NATIVE_DEPTH]; /* their return addresses; from the second on */
+    uint8_t has_more[PMT_NATIVE_DEPTH];         /* they depend on other words, too */
     pmt__native_frame fresh[PMT_NATIVE_DEPTH];  /* top first */
     pmt__python_frame python[PMT_PYTHON_DEPTH]; /* root first */
     const void *chain[PMT_PYTHON_DEPTH];

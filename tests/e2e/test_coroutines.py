@@ -1,4 +1,6 @@
-"""asyncio, greenlet and gevent: stacks are those of a plain walk; what is kept is at its lines."""
+"""asyncio, greenlet and gevent: stacks are those of a plain walk; what is kept is at its lines.
+
+With native frames in them as well."""
 
 import subprocess
 import sys
@@ -9,7 +11,7 @@ import pytest
 CHECKED = """
 import sys
 from pymemtrace import _core
-_core.start("x.pmt", argv=["x"])
+_core.start("x.pmt", argv=["x"], native_traces=NATIVE)
 _core._check_stacks(True)
 main()
 compared, different = _core._check_stacks(False)
@@ -18,8 +20,9 @@ assert compared > 2000, compared
 assert different == 0, (compared, different)
 reader = _core.Reader("x.pmt")
 for row in reader.aggregate("leaks").sites():
-    if row["bytes"] > 100_000:
-        print(row["site"]["function"], *reversed([f["function"] for f in row["stack"]][1:]))
+    if row["bytes"] > 40_000:
+        names = [f["function"] for f in row["stack"] if "+0x" not in f["function"]]
+        print(names[0], *reversed(names[1:]))
 """
 
 ASYNCIO = """
@@ -91,29 +94,35 @@ def main():
 """
 
 
-def lines_of(program: str, folder: Path) -> list[str]:
+native = pytest.mark.parametrize("native", [False, True], ids=["python", "native"])
+
+
+def lines_of(program: str, folder: Path, native: bool) -> list[str]:
     done = subprocess.run(
-        [sys.executable, "-c", program + CHECKED], cwd=folder, capture_output=True, text=True,
+        [sys.executable, "-c", f"NATIVE = {native}\n{program}{CHECKED}"], cwd=folder, capture_output=True, text=True,
         timeout=120, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.splitlines()
 
 
-def test_asyncio(tmp_path: Path) -> None:
-    lines = lines_of(ASYNCIO, tmp_path)
+@native
+def test_asyncio(native: bool, tmp_path: Path) -> None:
+    lines = lines_of(ASYNCIO, tmp_path, native)
     assert any(line.startswith("leaf ") and line.endswith(" middle") for line in lines)
     assert any(line.startswith("streams ") for line in lines)
     assert any("<lambda>" in line.split()[0] and "_bootstrap" in line for line in lines)
 
 
-def test_greenlet(tmp_path: Path) -> None:
+@native
+def test_greenlet(native: bool, tmp_path: Path) -> None:
     pytest.importorskip("greenlet", reason="greenlet is not installed for this interpreter")
-    lines = lines_of(GREENLET, tmp_path)
+    lines = lines_of(GREENLET, tmp_path, native)
     assert any(line.startswith("leaf ") and "body body" in line for line in lines)
 
 
-def test_gevent(tmp_path: Path) -> None:
+@native
+def test_gevent(native: bool, tmp_path: Path) -> None:
     pytest.importorskip("gevent", reason="gevent is not installed for this interpreter")
-    lines = lines_of(GEVENT, tmp_path)
+    lines = lines_of(GEVENT, tmp_path, native)
     assert any(line.split()[0] == "consumer" for line in lines)

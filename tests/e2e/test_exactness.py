@@ -29,7 +29,7 @@ import sys
 sys.path.insert(0, sys.argv[1])
 import random_stacks
 from pymemtrace import _core
-_core.start("stacks.pmt", argv=["stacks"])
+_core.start("stacks.pmt", argv=["stacks"], native_traces=len(sys.argv) > 3)
 _core._check_stacks(True)
 random_stacks.main(int(sys.argv[2]), 150)
 print(*_core._check_stacks(False))
@@ -37,9 +37,9 @@ _core.stop()
 """
 
 
-def numbers(code: str, seed: int) -> list[int]:
+def numbers(code: str, seed: int, *more: str) -> list[int]:
     done = subprocess.run(
-        [sys.executable, "-c", code, str(TARGETS), str(seed)],
+        [sys.executable, "-c", code, str(TARGETS), str(seed), *more],
         capture_output=True,
         text=True,
         timeout=300,
@@ -55,8 +55,9 @@ def test_live_bytes_are_those_of_tracemalloc(seed: int) -> None:
     assert abs(theirs - ours) < 600
 
 
+@pytest.mark.parametrize("more", [(), ("native",)], ids=["python", "native"])
 @pytest.mark.parametrize("seed", [2, 6])
-def test_stacks_are_those_of_a_plain_walk(seed: int) -> None:
-    compared, different = numbers(STACKS, seed)
+def test_stacks_are_those_of_a_plain_walk(seed: int, more: tuple[str, ...]) -> None:
+    compared, different = numbers(STACKS, seed, *more)
     assert compared > 50_000
     assert different == 0

@@ -21,8 +21,15 @@ def library(tmp_path: Path) -> Path:
     return tmp_path / "storm.so"
 
 
-def test_storm(library: Path, tmp_path: Path) -> None:
-    done = record("storm.py", SECONDS, library, tmp_path, options=["-Wignore"])
+native = pytest.mark.parametrize("native", [False, True], ids=["python", "native"])
+
+
+@native
+def test_storm(native: bool, library: Path, tmp_path: Path) -> None:
+    done = record(
+        "storm.py", SECONDS, library, tmp_path, options=["-Wignore"],
+        run=["--native"] if native else [],
+    )  # fmt: skip
     assert (done.status, done.out, done.err) == (0, "done\n", "")
     info = done.reader.info()
     assert info["ended"] == "normal"
@@ -34,6 +41,8 @@ def test_storm(library: Path, tmp_path: Path) -> None:
     assert domains["malloc"]["end_bytes"] < 8 << 20
 
 
-def test_storm_with_starts_and_stops(library: Path, tmp_path: Path) -> None:
-    done = plain("storm.py", SECONDS, library, tmp_path, "stop", options=["-Wignore"])
+@native
+def test_storm_with_starts_and_stops(native: bool, library: Path, tmp_path: Path) -> None:
+    what = "stop-native" if native else "stop"
+    done = plain("storm.py", SECONDS, library, tmp_path, what, options=["-Wignore"])
     assert (done.status, done.out, done.err) == (0, "done\n", "")

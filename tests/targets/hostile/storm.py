@@ -1,8 +1,9 @@
 """Threads that allocate with and without the GIL, fork, load libraries, and start and stop recordings, all at once.
 
-usage: storm.py SECONDS LIBRARY FOLDER. Says that it is done; anything else, or silence, is a failure.
+usage: storm.py SECONDS LIBRARY FOLDER [stop|stop-native]. Says that it is done; anything else, or silence, is a failure.
 """
 
+import _ctypes
 import ctypes
 import os
 import random
@@ -12,6 +13,7 @@ import threading
 import time
 
 SECONDS, LIBRARY, FOLDER = float(sys.argv[1]), sys.argv[2], sys.argv[3]
+WHAT = "".join(sys.argv[4:])
 libc = ctypes.CDLL(None)
 VOID, SIZE = ctypes.c_void_p, ctypes.c_size_t
 for name, result, arguments in (
@@ -68,8 +70,10 @@ def libraries(rng):
     copy = f"{FOLDER}/copy{rng.randrange(1 << 40)}.so"
     shutil.copyfile(LIBRARY, copy)
     handle = ctypes.CDLL(copy)
-    assert handle.storm is not None
+    assert handle.storm(2, 100) == 200
     os.unlink(copy)
+    if rng.random() < 0.5:  # another will stand at its addresses
+        _ctypes.dlclose(handle._handle)
     time.sleep(0.01)
 
 
@@ -86,10 +90,11 @@ def recordings(rng):
 
     if _core.is_recording():
         _core.flush()
-        if "stop" in sys.argv:
+        if WHAT:
             _core.stop()
-    elif "stop" in sys.argv:
-        _core.start(f"{FOLDER}/storm.pmt", argv=["storm"], force=True)
+    elif WHAT:
+        native = WHAT == "stop-native"
+        _core.start(f"{FOLDER}/storm.pmt", argv=["storm"], force=True, native_traces=native)
     time.sleep(0.01 + 0.05 * rng.random())
 
 
