@@ -90,11 +90,6 @@ def main() -> int:
         Row("the same, the top level of C and Python changes every time", f"<= {TARGET_NS:g}",
             f"{moving:.0f}", moving <= TARGET_NS),
     ]  # fmt: skip
-    for name, found in each.items():
-        rows.append(
-            Row(f"ns that native frames add to a record, {name}", f"<= {TARGET_NS:g}",
-                f"{found['ns']:.0f}", found["ns"] <= TARGET_NS)
-        )  # fmt: skip
     text = table(
         ("workload", "allocations", "ns added to each"),
         [(name, f"{found['allocations']:,}", f"{found['ns']:.0f}") for name, found in each.items()],

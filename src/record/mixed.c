@@ -126,7 +126,9 @@ object_class(pmt__native_object *out, const pmt__object *found)
 {
     const char *name = base_name(found->path);
     uint64_t here = (uint64_t)(uintptr_t)&object_class;
-    out->is_own = (here >= found->start && here < found->end) || starts_with(name, "libpymemtrace");
+    int is_this = here >= found->start && here < found->end;
+    out->is_own =
+        (uint8_t)((is_this && starts_with(name, "_core.")) || starts_with(name, "libpymemtrace"));
     out->is_base = (uint8_t)starts_with(name, "_greenlet");
     out->is_system = out->is_own || out->is_base || starts_with(name, "python")
                      || starts_with(name, "libpython") || starts_with(name, "libc.so")
@@ -464,7 +466,7 @@ pmt__mixed_walk_nopy(pmt__mixed *m, const pmt__unwind_regs *from, int tables)
         frame->sp = frame->cfa = regs.sp;
         frame->bp = regs.bp;
         frame->place = rule->place & ~RULE_SYSTEM;
-        frame->is_system = rule->place >> 31;
+        frame->is_system = (uint8_t)(rule->place >> 31);
         is_return = !rule->unwind.signal;
         if (!step(rule, range, frame, &regs) || regs.pc == 0) {
             broken = rule->unwind.cfa != PMT_UNWIND_END && regs.pc != 0;

@@ -63,7 +63,7 @@ typedef struct pmt__stack_range {
 
 #define PMT_STACK_RANGES 4
 #define PMT_PYTHON_POSITIONS 1024
-#define PMT_PYTHON_PLACES 512
+#define PMT_PYTHON_PLACES 1024 /* sets of two */
 
 /* Where a frame stands that was met before: for those who may not ask the tables. */
 typedef struct pmt__known_place {
@@ -99,7 +99,7 @@ typedef struct pmt__mixed {
     pmt__python_frame python[PMT_PYTHON_DEPTH]; /* root first */
     const void *chain[PMT_PYTHON_DEPTH];
     uint32_t position[PMT_PYTHON_POSITIONS];
-    pmt__known_place known_places[PMT_PYTHON_PLACES];
+    pmt__known_place known_places[PMT_PYTHON_PLACES][2]; /* the newest first */
 } pmt__mixed;
 
 /* The place of what cannot be unwound. */

@@ -38,9 +38,13 @@ pmt__mixed_place(pmt__mixed *m, PMT_FRAME *f, uint64_t instr, int tables, uint32
     }
     /* A generator's own frame has begun where that of the call that makes the generator has not. */
     const uint64_t key = instr | (uint64_t)(PMT_FRAME_IN_HEAP(f) != 0);
-    pmt__known_place *known = &m->known_places[key * PMT_MIX >> 55]; /* PMT_PYTHON_PLACES = 2^9 */
-    if (PMT_LIKELY(known->key == key)) {
-        *out = known->place;
+    pmt__known_place *known = m->known_places[key * PMT_MIX >> 54]; /* PMT_PYTHON_PLACES = 2^10 */
+    if (PMT_LIKELY(known[0].key == key)) {
+        *out = known[0].place;
+        return 0;
+    }
+    if (known[1].key == key) {
+        *out = known[1].place;
         return 0;
     }
     if (!tables) {
@@ -48,7 +52,8 @@ pmt__mixed_place(pmt__mixed *m, PMT_FRAME *f, uint64_t instr, int tables, uint32
     }
     *out = pmt__place_of(f, instr);
     if (!(*out & PMT_PLACE_NOT_BEGUN) && *out != PMT_PLACE_FOLDED) {
-        *known = (pmt__known_place){key, *out, 0};
+        known[1] = known[0];
+        known[0] = (pmt__known_place){key, *out, 0};
     }
     return 0;
 }
