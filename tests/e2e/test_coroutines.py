@@ -99,8 +99,8 @@ native = pytest.mark.parametrize("native", [False, True], ids=["python", "native
 
 def lines_of(program: str, folder: Path, native: bool) -> list[str]:
     done = subprocess.run(
-        [sys.executable, "-c", f"NATIVE = {native}\n{program}{CHECKED}"], cwd=folder, capture_output=True, text=True,
-        timeout=120, check=False,
+        [sys.executable, "-c", f"NATIVE = {native}\n{program}{CHECKED}"],
+        cwd=folder, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.splitlines()
