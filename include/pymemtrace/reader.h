@@ -34,6 +34,9 @@ typedef struct pmt_reader_options {
        PMT_ERR_STATE. May be NULL. */
     int (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes);
     void *context;
+    const void *symbols; /* what pmt_symbols_bytes gave, or NULL; used as if the capture held it */
+    size_t symbols_size;
+    int hide_interpreter; /* 1: native frames of the interpreter's own executable or library are left out */
 } pmt_reader_options;
 
 /* Opens a capture; *out is for the caller to destroy. A capture whose end is torn or damaged opens,
@@ -159,9 +162,10 @@ enum {
     PMT_FRAME_SYNTHETIC = 3
 };
 enum {
-    PMT_FRAME_IS_IMPORT = 1,      /* the import machinery */
-    PMT_FRAME_IS_INTERPRETER = 2, /* runpy, other frozen modules, PyMemTrace's own start-up */
-    PMT_FRAME_IS_SYNTHETIC = 4    /* [folded], [no Python stack] */
+    PMT_FRAME_IS_IMPORT = 1, /* the import machinery */
+    PMT_FRAME_IS_INTERPRETER =
+        2, /* runpy, other frozen modules, PyMemTrace's own start-up; the interpreter's native frames */
+    PMT_FRAME_IS_SYNTHETIC = 4 /* [folded], [no Python stack] */
 };
 
 /* A location: all stacks that differ only in instructions of one line are one. */
@@ -172,12 +176,50 @@ typedef struct pmt_frame {
     int64_t line;      /* 0 = not known */
     int kind;
     unsigned flags;
+    pmt_string object; /* of a native or inlined frame: the path of its executable or library */
 } pmt_frame;
 
 size_t pmt_reader_frame_count(const pmt_reader *self);
 pmt_frame pmt_reader_frame(const pmt_reader *self, uint32_t frame);
 
-/* Stacks are nodes of a tree; stack 0 is its root and has no frame. parent < stack. */
+/* --- symbols ---------------------------------------------------------------------------------
+
+   A native frame is recorded as a place in an executable or library. What it is in the source code is looked up
+   later, outside of this library, and kept in the capture. Until then the frame's function is
+   "libx.so+0x1234" and its file the path of the object; then it is the frames of the place, those that the
+   compiler has inlined among them, and their module is the name of the object: "libx.so". */
+
+/* A place that has not been looked up. */
+typedef struct pmt_place {
+    pmt_string object;
+    uint64_t offset;         /* a return address: what called is the byte before it */
+    const uint8_t *build_id; /* borrowed from the reader; NULL: not known */
+    size_t build_id_size;
+} pmt_place;
+
+size_t pmt_reader_unresolved_count(const pmt_reader *self);
+pmt_place pmt_reader_unresolved(const pmt_reader *self, size_t at);
+
+/* What was found, put together place by place. */
+typedef struct pmt_symbols pmt_symbols;
+
+/* *out is for the caller to destroy. PMT_ERR_NOMEM. */
+int pmt_symbols_create(pmt_symbols **out, const pmt_allocator *allocator, pmt_error *err);
+/* Begins a place; the frames follow, the innermost first. None: it was looked for and not found. */
+void pmt_symbols_put_place(pmt_symbols *self, pmt_string object, uint64_t offset);
+void pmt_symbols_put_frame(pmt_symbols *self, pmt_string function, pmt_string file, int64_t line);
+/* The payload of a chunk SYMB, borrowed until more is put. PMT_ERR_NOMEM. */
+int pmt_symbols_bytes(pmt_symbols *self, const void **out, size_t *size, pmt_error *err);
+void pmt_symbols_destroy(pmt_symbols *self); /* NULL is allowed */
+
+/* Appends such bytes to the file that the reader was opened with. PMT_ERR_STATE: it may still be written, is damaged,
+   has changed, or somebody else appends right now; PMT_ERR_IO: it cannot be written. Nothing is changed then. */
+int pmt_symbols_append(const pmt_reader *reader, const char *path, const void *bytes, size_t size,
+                       pmt_error *err);
+
+/* --- stacks -----------------------------------------------------------------------------------
+
+   Stacks are nodes of a tree; stack 0 is its root and has no frame. parent < stack. */
 size_t pmt_reader_stack_count(const pmt_reader *self);
 uint32_t pmt_reader_stack_parent(const pmt_reader *self, uint32_t stack);
 uint32_t pmt_reader_stack_frame(const pmt_reader *self, uint32_t stack); /* not for stack 0 */

@@ -231,6 +231,9 @@ map_frame(combiner *self, const pmt_reader *reader, uint32_t *strings, uint32_t 
     if (result == PMT_OK) {
         result = map_string(self, reader, strings, frame.module, &frame.module);
     }
+    if (result == PMT_OK) {
+        result = map_string(self, reader, strings, frame.object, &frame.object);
+    }
     return result < 0 ? result : pmt__intern_frame(&self->intern, &frame, out);
 }
 

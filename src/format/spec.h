@@ -47,7 +47,8 @@ enum {
     PMT_SECTION_CUT = 7,
     PMT_SECTION_SIZES = 8,
     PMT_SECTION_RESIDENT = 9,
-    PMT_SECTION_LIFETIMES = 10
+    PMT_SECTION_LIFETIMES = 10,
+    PMT_SECTION_OBJECTS = 11
 };
 
 enum { /* figures of RESIDENT */
@@ -114,6 +115,8 @@ enum {
     PMT_DOMAIN_TRACK = 6,
     PMT_DOMAIN_COUNT = 7
 };
+
+#define PMT_BUILD_ID_MAX 64 /* bytes */
 
 #define PMT_SIZE_EXACT_MAX 512u /* larger requests share one sizeless site */
 #define PMT_SIZE_LARGE 513u     /* the size field of a sizeless site */

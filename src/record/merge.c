@@ -131,7 +131,7 @@ pmt__merge_scan(pmt__merge *self, const uint8_t *payload, size_t size, uint64_t 
     const uint8_t *start;
     uint8_t kind = 0;
     while (section_next(&in, &kind, &body, &start)) {
-        if (kind < PMT_SECTION_STRINGS || kind > PMT_SECTION_LIFETIMES) {
+        if (kind < PMT_SECTION_STRINGS || kind > PMT_SECTION_OBJECTS) {
             return -EBADMSG;
         }
         if (kind == PMT_SECTION_SITES) {

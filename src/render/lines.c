@@ -139,7 +139,7 @@ pmt__render_csv(pmt__text_buffer *out, const pmt_aggregate *aggregate, bool inve
             pmt__text_put_u64(out, numbers[n]);
             pmt__text_put_char(out, ',');
         }
-        pmt_frame frame = {{"", 0}, {"", 0}, {"", 0}, 0, 0, 0};
+        pmt_frame frame = {{"", 0}, {"", 0}, {"", 0}, 0, 0, 0, {"", 0}};
         if (rows[i].stack != 0) {
             frame = pmt_reader_frame(reader, rows[i].frame);
         }

@@ -609,7 +609,7 @@ combine_many(uint64_t own, bool by_process)
                              .thread = "MainThread"};
         pmt__buffer capture;
         process_build(&capture, &one);
-        const pmt_reader_options options = {&allocator, NULL, NULL};
+        const pmt_reader_options options = {.allocator = &allocator};
         double start = cpu_seconds();
         assert_int_equal(pmt_reader_open_bytes(&many[i], capture.data, capture.len, &options, NULL),
                          PMT_OK);
