@@ -22,6 +22,7 @@ BENCHMARKS = {
     "native": (["--rounds", "2"], []),
     "reports": ([], ["--peers"]),
     "where": (["--seconds", "4"], ["--seconds", "20"]),
+    "symbols": ([], ["--rounds", "9"]),
 }
 
 

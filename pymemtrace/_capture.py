@@ -325,8 +325,16 @@ def open(
     Raises CaptureError if the file is no capture, is of a newer version, or is damaged so that
     nothing can be read; OSError if it cannot be opened. A capture whose end is torn or damaged
     opens, and info() says so.
+
+    Native functions that have no names yet are looked up, and their names kept in the capture if it
+    can be written and its program has ended.
     """
-    return Capture(_core.Reader(os.fspath(path), progress=progress))
+    reader = _core.Reader(os.fspath(path), progress=progress)
+    if reader.unresolved():
+        from pymemtrace._symbols import resolve
+
+        reader = resolve(reader.path, reader=reader, progress=progress).reader
+    return Capture(reader)
 
 
 __all__: Sequence[str] = ["Capture", "MergedCapture", "Rows", "open", "open_many"]

@@ -55,9 +55,7 @@ def where_process(pid: int, /) -> dict[str, Any]: ...  # as Reader.where, from o
 # --- reading --------------------------------------------------------------------------------------
 
 # the bytes of SYMB: object, offset, and frames (function, file, line), the innermost first
-def encode_symbols(
-    places: list[tuple[bytes, int, list[tuple[bytes, bytes, int]]]], /
-) -> bytes: ...
+def encode_symbols(places: list[tuple[bytes, int, list[tuple[bytes, bytes, int]]]], /) -> bytes: ...
 
 class Reader:
     """A capture, read up to its last complete cut.
@@ -72,6 +70,7 @@ class Reader:
         *,
         progress: Callable[[int, int], None] | None = None,
         symbols: builtins.bytes | None = None,  # of encode_symbols, as if the capture held them
+        ignore_symbols: bool = False,  # those that the capture holds
         hide_interpreter: bool = False,  # leave out the interpreter's native frames
     ) -> None: ...
     def info(self) -> dict[str, Any]: ...  # the `captures[]` object of json.md

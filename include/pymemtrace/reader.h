@@ -36,6 +36,7 @@ typedef struct pmt_reader_options {
     void *context;
     const void *symbols; /* what pmt_symbols_bytes gave, or NULL; used as if the capture held it */
     size_t symbols_size;
+    int ignore_symbols; /* 1: those of the capture do not count */
     int hide_interpreter; /* 1: native frames of the interpreter's own executable or library are left out */
 } pmt_reader_options;
 

@@ -50,16 +50,18 @@ reader_init(PyObject *object, PyObject *args, PyObject *kwargs)
     static char path_key[] = "path";
     static char progress_key[] = "progress";
     static char symbols_key[] = "symbols";
+    static char ignore_key[] = "ignore_symbols";
     static char hide_key[] = "hide_interpreter";
-    static char *keywords[] = {path_key, progress_key, symbols_key, hide_key, NULL};
+    static char *keywords[] = {path_key, progress_key, symbols_key, ignore_key, hide_key, NULL};
     reader_object *self = (reader_object *)object;
     PyObject *path;
     PyObject *callable = Py_None;
     const char *symbols = NULL;
     Py_ssize_t symbols_size = 0;
+    int ignore = 0;
     int hide = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$Oz#p:Reader", keywords, &path, &callable,
-                                     &symbols, &symbols_size, &hide)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$Oz#pp:Reader", keywords, &path, &callable,
+                                     &symbols, &symbols_size, &ignore, &hide)) {
         return -1;
     }
     if (self->reader != NULL) {
@@ -80,6 +82,7 @@ reader_init(PyObject *object, PyObject *args, PyObject *kwargs)
                                   .context = &state,
                                   .symbols = symbols,
                                   .symbols_size = (size_t)symbols_size,
+                                  .ignore_symbols = ignore,
                                   .hide_interpreter = hide};
     pmt_error err = PMT_ERROR_INIT;
     state.saved = PyEval_SaveThread();

@@ -940,8 +940,9 @@ load_symbols(loader *self, const pmt__source *source, const pmt_reader_options *
     pmt__chunk_reader chunks;
     pmt__chunk_reader_init(&chunks, source, self->reader->header.size, self->allocator);
     pmt__chunk chunk;
-    int result;
-    while ((result = pmt__chunk_next_of(&chunks, "SYMB", &chunk, self->err)) == 1) {
+    int result = PMT_OK;
+    while (!options->ignore_symbols
+           && (result = pmt__chunk_next_of(&chunks, "SYMB", &chunk, self->err)) == 1) {
         result = pmt__symbols_load(&self->symbols, &chunk, &self->intern, self->err);
         if (result < 0) {
             break;

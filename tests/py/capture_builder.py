@@ -367,7 +367,7 @@ class CaptureBuilder:
     def symbols(
         self, places: dict[tuple[str, int], list[tuple[str, str, int]]], *, padding: bytes = b""
     ) -> None:
-        """A SYMB chunk: (object, offset) to the frames (function, file, line), the innermost first."""
+        """A SYMB chunk: (object, offset) to frames (function, file, line), the innermost first."""
         self.add_chunk(b"SYMB", symbols_payload(places) + padding)
 
     def cut(

@@ -1,12 +1,13 @@
 """Shared libraries and programs that tests compile, and the addresses of what is in them."""
 
+import itertools
 import os
 import subprocess
 from functools import cache
 from pathlib import Path
 
-# Inlined functions, and names as C++ and both manglings of Rust have them. Every function calls `leave`, so that
-# there is a return address in it.
+# Inlined functions, and names as C++ and both manglings of Rust have them. Every function calls
+# another, so that there is a return address in it.
 SOURCE = """\
 void leave(int);
 void leave(int what) { __asm__ volatile("" :: "r"(what)); }
@@ -74,7 +75,7 @@ def return_address(path: Path, function: str) -> int:
     start = functions(path)[function]
     text = run("objdump", "-d", "--no-show-raw-insn", f"--start-address={start}", path)
     lines = [line.split("\t") for line in text.splitlines() if "\t" in line]
-    for (_, instruction), (after, _) in zip(lines, lines[1:], strict=False):
+    for (_, instruction), (after, _) in itertools.pairwise(lines):
         if instruction.startswith(("call", "jmp ")):
             return int(after.strip().rstrip(":"), 16)
     raise AssertionError(f"{function} calls nothing")
