@@ -158,7 +158,8 @@ class Aggregate:
     blocks: int
     allocated_bytes: int
     allocations: int
-    def sites(self, limit: int | None = None) -> list[SiteRow]: ...  # merged by innermost location
+    # merged by the line that is blamed, or by the innermost frame, native ones too
+    def sites(self, limit: int | None = None, *, native: bool = False) -> list[SiteRow]: ...
     def stacks(self, limit: int | None = None) -> list[SiteRow]: ...  # one row per distinct stack
     def tree(
         self, *, inverted: bool = False, max_depth: int = 0, min_share: float = 0.0

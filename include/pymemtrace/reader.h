@@ -225,6 +225,10 @@ size_t pmt_reader_stack_count(const pmt_reader *self);
 uint32_t pmt_reader_stack_parent(const pmt_reader *self, uint32_t stack);
 uint32_t pmt_reader_stack_frame(const pmt_reader *self, uint32_t stack); /* not for stack 0 */
 
+/* The frame that a stack is blamed on: the innermost line of Python, whatever native functions it has called.
+   Without one, the innermost frame; UINT32_MAX for stack 0. */
+uint32_t pmt_reader_blamed_frame(const pmt_reader *self, uint32_t stack);
+
 /* A site: blocks of one size that one thread allocated in one domain from one stack. Ids start at 1. */
 typedef struct pmt_site {
     uint32_t stack;
@@ -302,10 +306,11 @@ typedef struct pmt_query {
     uint64_t start_ns;
     uint64_t end_ns;
     const char *thread; /* name or native id; NULL = all */
-    /* Patterns (*, ?, [..]) on a frame's file path or what follows any slash in it, its module, or a package
-       that the module is in; the module of the program's main file is __main__ as well.
+    /* Patterns (*, ?, [..]) on a frame's file path or what follows any slash in it, likewise on that of a native
+       frame's object, its module, or a package that the module is in; the module of the program's main file is __main__ as well.
        A stack is kept if any of its frames matches an include pattern (or there is none), and
-       dropped if its innermost frame that is not synthetic matches an exclude pattern. */
+       dropped if its innermost frame that is not synthetic matches an exclude pattern: the innermost line of Python,
+       or one of the native functions that it has called. */
     const char *const *include;
     size_t include_count;
     const char *const *exclude;
@@ -336,15 +341,17 @@ int pmt_aggregate_window(const pmt_aggregate *self, uint64_t *start_ns, uint64_t
 /* Rows, the heaviest first. Rows without bytes and blocks in the view are left out. */
 typedef struct pmt_row {
     uint32_t stack; /* by location: the heaviest one of the row */
-    uint32_t frame; /* its innermost; UINT32_MAX for the root stack, which has none */
+    /* Its innermost, of a site the one that is blamed; UINT32_MAX for the root stack, which has none. */
+    uint32_t frame;
     pmt_value value;
 } pmt_row;
 
 /* One row per distinct stack. *out is borrowed from the aggregate. */
 size_t pmt_aggregate_stacks(const pmt_aggregate *self, const pmt_row **out);
-/* One row per innermost location. *out is for the caller to release with the reader's allocator
-   through pmt_rows_release. */
-int pmt_aggregate_sites(const pmt_aggregate *self, pmt_row **out, size_t *count, pmt_error *err);
+/* One row per line that is blamed, or, native, per innermost frame, which may be native. *out is for the
+   caller to release with the reader's allocator through pmt_rows_release. */
+int pmt_aggregate_sites(const pmt_aggregate *self, int native, pmt_row **out, size_t *count,
+                        pmt_error *err);
 void pmt_rows_release(const pmt_aggregate *self, pmt_row *rows);
 
 /* --- several captures ------------------------------------------------------------------------ */
@@ -377,8 +384,8 @@ const pmt_reader *pmt_aggregate_names(const pmt_aggregate *self);
 void pmt_aggregate_bytes_by_capture(const pmt_aggregate *self, uint64_t *out);
 void pmt_aggregate_stacks_by_capture(const pmt_aggregate *self, const pmt_row *rows, size_t count,
                                      uint64_t *out);
-int pmt_aggregate_sites_by_capture(const pmt_aggregate *self, const pmt_row *rows, size_t count,
-                                   uint64_t *out, pmt_error *err);
+int pmt_aggregate_sites_by_capture(const pmt_aggregate *self, int native, const pmt_row *rows,
+                                   size_t count, uint64_t *out, pmt_error *err);
 
 #ifdef __cplusplus
 }

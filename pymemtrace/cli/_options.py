@@ -125,6 +125,14 @@ def add_hide_interpreter(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def add_native(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--native", action="store_true",
+        help="a row for each function of C or C++ that allocated, not for the line of Python that"
+             " called it",
+    )  # fmt: skip
+
+
 def add_limit(parser: argparse.ArgumentParser, default: int | None, what: str) -> None:
     text = "all" if default is None else str(default)
     parser.add_argument(

@@ -232,6 +232,27 @@ pmt_reader_stack_frame(const pmt_reader *self, uint32_t stack)
     return self->stacks.data[stack].frame;
 }
 
+static bool
+is_native(const pmt_reader *self, uint32_t frame)
+{
+    uint8_t kind = self->frames.data[frame].kind;
+    return kind == PMT_FRAME_NATIVE || kind == PMT_FRAME_INLINED;
+}
+
+uint32_t
+pmt_reader_blamed_frame(const pmt_reader *self, uint32_t stack)
+{
+    if (stack == 0) {
+        return UINT32_MAX;
+    }
+    uint32_t innermost = self->stacks.data[stack].frame;
+    while (stack != 0 && is_native(self, self->stacks.data[stack].frame)) {
+        stack = self->stacks.data[stack].parent;
+    }
+    uint32_t frame = stack == 0 ? innermost : self->stacks.data[stack].frame;
+    return self->frames.data[frame].kind == PMT_FRAME_PYTHON ? frame : innermost;
+}
+
 size_t
 pmt_reader_site_count(const pmt_reader *self)
 {
