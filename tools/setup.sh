@@ -40,8 +40,12 @@ pkg-config --exists libzstd 2> /dev/null || missing+=(libzstd-dev)
 pkg-config --exists cmocka 2> /dev/null || missing+=(libcmocka-dev)
 [ -e /usr/include/xxhash.h ] || echo '#include <xxhash.h>' | "$cc" -E -x c - > /dev/null 2>&1 ||
     missing+=(libxxhash-dev)
-[ -e "$(gcc -print-file-name=libbacktrace.a 2> /dev/null)" ] ||
-    missing+=("libgcc-$(gcc -dumpversion 2> /dev/null | cut -d. -f1)-dev")
+# libbacktrace: gcc has it, whatever compiler is used
+if ! command -v gcc > /dev/null; then
+    missing+=(gcc)
+elif [ ! -e "$(gcc -print-file-name=libbacktrace.a)" ]; then
+    missing+=("libgcc-$(gcc -dumpversion | cut -d. -f1)-dev")
+fi
 [ -e /usr/include/libiberty/demangle.h ] || missing+=(libiberty-dev)
 if [ $system_python = yes ]; then
     [ -e "$include/Python.h" ] || missing+=("python$version-dev")
