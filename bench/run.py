@@ -23,6 +23,7 @@ BENCHMARKS = {
     "native_stacks": (["--rounds", "1"], ["--rounds", "5"]),
     "reports": ([], ["--peers"]),
     "where": (["--seconds", "4"], ["--seconds", "20"]),
+    "symbols": ([], ["--rounds", "9"]),
 }
 
 

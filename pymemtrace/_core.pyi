@@ -54,6 +54,9 @@ def where_process(pid: int, /) -> dict[str, Any]: ...  # as Reader.where, from o
 
 # --- reading --------------------------------------------------------------------------------------
 
+# the bytes of SYMB: object, offset, and frames (function, file, line), the innermost first
+def encode_symbols(places: list[tuple[bytes, int, list[tuple[bytes, bytes, int]]]], /) -> bytes: ...
+
 class Reader:
     """A capture, read up to its last complete cut.
 
@@ -62,7 +65,13 @@ class Reader:
 
     path: str
     def __init__(
-        self, path: str, *, progress: Callable[[int, int], None] | None = None
+        self,
+        path: str,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+        symbols: builtins.bytes | None = None,  # of encode_symbols, as if the capture held them
+        ignore_symbols: bool = False,  # those that the capture holds
+        hide_interpreter: bool = False,  # leave out the interpreter's native frames
     ) -> None: ...
     def info(self) -> dict[str, Any]: ...  # the `captures[]` object of json.md
     def proc(self) -> dict[str, Any]: ...  # all facts of the PROC chunk
@@ -75,6 +84,10 @@ class Reader:
     def event_log(self) -> dict[str, int] | None: ...  # events, logged, complete; None: no log
     def events(self) -> Iterator[Event]: ...
     def replay(self, stop: int | None = None) -> dict[str, Any]: ...
+    # native places without symbols, by object: path, build id, offsets
+    def unresolved(self) -> list[tuple[builtins.bytes, builtins.bytes, list[int]]]: ...
+    # whether encode_symbols' bytes could be appended to the capture
+    def append_symbols(self, symbols: builtins.bytes, /) -> bool: ...
     # resident memory at the last measurement (not behind at_s): at, at_s, rss_bytes, parts, …
     def where(self, at_s: float | None = None) -> dict[str, Any] | None: ...
     def where_timeline(self) -> list[dict[str, Any]]: ...
@@ -145,7 +158,8 @@ class Aggregate:
     blocks: int
     allocated_bytes: int
     allocations: int
-    def sites(self, limit: int | None = None) -> list[SiteRow]: ...  # merged by innermost location
+    # merged by the line that is blamed, or by the innermost frame, native ones too
+    def sites(self, limit: int | None = None, *, native: bool = False) -> list[SiteRow]: ...
     def stacks(self, limit: int | None = None) -> list[SiteRow]: ...  # one row per distinct stack
     def tree(
         self, *, inverted: bool = False, max_depth: int = 0, min_share: float = 0.0

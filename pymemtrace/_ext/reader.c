@@ -1,4 +1,5 @@
 /* Reader: a capture. */
+#define PY_SSIZE_T_CLEAN /* sizes of bytes are Py_ssize_t */
 #include "reader.h"
 
 #include <errno.h>
@@ -8,6 +9,7 @@
 #include "events.h"
 #include "pymemtrace/reader.h"
 #include "state.h"
+#include "symbols.h"
 #include "values.h"
 #include "where.h"
 
@@ -47,11 +49,19 @@ reader_init(PyObject *object, PyObject *args, PyObject *kwargs)
 {
     static char path_key[] = "path";
     static char progress_key[] = "progress";
-    static char *keywords[] = {path_key, progress_key, NULL};
+    static char symbols_key[] = "symbols";
+    static char ignore_key[] = "ignore_symbols";
+    static char hide_key[] = "hide_interpreter";
+    static char *keywords[] = {path_key, progress_key, symbols_key, ignore_key, hide_key, NULL};
     reader_object *self = (reader_object *)object;
     PyObject *path;
     PyObject *callable = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$O:Reader", keywords, &path, &callable)) {
+    const char *symbols = NULL;
+    Py_ssize_t symbols_size = 0;
+    int ignore = 0;
+    int hide = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$Oz#pp:Reader", keywords, &path, &callable,
+                                     &symbols, &symbols_size, &ignore, &hide)) {
         return -1;
     }
     if (self->reader != NULL) {
@@ -68,7 +78,12 @@ reader_init(PyObject *object, PyObject *args, PyObject *kwargs)
         return -1;
     }
     progress state = {callable == Py_None ? NULL : callable, NULL};
-    pmt_reader_options options = {NULL, report_progress, &state};
+    pmt_reader_options options = {.progress = report_progress,
+                                  .context = &state,
+                                  .symbols = symbols,
+                                  .symbols_size = (size_t)symbols_size,
+                                  .ignore_symbols = ignore,
+                                  .hide_interpreter = hide};
     pmt_error err = PMT_ERROR_INIT;
     state.saved = PyEval_SaveThread();
     int result = pmt_reader_open(&self->reader, PyBytes_AS_STRING(bytes), &options, &err);
@@ -725,6 +740,22 @@ reader_where_timeline(PyObject *object, PyObject *unused)
     return reader == NULL ? NULL : ext_where_timeline(reader);
 }
 
+static PyObject *
+reader_unresolved(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    const pmt_reader *reader = get_reader(object);
+    return reader == NULL ? NULL : ext_unresolved(reader);
+}
+
+static PyObject *
+reader_append_symbols(PyObject *object, PyObject *bytes)
+{
+    const pmt_reader *reader = get_reader(object);
+    return reader == NULL ? NULL
+                          : ext_append_symbols(reader, ((reader_object *)object)->path, bytes);
+}
+
 /* --- type ------------------------------------------------------------------------------------ */
 
 static PyObject *
@@ -785,6 +816,12 @@ static PyMethodDef reader_methods[] = {
                "measurement (not behind at_s); None if there is none.")},
     {"where_timeline", reader_where_timeline, METH_NOARGS,
      PyDoc_STR("where_timeline($self, /)\n--\n\nThe same at every measurement, in short.")},
+    {"unresolved", reader_unresolved, METH_NOARGS,
+     PyDoc_STR("unresolved($self, /)\n--\n\nThe native places without symbols: (object, build id, "
+               "offsets) for each object.")},
+    {"append_symbols", reader_append_symbols, METH_O,
+     PyDoc_STR("append_symbols($self, symbols, /)\n--\n\nAppends what encode_symbols gave to the "
+               "capture; False if that is not possible.")},
     {"aggregate", (PyCFunction)(void (*)(void))reader_aggregate, METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("aggregate($self, view='peak', *, start_s=None, end_s=None, thread=None, "
                "include=(), exclude=(), with_inherited=True)\n--\n\nA view, summed over what the "

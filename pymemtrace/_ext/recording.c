@@ -16,6 +16,7 @@
 #include "native/patch.h"
 #include "record/writer.h"
 #include "state.h"
+#include "symbols.h"
 #include "where.h"
 
 #define DEFAULT_INTERVAL_S 1.0
@@ -482,6 +483,7 @@ core_malloc_pair_ns(PyObject *module, PyObject *args)
 }
 
 PyMethodDef ext_recording_methods[] = {
+    {"encode_symbols", ext_encode_symbols, METH_O, EXT_ENCODE_SYMBOLS_DOC},
     {"where_process", ext_where_process, METH_O, EXT_WHERE_PROCESS_DOC},
     {"start", (PyCFunction)(void (*)(void))core_start, METH_VARARGS | METH_KEYWORDS, start_doc},
     {"stop", core_stop, METH_NOARGS, "Ends the recording of this process, if there is one."},

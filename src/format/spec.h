@@ -116,6 +116,8 @@ enum {
     PMT_DOMAIN_COUNT = 7
 };
 
+#define PMT_BUILD_ID_MAX 64 /* bytes */
+
 #define PMT_SIZE_EXACT_MAX 512u /* larger requests share one sizeless site */
 #define PMT_SIZE_LARGE 513u     /* the size field of a sizeless site */
 
