@@ -148,6 +148,7 @@ static const struct {
     {13, "events", 0},
     {14, "hooks taken off", 1},
     {15, "flushes without new stacks", 0},
+    {16, "events that could not wait", 1},
 };
 
 static int

@@ -625,7 +625,9 @@ static PMT_NOINLINE void
 raw_free_without_gil_nopy(void *block, uint32_t *entry)
 {
     if (PMT_UNLIKELY(__atomic_load_n(entry, __ATOMIC_RELAXED) & PMT_SHADOW_WATCHED)) {
-        pmt__tables_acquire();
+        if (pmt__tables_acquire_event() < 0) {
+            return;
+        }
         if (!recording_off()) {
             entry_settle_nopy(block, entry, true);
         }
@@ -858,7 +860,9 @@ native_mapped(void *start, size_t size)
     if (lane == NULL) {
         return;
     }
-    pmt__tables_acquire();
+    if (pmt__tables_acquire_event() < 0) {
+        return;
+    }
     if (!recording_off()) {
         pmt__outside_event e = {start, size, PMT_DOMAIN_MMAP, NULL, 0, 0, NULL};
         own_frames_nopy(lane, &e);
@@ -881,7 +885,9 @@ native_unmapping(void *start, size_t size)
         }
         return;
     }
-    pmt__tables_acquire();
+    if (pmt__tables_acquire_event() < 0) {
+        return;
+    }
     if (!recording_off()) {
         pmt__ranges_remove_nopy((uintptr_t)start, size, &cohort);
     }
@@ -896,7 +902,9 @@ native_remapped(void *old, size_t old_size, void *start, size_t size)
         return;
     }
     uint32_t cohort;
-    pmt__tables_acquire();
+    if (pmt__tables_acquire_event() < 0) {
+        return;
+    }
     uint64_t known =
         recording_off() ? 0 : pmt__ranges_remove_nopy((uintptr_t)old, old_size, &cohort);
     pmt__tables_release();

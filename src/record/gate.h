@@ -34,6 +34,10 @@ enum {
     PMT_GATE_CHECK = 2
 };
 
+/* An event has found that the tables are held. 0: look again; -1: it has waited for too long, and is counted so. */
+int pmt__event_wait(uint32_t attention, uint64_t *since_ns);
+void pmt__event_waited(void);
+
 /* The slow way in; when it returns PMT_GATE_CLOSED the event must not be recorded, and the hook has left already. */
 int pmt__enter_slow_nopy(void);
 
@@ -68,8 +72,15 @@ pmt__leave_nopy(void)
     __atomic_store_n(&pmt__t.busy, 0, __ATOMIC_RELEASE);
 }
 
-/* For everybody who is not inside a hook: the writer, threads without the GIL, start and stop. */
+/* Events wait for the holder of the tables so long at most, in all, and are let through uncounted then (PMT_COUNTER_WAITED). Nobody holds
+   them for more than some milliseconds, with one exception: a fork, whose other handlers and locks we do not know. One of them may
+   wait for a thread that is in an event. */
+#define PMT_EVENT_WAIT_NS ((uint64_t)1000000000)
+
+/* For everybody who is not inside a hook: the writer, start and stop. */
 void pmt__tables_acquire(void);
+/* The same for an event of a thread without the GIL. 0, or -1: waited for too long, and counted so. */
+int pmt__tables_acquire_event(void);
 void pmt__tables_release(void);
 /* Whether nobody was inside or held them at some moment of this time. 0: the calling thread itself may be, and acquire would never
    return. For the ends of a process that can come in a signal handler. */

@@ -89,7 +89,9 @@ pmt__lane_cohort_nopy(pmt__lane *lane, pmt__outside_event *e)
 static PMT_NOINLINE void
 pmt__lane_alloc_slow(pmt__lane *lane, pmt__outside_event *e)
 {
-    pmt__tables_acquire();
+    if (pmt__tables_acquire_event() < 0) {
+        return;
+    }
     if (__atomic_load_n(&pmt__t.attention, __ATOMIC_RELAXED) & PMT_ATTENTION_OFF) {
         pmt__tables_release();
         return;
@@ -232,7 +234,9 @@ pmt__lane_temporary_take(pmt__lane *lane, const void *block)
 static PMT_NOINLINE void
 pmt__lane_free_slow(pmt__lane *lane, void *block, uint32_t *entry)
 {
-    pmt__tables_acquire();
+    if (pmt__tables_acquire_event() < 0) {
+        return;
+    }
     if (!(__atomic_load_n(&pmt__t.attention, __ATOMIC_RELAXED) & PMT_ATTENTION_OFF)) {
         pmt__lanes_count_nopy();
         uint32_t value = __atomic_exchange_n(entry, 0, __ATOMIC_ACQ_REL);
