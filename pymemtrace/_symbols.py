@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,7 @@ FRAMES_MAX = 1024  # of one place, as the format has it
 
 Progress = Callable[[int, int], None]
 Frame = tuple[bytes, bytes, int]  # function, file, line
+Job = tuple[bytes, bytes, list[int]]  # object, build id, offsets
 Place = tuple[bytes, int, list[Frame]]  # object, offset, the innermost frame first
 
 
@@ -99,33 +100,40 @@ class _Search:
             name: value for name, value in os.environ.items() if name != "LD_PRELOAD"
         }
 
-    def run(self, unresolved: Iterable[tuple[bytes, bytes, list[int]]]) -> list[Place]:
+    def run(self, unresolved: Iterable[Job]) -> list[Place]:
         """The places of all objects that are there; without frames, where nothing is known."""
-        from concurrent.futures import ThreadPoolExecutor, as_completed
-
         found: list[Place] = []
         remarks: dict[bytes, str] = {}
         done = 0
-        with ThreadPoolExecutor(min(WORKERS, os.cpu_count() or 1)) as pool:
-            # The largest first: it may take as long as all others together.
-            jobs = {
-                pool.submit(self._object, *job): job
-                for job in sorted(unresolved, key=lambda job: -len(job[2]))
-            }
-            for future in as_completed(jobs):
-                path, _, offsets = jobs[future]
-                places, remark = future.result()
-                found += places
-                if remark is not None:
-                    remarks[path] = remark
-                done += len(offsets)
-                if self._looking is not None:
-                    self._looking(done, self.total)
+        for (path, _, offsets), (places, remark) in self._answers(list(unresolved)):
+            found += places
+            if remark is not None:
+                remarks[path] = remark
+            done += len(offsets)
+            if self._looking is not None:
+                self._looking(done, self.total)
         self.remarks += [
             f"Functions of {os.fsdecode(path)} are not known: {remark}."
             for path, remark in sorted(remarks.items())
         ]
         return sorted(found, key=lambda place: place[:2])
+
+    def _answers(self, jobs: list[Job]) -> Iterator[tuple[Job, tuple[list[Place], str | None]]]:
+        """What _object says of each, several at a time, in the order in which they are done."""
+        from concurrent.futures import ThreadPoolExecutor, as_completed
+
+        # The largest first: it may take as long as all others together.
+        jobs.sort(key=lambda job: -len(job[2]))
+        with ThreadPoolExecutor(min(WORKERS, os.cpu_count() or 1)) as pool:
+            try:
+                futures = {pool.submit(self._object, *job): job for job in jobs}
+            except RuntimeError:  # at the end of the interpreter there are no more threads
+                futures = {}
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        if not futures:
+            for job in jobs:
+                yield job, self._object(*job)
 
     def _object(
         self, recorded: bytes, build_id: bytes, offsets: list[int]

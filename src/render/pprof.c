@@ -259,13 +259,15 @@ put_functions(writer *self)
 static void
 put_mappings(writer *self)
 {
-    for (size_t i = 1; i < self->reader->strings.len; i++) {
-        if (self->mappings[i] == 0) {
+    uint32_t next = 1; /* by their ids: pprof takes the first one for the program */
+    for (size_t i = 0; i < self->reader->frames.len; i++) {
+        uint32_t object = self->reader->frames.data[i].object;
+        if (self->mappings[object] != next) {
             continue;
         }
         self->message.len = 0;
-        put_number(&self->message, MAPPING_ID, self->mappings[i]);
-        put_number(&self->message, MAPPING_FILENAME, self->places[i]);
+        put_number(&self->message, MAPPING_ID, next++);
+        put_number(&self->message, MAPPING_FILENAME, self->places[object]);
         put_number(&self->message, MAPPING_HAS_FUNCTIONS, 1);
         put_number(&self->message, MAPPING_HAS_FILENAMES, 1);
         put_number(&self->message, MAPPING_HAS_LINE_NUMBERS, 1);

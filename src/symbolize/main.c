@@ -145,14 +145,16 @@ put_frame(const pmt__source_frame *frame, const char *function)
     printf(",%d]", frame->line);
 }
 
-/* The name of the function that others are inlined into: DWARF does not always have it, and at times only the last part of it. */
+/* The name of the function that others are inlined into. DWARF does not always have it, at times only the last part of it,
+   and in glibc one that is for the library itself: __GI___libc_realloc. */
 static const char *
 outer_name(const char *dwarf, const char *symbol)
 {
-    if (dwarf == NULL || (symbol != NULL && pmt__is_mangled(symbol) && !pmt__is_mangled(dwarf))) {
-        return symbol;
+    if (dwarf == NULL || symbol == NULL) {
+        return dwarf == NULL ? symbol : dwarf;
     }
-    return dwarf;
+    bool is_part = pmt__is_mangled(symbol) && !pmt__is_mangled(dwarf);
+    return is_part || strncmp(dwarf, "__GI_", 5) == 0 ? symbol : dwarf;
 }
 
 static void

@@ -34,6 +34,10 @@ void rust_old(int what) { sink(what); __asm__ volatile(""); }
 void rust_new(int) __asm__("_RNvNtCs1234_7mycrate3foo3bar");
 void rust_new(int what) { sink(what); __asm__ volatile(""); }
 __attribute__((noipa)) static void hidden(int what) { sink(what); __asm__ volatile(""); }
+void internal(int) __asm__("__GI___libc_thing");
+void internal(int what) { sink(what); __asm__ volatile(""); }
+void thing(int) __attribute__((alias("__GI___libc_thing")));
+void __libc_thing(int) __attribute__((alias("__GI___libc_thing")));
 void plain(int what);
 void plain(int what) { hidden(what); __asm__ volatile(""); }
 """

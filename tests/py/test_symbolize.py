@@ -83,6 +83,10 @@ def test_names_are_demangled(library: Path) -> None:
     ]
 
 
+def test_public_names_are_preferred(library: Path) -> None:
+    assert names(library, "__GI___libc_thing") == ["thing"]
+
+
 def test_a_stripped_library_has_its_dynamic_symbols(library: Path, tmp_path: Path) -> None:
     stripped = tmp_path / "stripped.so"
     no.run("strip", "-o", stripped, library)

@@ -91,6 +91,16 @@ def test_open_looks_up(path: Path) -> None:
     assert _core.Reader(str(path)).unresolved() == []
 
 
+def test_open_looks_up_at_the_end_of_the_interpreter(path: Path) -> None:
+    code = f"""
+import atexit, pymemtrace
+atexit.register(lambda: print(pymemtrace.open({str(path)!r}).tree("leaks")["children"][0]["bytes"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("400\n", "")
+    assert _core.Reader(str(path)).unresolved() == []
+
+
 def test_a_capture_that_cannot_be_written_has_names_all_the_same(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
