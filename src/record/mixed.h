@@ -140,6 +140,7 @@ typedef struct pmt__natives {
     uint32_t object_count, objects_flushed;
     uint32_t lost_name; /* string id */
     uint64_t page;      /* bytes */
+    char folder[4096];  /* of our own objects, with the slash */
 } pmt__natives;
 
 extern pmt__natives pmt__natives_now __attribute__((visibility("hidden")));

@@ -7,14 +7,14 @@
 
 #define NOINLINE __attribute__((noinline, noclone))
 
-static void *kept[1000];
+void *volatile native_frames_kept[1000];
 static int count;
 
 static inline __attribute__((always_inline)) void
 inlined(size_t size)
 {
-    kept[count] = malloc(size);
-    memset(kept[count], 1, size);
+    native_frames_kept[count] = malloc(size);
+    memset(native_frames_kept[count], 1, size);
     count++;
 }
 
