@@ -46,7 +46,8 @@ outer(PyObject *module, PyObject *callback)
 {
     (void)module;
     PyObject *result = between(callback, 3);
-    return result == NULL ? NULL : PyLong_FromLong(PyLong_AsLong(result) + (PyErr_Occurred() != NULL));
+    return result == NULL ? NULL
+                          : PyLong_FromLong(PyLong_AsLong(result) + (PyErr_Occurred() != NULL));
 }
 
 static NOINLINE void
@@ -84,8 +85,8 @@ static PyMethodDef methods[] = {
     {"threaded", threaded, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
-static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "native_frames", NULL, -1, methods,
-                                    NULL, NULL, NULL, NULL};
+static struct PyModuleDef module = {
+    PyModuleDef_HEAD_INIT, "native_frames", NULL, -1, methods, NULL, NULL, NULL, NULL};
 
 PyMODINIT_FUNC PyInit_native_frames(void);
 PyMODINIT_FUNC
