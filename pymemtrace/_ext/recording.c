@@ -285,6 +285,7 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
         .temporaries_n = temporaries,
         .events = events,
         .native_stacks = native_traces,
+        .own_code = pmt__native_library(),
         .before_cut = pmt__native_patch_again,
         .follow = follow != NULL,
         .generation = generation,

@@ -125,9 +125,11 @@ static void
 object_class(pmt__native_object *out, const pmt__object *found)
 {
     const char *name = base_name(found->path);
-    size_t folder = (size_t)(name - found->path);
-    int in_our_folder = folder == strlen(N.folder) && memcmp(found->path, N.folder, folder) == 0;
-    out->is_own = in_our_folder && (starts_with(name, "_core.") || starts_with(name, "_preload."));
+    uint64_t extension = (uint64_t)(uintptr_t)&object_class;
+    int is_extension =
+        extension >= found->start && extension < found->end && starts_with(name, "_core.");
+    int is_library = N.library >= found->start && N.library < found->end;
+    out->is_own = (uint8_t)(is_extension || is_library);
     out->is_base = (uint8_t)starts_with(name, "_greenlet");
     out->is_system = out->is_own || out->is_base || starts_with(name, "python")
                      || starts_with(name, "libpython") || starts_with(name, "libc.so")
@@ -505,23 +507,8 @@ pmt__mixed_clear(pmt__mixed *m)
     memset(m->known_places, 0, sizeof m->known_places);
 }
 
-/* Where the extension lies, and the library that is preloaded. */
-static void
-folder_find(void)
-{
-    pmt__object found;
-    uint64_t here = (uint64_t)(uintptr_t)&folder_find;
-    if (pmt__object_find(here, &found) == 0) {
-        size_t length = (size_t)(base_name(found.path) - found.path);
-        if (length < sizeof N.folder) {
-            memcpy(N.folder, found.path, length);
-            N.folder[length] = '\0';
-        }
-    }
-}
-
 int
-pmt__natives_create(void)
+pmt__natives_create(const void *library)
 {
     if (!pmt__unwind_supported()) {
         return PMT_ERR_UNSUPPORTED;
@@ -538,7 +525,7 @@ pmt__natives_create(void)
     N.lost_name = pmt__string_intern_nopy(&lost);
     N.generation = generation + 1;
     N.page = pmt__page_size();
-    folder_find();
+    N.library = (uint64_t)(uintptr_t)library;
     if (N.rules == NULL || N.places == NULL || N.objects == NULL || N.place_hash == NULL
         || N.lost_name == 0) {
         pmt__natives_dispose();

@@ -140,13 +140,13 @@ typedef struct pmt__natives {
     uint32_t object_count, objects_flushed;
     uint32_t lost_name; /* string id */
     uint64_t page;      /* bytes */
-    char folder[4096];  /* of our own objects, with the slash */
+    uint64_t library;   /* an address in the one that is preloaded; 0: none is */
 } pmt__natives;
 
 extern pmt__natives pmt__natives_now __attribute__((visibility("hidden")));
 
-/* Reserves the tables. 0, PMT_ERR_UNSUPPORTED (not on this machine or C library), PMT_ERR_NOMEM. After pmt__tables_create. */
-int pmt__natives_create(void);
+/* Reserves the tables. library: an address in the preloaded library, whose frames are ours, or NULL. 0, PMT_ERR_UNSUPPORTED (not on this machine or C library), PMT_ERR_NOMEM. After pmt__tables_create. */
+int pmt__natives_create(const void *library);
 void pmt__natives_dispose(void);
 /* An object was unloaded: another can stand at its addresses. The caller holds the tables, and not as a hook. */
 void pmt__natives_forget_nopy(void);

@@ -1163,9 +1163,9 @@ tables_create(const pmt__record_options *options, const pmt__frame_source *sourc
 }
 
 static int
-natives_create(pmt_error *err)
+natives_create(const void *own_code, pmt_error *err)
 {
-    int rc = pmt__natives_create();
+    int rc = pmt__natives_create(own_code);
     return rc == PMT_ERR_UNSUPPORTED
                ? pmt__error_set(err, rc,
                                 "native stacks need x86-64 and the GNU C library 2.35 or newer: "
@@ -1210,7 +1210,7 @@ pmt__record_start(const pmt__record_options *options, const pmt__frame_source *s
                             "smaller --max-memory");
     } else {
         pmt__t.names_kept = options->follow != 0;
-        rc = options->native_stacks ? natives_create(err) : 0;
+        rc = options->native_stacks ? natives_create(options->own_code, err) : 0;
         rc = rc < 0 ? rc : first_chunks_write(err);
     }
     pmt__attention_clear(PMT_ATTENTION_SLOW | PMT_ATTENTION_MIXED);

@@ -234,7 +234,7 @@ native_on(void)
     if (!pmt__unwind_supported()) {
         skip(); /* this machine or C library has no native stacks */
     }
-    assert_int_equal(pmt__natives_create(), 0);
+    assert_int_equal(pmt__natives_create(NULL), 0);
 }
 
 static void

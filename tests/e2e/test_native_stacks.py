@@ -77,6 +77,7 @@ def test_native_and_python_frames(extension: Path) -> None:
     wanted = mapped if any("map_next" in stack for stack in by_map) else mapped[:5] + mapped[6:]
     assert any(in_order(wanted, stack) for stack in by_map), found
     # nothing of the recorder's, and nothing of what started the interpreter
+    assert all(stack[-1] == "inlined" for stack in found if "deepest" in stack), found
     for stack in found:
         assert stack[0] == "<module>" or "in_thread" in stack, stack
         assert not any(name.startswith(("pmt__", "hook_", "native_a")) for name in stack), stack
