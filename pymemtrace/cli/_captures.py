@@ -412,12 +412,18 @@ def report_json(args: argparse.Namespace, collect: Callable[[Opened], dict[str, 
     return status
 
 
+PIECE = 1 << 24  # characters
+
+
 def print_json(value: Any) -> None:
     try:
         text = json.dumps(value)
     except RecursionError:  # a tree as deep as the program's recursion
         text = "".join(json_parts(value))
-    print(text)
+    # in pieces: one write of more than 2 GiB is cut short
+    for start in range(0, len(text), PIECE):
+        sys.stdout.write(text[start : start + PIECE])
+    print()
 
 
 def json_parts(value: Any) -> Iterator[str]:

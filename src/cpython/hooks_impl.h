@@ -591,9 +591,18 @@ own_frames_nopy(const pmt__lane *lane, pmt__outside_event *e)
     PyThreadState *state = me.own;
     if (state != NULL && pmt__lane_state_is_alive(lane, state)) {
         e->state = state;
+        e->top = PMT_CURRENT_FRAME(state);
+    }
+}
+
+/* What only the tables want to know. As above. */
+PMT_INLINE void
+own_names_nopy(pmt__outside_event *e)
+{
+    const PyThreadState *state = e->state;
+    if (state != NULL) {
         e->state_id = state->id;
         e->ident = state->thread_id;
-        e->top = PMT_CURRENT_FRAME(state);
     }
 }
 
@@ -606,7 +615,14 @@ raw_alloc_without_gil_nopy(void *block, size_t size, uint32_t domain)
     }
     pmt__outside_event e = {block, size, domain, NULL, 0, 0, NULL};
     own_frames_nopy(lane, &e);
-    pmt__outside_alloc(lane, &e);
+    int done = pmt__lane_alloc_fast(lane, &e);
+    if (PMT_UNLIKELY(!done)) {
+        own_names_nopy(&e);
+    }
+    pmt__lane_leave_nopy(lane);
+    if (PMT_UNLIKELY(!done)) {
+        pmt__lane_alloc_slow(lane, &e);
+    }
 }
 
 PMT_INLINE void
@@ -866,6 +882,7 @@ native_mapped(void *start, size_t size)
     if (!recording_off()) {
         pmt__outside_event e = {start, size, PMT_DOMAIN_MMAP, NULL, 0, 0, NULL};
         own_frames_nopy(lane, &e);
+        own_names_nopy(&e);
         pmt__range_map(start, size, pmt__lane_cohort_nopy(lane, &e));
     }
     pmt__tables_release();
@@ -913,6 +930,17 @@ native_remapped(void *old, size_t old_size, void *start, size_t size)
     }
 }
 
+static void
+native_unloaded(void)
+{
+    if (recording_off() || !pmt__natives_now.on || native_recurses()
+        || pmt__tables_acquire_event() < 0) {
+        return;
+    }
+    pmt__natives_forget_nopy();
+    pmt__tables_release();
+}
+
 static const pmt__native_table native_table = {
     .version = PMT_NATIVE_TABLE_VERSION,
     .allocated = native_allocated,
@@ -921,6 +949,7 @@ static const pmt__native_table native_table = {
     .mapped = native_mapped,
     .unmapping = native_unmapping,
     .remapped = native_remapped,
+    .unloaded = native_unloaded,
 };
 
 const pmt__native_table *

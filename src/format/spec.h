@@ -99,6 +99,8 @@ enum {
     PMT_FACT_SIGNED = 4
 };
 
+#define PMT_UNKNOWN_NATIVE "[unknown native code]" /* a synthetic node: what could not be unwound */
+
 enum {
     PMT_NODE_PYTHON = 0,
     PMT_NODE_NATIVE = 1,

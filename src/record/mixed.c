@@ -521,7 +521,7 @@ pmt__natives_create(const void *library)
     N.place_hash = pmt__pages_map(sizeof *N.place_hash * FIRST_PLACE_HASH);
     N.place_hash_mask = FIRST_PLACE_HASH - 1;
     N.place_count = N.object_count = N.objects_flushed = 1;
-    static const pmt__text lost = {"[unknown native code]", 21, 1};
+    static const pmt__text lost = {PMT_UNKNOWN_NATIVE, sizeof PMT_UNKNOWN_NATIVE - 1, 1};
     N.lost_name = pmt__string_intern_nopy(&lost);
     N.generation = generation + 1;
     N.page = pmt__page_size();

@@ -233,7 +233,7 @@ pmt__mixed_merge(pmt__mixed *m, uint64_t stack_low, uint64_t stack_high)
         to.length = m->native[i - 1].length;
         to.python = m->native[i - 1].python;
     }
-    int lost = m->broken != 0;
+    int lost = m->broken != 0 && m->native_count > 0 && m->native[0].place != PMT_PLACE_LOST;
     const int32_t trim = has_python && !m->broken ? m->trim : 0;
     for (; i < m->native_count; i++) {
         pmt__native_frame *native = &m->native[i];
@@ -398,7 +398,9 @@ pmt__mixed_naive(const pmt__mixed *m, const void *state, PMT_FRAME *top)
         system = !is_system ? 0 : system + (place != 0);
     }
     if (lost) {
-        places[count++] = PMT_PLACE_LOST;
+        if (count == 0 || places[count - 1] != PMT_PLACE_LOST) {
+            places[count++] = PMT_PLACE_LOST;
+        }
     } else if (has_python && f == NULL) {
         count -= system;
     }

@@ -235,8 +235,13 @@ pmt_reader_stack_frame(const pmt_reader *self, uint32_t stack)
 static bool
 is_native(const pmt_reader *self, uint32_t frame)
 {
-    uint8_t kind = self->frames.data[frame].kind;
-    return kind == PMT_FRAME_NATIVE || kind == PMT_FRAME_INLINED;
+    const pmt__frame *it = &self->frames.data[frame];
+    if (it->kind == PMT_FRAME_SYNTHETIC) {
+        static const char unknown[] = PMT_UNKNOWN_NATIVE;
+        pmt_string name = pmt__reader_string(self, it->function);
+        return name.len == sizeof unknown - 1 && memcmp(name.text, unknown, name.len) == 0;
+    }
+    return it->kind == PMT_FRAME_NATIVE || it->kind == PMT_FRAME_INLINED;
 }
 
 uint32_t

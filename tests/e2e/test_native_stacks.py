@@ -202,3 +202,59 @@ def test_python_only(extension: Path) -> None:
     rows = pymemtrace.open("x.pmt").aggregate("total").stacks()
     assert any("PyLong_FromLong" in names(row["stack"]) or "+0x" in "".join(names(row["stack"]))
                for row in rows)  # fmt: skip
+
+
+def test_another_library_at_the_same_addresses(tmp_path: Path) -> None:
+    for name in ("alpha", "beta"):
+        source = tmp_path / f"{name}.c"
+        source.write_text(
+            "#include <stdlib.h>\n"
+            "void *volatile kept;\n"
+            f"void {name}_allocates(size_t n) {{ kept = malloc(n); *(char *)kept = 1; }}\n"
+        )
+        compile_c("-g", "-shared", "-o", tmp_path / f"{name}.so", source)
+    code = (
+        "import _ctypes, ctypes, sys\n"
+        "def use(name, size):\n"
+        "    library = ctypes.CDLL(f'{sys.argv[1]}/{name}.so')\n"
+        "    function = library[name + '_allocates']\n"
+        "    function.argtypes, function.restype = [ctypes.c_size_t], None\n"
+        "    function(size)\n"
+        "    address = ctypes.cast(function, ctypes.c_void_p).value\n"
+        "    _ctypes.dlclose(library._handle)\n"
+        "    return address\n"
+        "print(use('alpha', 1_000_000) == use('beta', 2_000_000))\n"
+    )
+    command = [sys.executable, "-m", "pymemtrace", "run", "-q", "--native", "-o", "x.pmt"]
+    done = execute([*command, "-c", code, tmp_path])
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = pymemtrace.open("x.pmt").aggregate("leaks").stacks()
+    found = {row["stack"][0]["function"]: row["bytes"] for row in rows if row["bytes"] > 900_000}
+    assert found == {"alpha_allocates": 1_000_000, "beta_allocates": 2_000_000}
+
+
+def test_code_that_was_made_at_run_time() -> None:
+    """Its line of Python is blamed, with and without native stacks."""
+    code = (
+        "import ctypes, mmap\n"
+        "libc = ctypes.CDLL(None)\n"
+        "malloc = ctypes.cast(libc.malloc, ctypes.c_void_p).value\n"
+        "# sub rsp, 8; mov rax, malloc; call rax; add rsp, 8; ret\n"
+        "text = b'\\x48\\x83\\xec\\x08\\x48\\xb8' + malloc.to_bytes(8, 'little')\n"
+        "text += b'\\xff\\xd0\\x48\\x83\\xc4\\x08\\xc3'\n"
+        "page = mmap.mmap(-1, 4096, prot=7)\n"
+        "page.write(text)\n"
+        "address = ctypes.addressof(ctypes.c_char.from_buffer(page))\n"
+        "made = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_size_t)(address)\n"
+        "def caller():\n"
+        "    made(3_000_000)\n"
+        "caller()\n"
+    )
+    command = [sys.executable, "-m", "pymemtrace", "run", "-q", "--native", "-o", "x.pmt"]
+    done = execute([*command, "-c", code])
+    assert (done.returncode, done.stderr) == (0, "")
+    aggregate = pymemtrace.open("x.pmt").aggregate("leaks")
+    (row,) = [row for row in aggregate.sites() if row["bytes"] == 3_000_000]
+    assert row["site"]["function"] == "caller"
+    (stack,) = [names(row["stack"]) for row in aggregate.stacks() if row["bytes"] == 3_000_000]
+    assert stack[:3] == ["[unknown native code]", "caller", "<module>"]
