@@ -126,7 +126,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add("-f", "--force", action="store_true", help="overwrite FILE")
     add("-q", "--quiet", action="store_true", help="do not say at the end which file was written")
     add("--native", action="store_true",
-        help="the stacks contain the frames of C and C++ functions, too")  # fmt: skip
+        help="the stacks contain the frames of C, C++ and Rust functions, too")  # fmt: skip
     add("--events", action="store_true", help="also keep the log of every single event")
     add(
         "--max-memory", metavar="SIZE", type=parse_size, default=0,
