@@ -133,6 +133,7 @@ static const struct {
     {13, "events", 0},
     {14, "hooks taken off", 1},
     {15, "flushes without new stacks", 0},
+    {16, "task steps without their parents", 0},
 };
 
 static int

@@ -142,7 +142,8 @@ enum {
     PMT_COUNTER_EVENTS = 13,
     PMT_COUNTER_HOOKS_LOST = 14,
     PMT_COUNTER_FOLDED_CUTS = 15,
-    PMT_COUNTER_LIMIT = 16 /* one behind the last */
+    PMT_COUNTER_NO_PARENTS = 16,
+    PMT_COUNTER_LIMIT = 17 /* one behind the last */
 };
 
 enum { /* of the event log */

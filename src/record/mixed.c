@@ -499,7 +499,7 @@ pmt__mixed_new(void)
 void
 pmt__mixed_clear(pmt__mixed *m)
 {
-    m->native_count = m->python_count = m->count = m->known = m->trim = 0;
+    m->native_count = m->python_count = m->count = m->known = m->trim = m->asked = 0;
     m->broken = 0;
     m->missing = 0;
     memset(m->ranges, 0, sizeof m->ranges);
@@ -530,6 +530,7 @@ pmt__natives_create(void)
         return PMT_ERR_NOMEM;
     }
     N.on = 1;
+    pmt__t.mixed = 1;
     return 0;
 }
 
