@@ -30,6 +30,8 @@ def start(
     temporaries: int = 1,
     interval_s: float = 1.0,
     native: bool = True,
+    native_traces: bool = False,
+    async_parents: bool = False,
     follow: str | None = None,
     base: str | None = None,
     parent: int = 0,

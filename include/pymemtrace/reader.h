@@ -59,7 +59,7 @@ typedef enum pmt_ended {
 } pmt_ended;
 
 /* What a counter of cuts counts; docs/format.md, CUT. */
-#define PMT_COUNTERS 17
+#define PMT_COUNTERS 18
 
 typedef struct pmt_capture {
     int version_major;

@@ -149,6 +149,7 @@ static const struct {
     {14, "hooks taken off", 1},
     {15, "flushes without new stacks", 0},
     {16, "events that could not wait", 1},
+    {17, "task steps without their parents", 0},
 };
 
 static int

@@ -13,6 +13,7 @@
 #include <time.h>
 
 #include "base/error.h"
+#include "cpython/awaiting.h"
 #include "platform/platform.h"
 #include "record/lane_track.h"
 #include "record/native_table.h"
@@ -37,6 +38,7 @@ static uint64_t checked, different;
 static __thread struct {
     int nested;      /* > 0: inside the allocator of an outer domain, whose hook counts the block */
     int in_pymalloc; /* inside obj's or mem's allocator for a small request */
+    int moving;      /* in a realloc: what holds the block has the address that was freed */
     int probing;     /* asks whether our hooks are still called (see hook_missing) */
     unsigned probed; /* domains that were */
     PyThreadState
@@ -122,6 +124,13 @@ recording_off(void)
     return (__atomic_load_n(&pmt__t.attention, __ATOMIC_RELAXED) & PMT_ATTENTION_OFF) != 0;
 }
 
+/* Objects may be looked at: with the GIL, and while nothing points to a block that is gone. */
+static bool
+awaiting_may_ask(void)
+{
+    return !me.moving && have_gil_nopy();
+}
+
 /* --- events with the GIL ------------------------------------------------------------------------------------------------------- */
 
 static PMT_NOINLINE void
@@ -132,8 +141,11 @@ check_stack_nopy(const void *block, const void *state, PMT_FRAME *top)
         return;
     }
     uint32_t have = pmt__t.sites[PMT_COHORT_SITE(&pmt__t.cohorts[PMT_SHADOW_ID(*entry)])].node;
-    uint32_t want = pmt__natives_now.on ? pmt__mixed_naive(pmt__mixed_own(), state, top)
-                                        : pmt__stack_naive(top);
+    if (pmt__t.parents && !PMT_FRAMES_ASK()) {
+        return; /* they may have been found before, or not */
+    }
+    uint32_t want =
+        pmt__t.mixed ? pmt__mixed_naive(pmt__mixed_own(), state, top) : pmt__stack_naive(top);
     checked++;
     different += have != (want == PMT_NODE_ROOT ? PMT_NODE_NO_STACK : want);
 }
@@ -374,12 +386,8 @@ block_moved_nopy(void *old, const taken *t)
 
 /* The end of the old block and the birth of the new one, between which nobody sees the tables. */
 static void
-event_moved_nopy(void *old, const taken *t, void *block, size_t size, uint32_t domain)
+event_moved_known_nopy(void *old, const taken *t, void *block, size_t size, uint32_t domain)
 {
-    if (t->value == 0) {
-        event_alloc_nopy(block, size, domain);
-        return;
-    }
     PyThreadState *state = PMT_CURRENT_STATE();
     pmt__thread *thread = thread_of_nopy(state);
     bool foreign = thread == NULL && foreign_nopy(state);
@@ -398,6 +406,18 @@ event_moved_nopy(void *old, const taken *t, void *block, size_t size, uint32_t d
         }
     }
     pmt__leave_nopy();
+}
+
+static void
+event_moved_nopy(void *old, const taken *t, void *block, size_t size, uint32_t domain)
+{
+    me.moving = old != NULL;
+    if (t->value == 0) {
+        event_alloc_nopy(block, size, domain);
+    } else {
+        event_moved_known_nopy(old, t, block, size, domain);
+    }
+    me.moving = 0;
 }
 
 /* --- the hooks of obj and mem ---------------------------------------------------------------------------------------------------- */
@@ -926,7 +946,9 @@ native_remapped(void *old, size_t old_size, void *start, size_t size)
         recording_off() ? 0 : pmt__ranges_remove_nopy((uintptr_t)old, old_size, &cohort);
     pmt__tables_release();
     if (known != 0) {
+        me.moving = 1;
         native_mapped(start, size);
+        me.moving = 0;
     }
 }
 
@@ -1401,6 +1423,7 @@ pmt__cpython_install(pmt_error *err)
     if (!hooked_once) {
         name_attribute = PyUnicode_InternFromString("_name");
         PyErr_Clear();
+        awaiting_prepare();
         probe_nesting();
         arena_hook();
         hooked_once = 1;

@@ -147,7 +147,8 @@ enum {
     PMT_COUNTER_HOOKS_LOST = 14,
     PMT_COUNTER_FOLDED_CUTS = 15,
     PMT_COUNTER_WAITED = 16,
-    PMT_COUNTER_LIMIT = 17 /* one behind the last */
+    PMT_COUNTER_NO_PARENTS = 17,
+    PMT_COUNTER_LIMIT = 18 /* one behind the last */
 };
 
 enum { /* of the event log */

@@ -18,7 +18,7 @@ enum {
     PMT_ATTENTION_OFF = 1,  /* not recording: hooks pass through */
     PMT_ATTENTION_HELD = 2, /* somebody without the GIL holds the tables, or wants to */
     PMT_ATTENTION_MIXED =
-        4, /* native frames are recorded: not the short way of the hooks, which knows none */
+        4, /* stacks are those of mixed.h: not the short way of the hooks, which knows none */
     PMT_ATTENTION_FENCE = 8,   /* no asymmetric barrier here */
     PMT_ATTENTION_WRITER = 16, /* the writer thread must be started again (after a fork) */
     PMT_ATTENTION_CHECK = 32,  /* compare every stack with a plain walk (tests) */

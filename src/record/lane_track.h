@@ -75,7 +75,7 @@ pmt__lane_cohort_nopy(pmt__lane *lane, pmt__outside_event *e)
         pmt__t.marking = marking;
         return id;
     }
-    if (pmt__natives_now.on) {
+    if (pmt__t.mixed) {
         return pmt__cohort_mixed_nopy(thread, NULL, pmt__lane_size_key(e->bytes), e->domain);
     }
     /* by the lane's own key: Python may have forgotten the thread */
@@ -123,7 +123,7 @@ pmt__lane_alloc_slow(pmt__lane *lane, pmt__outside_event *e)
     if (thread != NULL && pmt__t.cohorts[id].epoch == pmt__t.epoch) {
         uint64_t instr = top != NULL ? PMT_FRAME_INSTR(top) : 0;
         uint32_t parent = PMT_NODE_NO_STACK;
-        if (pmt__natives_now.on) {
+        if (pmt__t.mixed) {
             instr = lane->mixed == NULL ? 0 : lane->mixed->hash[lane->mixed->count];
         } else if (top != NULL && thread->depth > 0) {
             parent = thread->node[thread->depth - 1];

@@ -500,7 +500,7 @@ pmt__mixed_new(void)
 void
 pmt__mixed_clear(pmt__mixed *m)
 {
-    m->native_count = m->python_count = m->count = m->known = m->trim = 0;
+    m->native_count = m->python_count = m->count = m->known = m->trim = m->asked = 0;
     m->broken = 0;
     m->missing = 0;
     memset(m->ranges, 0, sizeof m->ranges);
@@ -532,6 +532,7 @@ pmt__natives_create(const void *library)
         return PMT_ERR_NOMEM;
     }
     N.on = 1;
+    pmt__t.mixed = 1;
     return 0;
 }
 

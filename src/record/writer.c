@@ -1212,10 +1212,12 @@ pmt__record_start(const pmt__record_options *options, const pmt__frame_source *s
         pmt__t.names_kept = options->follow != 0;
         rc = options->native_stacks ? natives_create(options->own_code, err) : 0;
         rc = rc < 0 ? rc : first_chunks_write(err);
+        pmt__t.parents = options->async_parents != 0;
+        pmt__t.mixed |= pmt__t.parents;
     }
     pmt__attention_clear(PMT_ATTENTION_SLOW | PMT_ATTENTION_MIXED);
     pmt__attention_set((options->temporaries_n > 1 || options->events ? PMT_ATTENTION_SLOW : 0)
-                       | (options->native_stacks ? PMT_ATTENTION_MIXED : 0));
+                       | (pmt__t.mixed ? PMT_ATTENTION_MIXED : 0));
     if (rc == 0 && pmt__barrier_all_prepare() < 0) {
         pmt__attention_set(PMT_ATTENTION_FENCE);
     }
