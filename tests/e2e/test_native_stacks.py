@@ -254,7 +254,7 @@ def test_code_that_was_made_at_run_time() -> None:
     done = execute([*command, "-c", code])
     assert (done.returncode, done.stderr) == (0, "")
     aggregate = pymemtrace.open("x.pmt").aggregate("leaks")
-    (row,) = [row for row in aggregate.sites() if row["bytes"] == 3_000_000]
+    (row,) = [row for row in aggregate.sites() if row["bytes"] >= 3_000_000]
     assert row["site"]["function"] == "caller"
     (stack,) = [names(row["stack"]) for row in aggregate.stacks() if row["bytes"] == 3_000_000]
     assert stack[:3] == ["[unknown native code]", "caller", "<module>"]
