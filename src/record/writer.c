@@ -30,6 +30,7 @@
 #include "record/log.h"
 #include "record/mixed.h"
 #include "record/resident.h"
+#include "record/sample.h"
 #include "record/shadow.h"
 
 #define DEFAULT_MAX_MEMORY ((uint64_t)1 << 30)
@@ -1211,6 +1212,10 @@ pmt__record_start(const pmt__record_options *options, const pmt__frame_source *s
     } else {
         pmt__t.names_kept = options->follow != 0;
         rc = options->native_stacks ? natives_create(err) : 0;
+        if (rc == 0 && options->sample_mean != 0
+            && pmt__sampling_create(options->sample_mean) < 0) {
+            rc = pmt__error_set(err, PMT_ERR_NOMEM, "cannot reserve the table of samples");
+        }
         rc = rc < 0 ? rc : first_chunks_write(err);
     }
     pmt__attention_clear(PMT_ATTENTION_SLOW | PMT_ATTENTION_MIXED);

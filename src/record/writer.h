@@ -20,6 +20,7 @@ typedef struct pmt__record_options {
     uint64_t max_memory_bytes; /* 0 = default */
     uint32_t temporaries_n;    /* 1 … PMT_TEMPORARIES_MAX */
     int events;                /* keep the event log */
+    uint64_t sample_mean;      /* bytes: a sampled recording; 0: all */
     int native_stacks;         /* native frames in the stacks */
     void (*before_cut)(void); /* called by the thread before its cuts, with nothing held; or NULL */
     int follow;          /* forked children record themselves, into <path without .pmt>.<pid>.pmt */
