@@ -220,10 +220,22 @@ fs_or_none(PyObject *object, void *out)
 static PyObject *
 core_start(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {
-        "path",           "argv",        "force",      "events",     "max_memory_bytes",
-        "max_size_bytes", "temporaries", "interval_s", "native",     "native_traces",
-        "sample_bytes", "follow",         "base",        "parent",     "generation", NULL};
+    static char *names[] = {"path",
+                            "argv",
+                            "force",
+                            "events",
+                            "max_memory_bytes",
+                            "max_size_bytes",
+                            "temporaries",
+                            "interval_s",
+                            "native",
+                            "native_traces",
+                            "sample_bytes",
+                            "follow",
+                            "base",
+                            "parent",
+                            "generation",
+                            NULL};
     static int exit_registered;
     PyObject *path = NULL, *argv = NULL, *follow = NULL, *base = NULL;
     unsigned long long parent = 0;
@@ -233,9 +245,11 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
     unsigned long long max_memory = 0, max_size = 0, sample = 0;
     double interval_s = DEFAULT_INTERVAL_S;
     pmt_error err = PMT_ERROR_INIT;
-    if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "O&|$OppKKIdppKO&O&KI:start", names, PyUnicode_FSConverter, &path, &argv,
-            &force, &events, &max_memory, &max_size, &temporaries, &interval_s, &native, &native_traces, &sample, fs_or_none, &follow, fs_or_none, &base, &parent, &generation)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|$OppKKIdppKO&O&KI:start", names,
+                                     PyUnicode_FSConverter, &path, &argv, &force, &events,
+                                     &max_memory, &max_size, &temporaries, &interval_s, &native,
+                                     &native_traces, &sample, fs_or_none, &follow, fs_or_none,
+                                     &base, &parent, &generation)) {
         return NULL;
     }
     PyObject *result = NULL;
@@ -280,8 +294,8 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
     char library[4096];
     const pmt__native_table *native_table =
         sample != 0 ? pmt__cpython_sampled_native_table() : pmt__cpython_native_table();
-    const char *layer = pmt__native_connect(native ? native_table : NULL,
-                                            preload_library(library, sizeof library));
+    const char *layer =
+        pmt__native_connect(native ? native_table : NULL, preload_library(library, sizeof library));
     pmt__fact_put_text(&f.buffer, "native_layer", layer);
     f.count++;
     if (sample != 0) {

@@ -9,13 +9,13 @@
    which is the C library's malloc where the native layer is on, else raw. What passes obj, mem and raw on the way there leaves a frame of a
    function that lies in a section of its own: a sample is of the outermost domain whose function is on the stack. */
 
-#define SAMPLED_PASS(name) \
-    __attribute__((noinline, section("pmt_pass_" #name))) static void *name##_pass(void *ctx, \
+#define SAMPLED_PASS(name)                                                                      \
+    __attribute__((noinline, section("pmt_pass_" #name))) static void *name##_pass(void *ctx,   \
                                                                                    size_t size) \
-    { \
-        void *block = original[sampled_##name].malloc(ctx, size); \
-        __asm__ volatile("" : "+r"(block)); /* no jump: the frame must be there */ \
-        return block; \
+    {                                                                                           \
+        void *block = original[sampled_##name].malloc(ctx, size);                               \
+        __asm__ volatile("" : "+r"(block)); /* no jump: the frame must be there */              \
+        return block;                                                                           \
     }
 enum {
     sampled_obj = PYMEM_DOMAIN_OBJ,
@@ -32,7 +32,8 @@ extern const char __start_pmt_pass_raw[], __stop_pmt_pass_raw[];
 
 #define SAMPLED_PROBED (1u << 8)
 
-static int sampled_promotes; /* a request of 513 bytes in obj and mem comes by the lowest place, and so does its free */
+static int
+    sampled_promotes; /* a request of 513 bytes in obj and mem comes by the lowest place, and so does its free */
 
 /* --- where a sample comes from ------------------------------------------------------------------------------------------------- */
 
@@ -325,34 +326,34 @@ sampled_realloc(const PyMemAllocatorEx *to, uint32_t domain, void *old, size_t s
     return block;
 }
 
-#define SAMPLED_HOOKS(name, python_domain, domain) \
-    static void *sampled_##name##_malloc(void *ctx, size_t size) \
-    { \
-        if (PMT_UNLIKELY(size > PMT_SIZE_EXACT_MAX)) { \
-            return name##_pass(ctx, size); \
-        } \
-        pmt__sample_left -= (int64_t)size; \
-        if (PMT_UNLIKELY(pmt__sample_left < 0)) { \
-            return sampled_small(python_domain, domain, size); \
-        } \
-        return original[python_domain].malloc(ctx, size); \
-    } \
+#define SAMPLED_HOOKS(name, python_domain, domain)                             \
+    static void *sampled_##name##_malloc(void *ctx, size_t size)               \
+    {                                                                          \
+        if (PMT_UNLIKELY(size > PMT_SIZE_EXACT_MAX)) {                         \
+            return name##_pass(ctx, size);                                     \
+        }                                                                      \
+        pmt__sample_left -= (int64_t)size;                                     \
+        if (PMT_UNLIKELY(pmt__sample_left < 0)) {                              \
+            return sampled_small(python_domain, domain, size);                 \
+        }                                                                      \
+        return original[python_domain].malloc(ctx, size);                      \
+    }                                                                          \
     static void *sampled_##name##_calloc(void *ctx, size_t count, size_t size) \
-    { \
-        (void)ctx; \
-        return sampled_calloc(&original[python_domain], domain, count, size); \
-    } \
-    static void *sampled_##name##_realloc(void *ctx, void *old, size_t size) \
-    { \
-        (void)ctx; \
-        return sampled_realloc(&original[python_domain], domain, old, size); \
-    } \
-    static void filtered_##name##_free(void *ctx, void *block) \
-    { \
-        if (block != NULL) { \
-            sampled_freeing_nopy(block); \
-        } \
-        original[python_domain].free(ctx, block); \
+    {                                                                          \
+        (void)ctx;                                                             \
+        return sampled_calloc(&original[python_domain], domain, count, size);  \
+    }                                                                          \
+    static void *sampled_##name##_realloc(void *ctx, void *old, size_t size)   \
+    {                                                                          \
+        (void)ctx;                                                             \
+        return sampled_realloc(&original[python_domain], domain, old, size);   \
+    }                                                                          \
+    static void filtered_##name##_free(void *ctx, void *block)                 \
+    {                                                                          \
+        if (block != NULL) {                                                   \
+            sampled_freeing_nopy(block);                                       \
+        }                                                                      \
+        original[python_domain].free(ctx, block);                              \
     }
 SAMPLED_HOOKS(obj, PYMEM_DOMAIN_OBJ, PMT_DOMAIN_OBJ)
 SAMPLED_HOOKS(mem, PYMEM_DOMAIN_MEM, PMT_DOMAIN_MEM)
@@ -461,8 +462,7 @@ sampled_hook(PyMemAllocatorDomain domain, bool native, void *(*full_raw)(void *,
 {
     PyMemAllocatorEx top;
     PyMem_GetAllocator(domain, &top);
-    if (!sampled_is_ours(domain, &top)
-        && !(domain == PYMEM_DOMAIN_RAW && top.malloc == full_raw)) {
+    if (!sampled_is_ours(domain, &top) && !(domain == PYMEM_DOMAIN_RAW && top.malloc == full_raw)) {
         original[domain] = top;
     }
     PyMemAllocatorEx ours = sampled_hooks[domain];

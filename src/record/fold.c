@@ -139,6 +139,33 @@ lifetimes_read(pmt__fold *self, pmt__cursor *in)
     return in->code == PMT_OK ? 0 : -EBADMSG;
 }
 
+static int
+samples_read(pmt__fold *self, pmt__cursor *in)
+{
+    uint64_t site = 0, before = 0;
+    pmt__buffer_clear(&self->body);
+    pmt__buffer_put_varint(&self->body, pmt__get_varint(in)); /* the mean */
+    size_t count = pmt__get_count(in, 35);
+    pmt__buffer_put_varint(&self->body, count);
+    for (size_t i = 0; i < count; i++) {
+        site += (uint64_t)pmt__get_zigzag(in);
+        int sizeless = 0;
+        uint64_t id = site_of(self, site, &sizeless);
+        if (id == 0) {
+            return -EBADMSG;
+        }
+        pmt__buffer_put_zigzag(&self->body, (int64_t)(id - before));
+        before = id;
+        varints_copy(in, &self->body, 2); /* samples allocated, freed */
+        for (int k = 0; k < 4; k++) {
+            double variance = pmt__get_f64(in);
+            pmt__buffer_put(&self->body, &variance, sizeof variance);
+        }
+    }
+    pmt__section_put(&self->payload, PMT_SECTION_SAMPLES, &self->body);
+    return in->code == PMT_OK ? 0 : -EBADMSG;
+}
+
 /* Marks without their labels. */
 static int
 marks_read(pmt__fold *self, pmt__cursor *in)
@@ -246,6 +273,8 @@ section_read(pmt__fold *self, uint8_t kind, pmt__cursor *body, const uint8_t *st
         return marks_read(self, body);
     case PMT_SECTION_LIFETIMES:
         return lifetimes_read(self, body);
+    case PMT_SECTION_SAMPLES:
+        return samples_read(self, body);
     case PMT_SECTION_CUT:
         return cut_read(self, body);
     case PMT_SECTION_SIZES:

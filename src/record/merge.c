@@ -13,6 +13,7 @@
 #include "record/merge.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "format/decode.h"
@@ -48,6 +49,7 @@ pmt__merge_dispose(pmt__merge *self)
     PMT__VEC_DISPOSE(self->allocator, &self->threads);
     PMT__VEC_DISPOSE(self->allocator, &self->marks);
     PMT__VEC_DISPOSE(self->allocator, &self->lives);
+    PMT__VEC_DISPOSE(self->allocator, &self->samples);
     PMT__VEC_DISPOSE(self->allocator, &self->sums);
     PMT__VEC_DISPOSE(self->allocator, &self->table);
     PMT__VEC_DISPOSE(self->allocator, &self->keys);
@@ -131,7 +133,7 @@ pmt__merge_scan(pmt__merge *self, const uint8_t *payload, size_t size, uint64_t 
     const uint8_t *start;
     uint8_t kind = 0;
     while (section_next(&in, &kind, &body, &start)) {
-        if (kind < PMT_SECTION_STRINGS || kind > PMT_SECTION_OBJECTS) {
+        if (kind < PMT_SECTION_STRINGS || kind > PMT_SECTION_SAMPLES) {
             return -EBADMSG;
         }
         if (kind == PMT_SECTION_SITES) {
@@ -431,6 +433,8 @@ pmt__merge_begin(pmt__merge *self, uint64_t epoch_before, bool keeps_epochs)
     self->threads.len = 0;
     self->marks.len = 0;
     self->lives.len = 0;
+    self->samples.len = 0;
+    self->sample_mean = 0;
     self->sums.len = 0;
     if (self->table.len != 0) {
         memset(self->table.data, 0, self->table.len * sizeof *self->table.data);
@@ -509,6 +513,29 @@ cut_add(pmt__merge *self, pmt__cursor *in)
     return rows_add(self, in, self->head);
 }
 
+static int
+samples_add(pmt__merge *self, pmt__cursor *in)
+{
+    self->sample_mean = pmt__get_varint(in);
+    uint64_t site = 0;
+    for (size_t left = pmt__get_count(in, 35); left > 0; left--) {
+        site += (uint64_t)pmt__get_zigzag(in);
+        pmt__merge_sample sample = {.site = site};
+        sample.allocs = pmt__get_varint(in);
+        sample.frees = pmt__get_varint(in);
+        for (int i = 0; i < 4; i++) {
+            sample.variances[i] = pmt__get_f64(in);
+        }
+        if (in->code != PMT_OK || site == 0 || site >= self->sites) {
+            return -EBADMSG;
+        }
+        if (!PMT__VEC_PUSH(self->allocator, &self->samples, sample)) {
+            return -ENOMEM;
+        }
+    }
+    return in->code == PMT_OK ? 0 : -EBADMSG;
+}
+
 int
 pmt__merge_add(pmt__merge *self, const uint8_t *payload, size_t size)
 {
@@ -531,6 +558,9 @@ pmt__merge_add(pmt__merge *self, const uint8_t *payload, size_t size)
             break;
         case PMT_SECTION_LIFETIMES:
             rc = lives_add(self, &body);
+            break;
+        case PMT_SECTION_SAMPLES:
+            rc = samples_add(self, &body);
             break;
         case PMT_SECTION_RESIDENT: /* the last one stays */
             pmt__buffer_clear(&self->resident);
@@ -798,6 +828,53 @@ lives_put(pmt__merge *self, pmt__buffer *payload)
     pmt__section_put(payload, PMT_SECTION_LIFETIMES, &self->body);
 }
 
+static int
+samples_compare(const void *left, const void *right)
+{
+    const pmt__merge_sample *a = left, *b = right;
+    return a->site < b->site ? -1 : a->site > b->site;
+}
+
+/* One entry per site. */
+static void
+samples_put(pmt__merge *self, pmt__buffer *payload)
+{
+    if (self->sample_mean == 0) {
+        return;
+    }
+    size_t count = 0;
+    if (self->samples.len > 1) {
+        qsort(self->samples.data, self->samples.len, sizeof *self->samples.data, samples_compare);
+    }
+    for (size_t i = 0; i < self->samples.len; i++) {
+        const pmt__merge_sample from = self->samples.data[i];
+        pmt__merge_sample *to = count > 0 ? &self->samples.data[count - 1] : NULL;
+        if (to == NULL || to->site != from.site) {
+            self->samples.data[count++] = from;
+            continue;
+        }
+        to->allocs += from.allocs;
+        to->frees += from.frees;
+        for (int k = 0; k < 4; k++) {
+            to->variances[k] += from.variances[k];
+        }
+    }
+    self->samples.len = count;
+    pmt__buffer_clear(&self->body);
+    pmt__buffer_put_varint(&self->body, self->sample_mean);
+    pmt__buffer_put_varint(&self->body, count);
+    uint64_t before = 0;
+    for (size_t i = 0; i < count; i++) {
+        const pmt__merge_sample *sample = &self->samples.data[i];
+        pmt__buffer_put_zigzag(&self->body, (int64_t)(sample->site - before));
+        pmt__buffer_put_varint(&self->body, sample->allocs);
+        pmt__buffer_put_varint(&self->body, sample->frees);
+        pmt__buffer_put(&self->body, sample->variances, sizeof sample->variances);
+        before = sample->site;
+    }
+    pmt__section_put(payload, PMT_SECTION_SAMPLES, &self->body);
+}
+
 int
 pmt__merge_finish(pmt__merge *self, pmt__buffer *payload)
 {
@@ -810,6 +887,7 @@ pmt__merge_finish(pmt__merge *self, pmt__buffer *payload)
     sizes_put(self, payload);
     pmt__buffer_put(payload, self->resident.data, self->resident.len);
     lives_put(self, payload);
+    samples_put(self, payload);
 
     /* The end of the run and its last cut end a window, so these flags are those of the last. */
     self->head[PMT_HEAD_FLAGS] &= PMT_CUT_MAIN_RETURNED | PMT_CUT_FINAL;

@@ -34,6 +34,12 @@ typedef struct pmt__merge_life {
     uint64_t site, birth, age, blocks, bytes;
 } pmt__merge_life;
 
+/* An entry of SAMPLES. */
+typedef struct pmt__merge_sample {
+    uint64_t site, allocs, frees;
+    double variances[4];
+} pmt__merge_sample;
+
 typedef struct pmt__merge_thread {
     uint64_t fields[7]; /* as in THREADS */
     bool known;
@@ -65,6 +71,8 @@ typedef struct pmt__merge {
     PMT__VEC(pmt__merge_thread) threads;
     PMT__VEC(uint64_t) marks;        /* epochs that marks ended, rising */
     PMT__VEC(pmt__merge_life) lives; /* of the delta that is being added */
+    PMT__VEC(pmt__merge_sample) samples;
+    uint64_t sample_mean; /* of the last delta; 0: none */
     PMT__VEC(pmt__sum) sums;
     PMT__VEC(uint32_t) table; /* hash: 1 + place in sums; 0 = free */
     PMT__VEC(pmt__merge_key) keys, keys_to;

@@ -88,7 +88,8 @@ pmt__sample_due(uint64_t size, uint64_t *mean)
         return 0;
     }
     uint32_t generation = __atomic_load_n(&S.generation, __ATOMIC_RELAXED);
-    if (mine.generation != generation) { /* its first allocation since then: there was no point yet */
+    if (mine.generation
+        != generation) { /* its first allocation since then: there was no point yet */
         mine.random = seed();
         mine.generation = generation;
         mine.mean = now;
@@ -402,7 +403,6 @@ uint64_t
 pmt__sampling_bytes(void)
 {
     return !S.on ? 0
-                 : (sizeof *S.blocks + sizeof *S.samples) * SLOTS
-                       + sizeof pmt__sample_filter
+                 : (sizeof *S.blocks + sizeof *S.samples) * SLOTS + sizeof pmt__sample_filter
                        + (sizeof *S.sites + sizeof *S.dirty) * pmt__t.site_count;
 }

@@ -38,7 +38,7 @@ typedef struct pmt__sample {
 
 /* Of a site, since the last cut: sums over its samples. */
 typedef struct pmt__sample_site {
-    uint32_t allocs, frees; /* samples */
+    uint32_t allocs, frees;             /* samples */
     double alloc_blocks2, free_blocks2; /* variance, blocks^2 */
     double alloc_bytes2, free_bytes2;   /* bytes^2 */
     uint32_t dirty, unused_;
@@ -46,13 +46,15 @@ typedef struct pmt__sample_site {
 
 typedef struct pmt__sampling {
     uint32_t on;
-    uint32_t generation; /* atomic: raised when what threads have drawn holds no longer (start, fork) */
-    uint64_t mean;       /* atomic: bytes */
-    uint64_t always;     /* atomic: bytes */
+    uint32_t
+        generation;  /* atomic: raised when what threads have drawn holds no longer (start, fork) */
+    uint64_t mean;   /* atomic: bytes */
+    uint64_t always; /* atomic: bytes */
     uint64_t mean_asked; /* by the user: what it started with */
     uint32_t live;       /* samples */
     uint32_t doubled;    /* how often the mean had to be */
-    const void **blocks; /* [1 << PMT_SAMPLE_BITS]: atomic; these two stay mapped when a recording ends */
+    const void *
+        *blocks; /* [1 << PMT_SAMPLE_BITS]: atomic; these two stay mapped when a recording ends */
     pmt__sample *samples;
     pmt__sample_site *sites; /* by site id */
     uint32_t *dirty;         /* [site limit] */

@@ -316,7 +316,8 @@ pmt__tables_bytes(void)
 {
     return pmt__t.table_bytes + (uint64_t)pmt__t.node_count * sizeof(pmt__node)
            + (uint64_t)pmt__t.block_count * sizeof(uint32_t) + pmt__ranges_bytes()
-           + pmt__natives_bytes() + pmt__sampling_bytes() + (uint64_t)pmt__t.site_count * sizeof(pmt__site)
+           + pmt__natives_bytes() + pmt__sampling_bytes()
+           + (uint64_t)pmt__t.site_count * sizeof(pmt__site)
            + (uint64_t)pmt__t.cohort_count
                  * (sizeof(pmt__cohort) + 2 * sizeof(uint32_t) + PMT_PEAKS * sizeof(pmt__peak_note))
            + (uint64_t)pmt__t.large_count * sizeof(pmt__large)
