@@ -30,7 +30,11 @@ extern const char __start_pmt_pass_obj[], __stop_pmt_pass_obj[];
 extern const char __start_pmt_pass_mem[], __stop_pmt_pass_mem[];
 extern const char __start_pmt_pass_raw[], __stop_pmt_pass_raw[];
 
-#define SAMPLED_PROBED (1u << 8)
+#define SAMPLED_PROBED (1u << 8) /* the lowest place has seen the free, */
+#define SAMPLED_PASSED (1u << 9) /* or the allocation that was to find that out */
+
+/* Larger requests of obj and mem come by the lowest place: 512, less under a debug allocator, which adds to them; 0 without pymalloc. */
+static size_t sampled_small_max;
 
 static int
     sampled_promotes; /* a request of 513 bytes in obj and mem comes by the lowest place, and so does its free */
@@ -272,6 +276,10 @@ static PMT_NOINLINE void
 sampled_lowest_nopy(void *block, size_t size, uint32_t lowest)
 {
     uint64_t mean;
+    if (PMT_UNLIKELY(me.probing)) {
+        me.probed |= SAMPLED_PASSED;
+        return;
+    }
     if (pmt__sample_due(size, &mean) && !me.nested && block != NULL) {
         sampled_born_nopy(block, size, sampled_domain_nopy(lowest), mean);
     }
@@ -329,7 +337,7 @@ sampled_realloc(const PyMemAllocatorEx *to, uint32_t domain, void *old, size_t s
 #define SAMPLED_HOOKS(name, python_domain, domain)                             \
     static void *sampled_##name##_malloc(void *ctx, size_t size)               \
     {                                                                          \
-        if (PMT_UNLIKELY(size > PMT_SIZE_EXACT_MAX)) {                         \
+        if (PMT_UNLIKELY(size > sampled_small_max)) {                          \
             return name##_pass(ctx, size);                                     \
         }                                                                      \
         pmt__sample_left -= (int64_t)size;                                     \
@@ -475,6 +483,36 @@ sampled_hook(PyMemAllocatorDomain domain, bool native, void *(*full_raw)(void *,
     PyMem_SetAllocator(domain, &ours);
 }
 
+/* Does a request of this size come by the lowest place? Before obj has its hook. */
+static bool
+sampled_passes(size_t size)
+{
+    int64_t left = pmt__sample_left;
+    pmt__sample_left = 0;
+    me.probing = 1;
+    me.probed = 0;
+    void *block = PyObject_Malloc(size);
+    me.probing = 0;
+    pmt__sample_left = left;
+    PyObject_Free(block);
+    return (me.probed & SAMPLED_PASSED) != 0;
+}
+
+static void
+sampled_probe_small(void)
+{
+    size_t low = 0, high = PMT_SIZE_EXACT_MAX + 1; /* low does not, high does */
+    while (high - low > 1) {
+        size_t middle = (low + high) / 2;
+        if (sampled_passes(middle)) {
+            high = middle;
+        } else {
+            low = middle;
+        }
+    }
+    sampled_small_max = low;
+}
+
 /* Does the free of a block of 513 bytes come by the lowest place? */
 static void
 sampled_probe(void)
@@ -508,6 +546,7 @@ sampled_install(bool native, void *(*full_raw)(void *, size_t))
     sampled_promotes = 0;
     sampled_hook(PYMEM_DOMAIN_RAW, native, full_raw);
     sampled_probe();
+    sampled_probe_small();
     sampled_hook(PYMEM_DOMAIN_MEM, native, full_raw);
     sampled_hook(PYMEM_DOMAIN_OBJ, native, full_raw);
 }

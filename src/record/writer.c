@@ -34,6 +34,7 @@
 #include "record/shadow.h"
 
 #define DEFAULT_MAX_MEMORY ((uint64_t)1 << 30)
+#define SAMPLED_MAX_MEMORY ((uint64_t)8 << 20)
 #define MIN_MAX_MEMORY ((uint64_t)16 << 20)
 #define BUFFER_KEEP ((size_t)256 << 10)
 #define RESTART_DELAY_NS 5000000
@@ -1146,8 +1147,9 @@ facts_keep(const pmt__record_options *options)
 static int
 tables_create(const pmt__record_options *options, const pmt__frame_source *source)
 {
-    uint64_t memory =
-        options->max_memory_bytes != 0 ? options->max_memory_bytes : DEFAULT_MAX_MEMORY;
+    uint64_t memory = options->max_memory_bytes != 0 ? options->max_memory_bytes
+                      : options->sample_mean != 0    ? SAMPLED_MAX_MEMORY
+                                                     : DEFAULT_MAX_MEMORY;
     uint64_t log_memory = memory / 4 < MAX_LOG_MEMORY ? memory / 4 : MAX_LOG_MEMORY;
     int rc;
     if (options->events) {
