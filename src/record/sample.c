@@ -13,12 +13,15 @@ __thread int64_t pmt__sample_left;
 
 #define S pmt__sampling_now
 
-/* What a thread has drawn, and with what. */
+/* What a thread has drawn, and with what. A point stays good from one recording to the next: the distance that is left of it has the
+   distribution that it had when it was drawn. */
 static __thread struct {
-    uint64_t random;
-    uint64_t mean; /* of pmt__sample_left */
-    uint32_t generation;
+    uint64_t random; /* 0: no seed yet */
+    uint64_t mean;   /* of pmt__sample_left; 0: there is no point */
 } mine __attribute__((tls_model("initial-exec")));
+
+#define PARKED \
+    4096 /* bytes between two looks whether a recording has begun, where hooks have stayed on */
 
 /* --- chance --------------------------------------------------------------------------------------------------------------- */
 
@@ -82,16 +85,15 @@ int
 pmt__sample_due(uint64_t size, uint64_t *mean)
 {
     uint64_t now = __atomic_load_n(&S.mean, __ATOMIC_RELAXED);
-    if (!__atomic_load_n(&S.on, __ATOMIC_ACQUIRE)) {
-        pmt__sample_left = INT64_MAX / 2;
-        mine.generation = 0;
+    if (!__atomic_load_n(&S.on, __ATOMIC_ACQUIRE) || now == 0) {
+        pmt__sample_left = PARKED;
+        mine.mean = 0;
         return 0;
     }
-    uint32_t generation = __atomic_load_n(&S.generation, __ATOMIC_RELAXED);
-    if (mine.generation
-        != generation) { /* its first allocation since then: there was no point yet */
-        mine.random = seed();
-        mine.generation = generation;
+    if (mine.mean == 0) {
+        if (mine.random == 0) {
+            mine.random = seed();
+        }
         mine.mean = now;
         pmt__sample_left = distance(&mine.random, now) - (int64_t)size;
     }
@@ -348,7 +350,6 @@ forget(void)
 {
     pmt__sampling old = S;
     memset(&S, 0, sizeof S);
-    S.generation = old.generation + 1;
     S.blocks = old.blocks;
     S.samples = old.samples;
     S.always = UINT64_MAX;
@@ -396,7 +397,11 @@ void
 pmt__sampling_forked_nopy(void)
 {
     S.random = seed();
-    __atomic_fetch_add(&S.generation, 1, __ATOMIC_RELAXED);
+    mine.random = seed();
+    if (S.on) {
+        mine.mean = S.mean;
+        pmt__sample_left = distance(&mine.random, S.mean);
+    }
 }
 
 uint64_t

@@ -1,4 +1,4 @@
-"""`run --sample`: estimates near the truth whatever allocator is there; the program is as it was."""
+"""`run --sample`: estimates near the truth whatever the allocator; the program is as it was."""
 
 import os
 import sys
