@@ -33,7 +33,8 @@ extern const char __start_pmt_pass_raw[], __stop_pmt_pass_raw[];
 #define SAMPLED_PROBED (1u << 8) /* the lowest place has seen the free, */
 #define SAMPLED_PASSED (1u << 9) /* or the allocation that was to find that out */
 
-/* Larger requests of obj and mem come by the lowest place: 512, less under a debug allocator, which adds to them; 0 without pymalloc. */
+/* Larger requests of obj and mem come by the lowest place: 512, less under a debug allocator, which adds to them;
+   0 where all requests do, SIZE_MAX where none does. */
 static size_t sampled_small_max;
 
 static int
@@ -262,7 +263,8 @@ sampled_small(int python_domain, uint32_t domain, size_t size)
     }
     int64_t left = pmt__sample_left;
     me.nested++;
-    void *block = to->malloc(to->ctx, sampled_promotes ? PMT_SIZE_EXACT_MAX + 1 : size);
+    bool promoted = sampled_promotes && size <= PMT_SIZE_EXACT_MAX;
+    void *block = to->malloc(to->ctx, promoted ? PMT_SIZE_EXACT_MAX + 1 : size);
     me.nested--;
     pmt__sample_left = left;
     if (block != NULL) {
@@ -501,6 +503,10 @@ sampled_passes(size_t size)
 static void
 sampled_probe_small(void)
 {
+    if (!sampled_passes(PMT_SIZE_EXACT_MAX + 1)) { /* obj has an allocator of its own */
+        sampled_small_max = SIZE_MAX;
+        return;
+    }
     size_t low = 0, high = PMT_SIZE_EXACT_MAX + 1; /* low does not, high does */
     while (high - low > 1) {
         size_t middle = (low + high) / 2;

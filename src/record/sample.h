@@ -76,7 +76,7 @@ int pmt__sampling_create(uint64_t mean_bytes);
 void pmt__sampling_dispose(void);
 /* Another mean from now on, live samples included where it is larger. The caller holds the tables. */
 void pmt__sampling_mean_set_nopy(uint64_t mean_bytes);
-/* In a forked child: threads draw anew, by another seed. */
+/* In a forked child, by its only thread: it draws anew, by another seed. */
 void pmt__sampling_forked_nopy(void);
 uint64_t pmt__sampling_bytes(void);
 
