@@ -46,10 +46,8 @@ typedef struct pmt__sample_site {
 
 typedef struct pmt__sampling {
     uint32_t on;
-    uint32_t
-        generation;  /* atomic: raised when what threads have drawn holds no longer (start, fork) */
-    uint64_t mean;   /* atomic: bytes */
-    uint64_t always; /* atomic: bytes */
+    uint64_t mean;       /* atomic: bytes */
+    uint64_t always;     /* atomic: bytes */
     uint64_t mean_asked; /* by the user: what it started with */
     uint32_t live;       /* samples */
     uint32_t doubled;    /* how often the mean had to be */
