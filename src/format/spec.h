@@ -52,6 +52,9 @@ enum {
     PMT_SECTION_SAMPLES = 12
 };
 
+#define PMT_SAMPLES_ENTRY_MIN 39 /* bytes */
+#define PMT_SAMPLE_SURE 8        /* blocks of so many means are sure */
+
 enum { /* figures of RESIDENT */
     PMT_RESIDENT_T = 1,
     PMT_RESIDENT_TOOK = 2,

@@ -236,18 +236,25 @@ static void
 samples_take(pmt__cut *cut)
 {
     pmt__sampling *sampling = &pmt__sampling_now;
+    const pmt__peak *peak = &pmt__t.peaks[0];
     cut->sample_mean = sampling->mean;
     cut->sample_count = sampling->dirty_count;
     int64_t before = 0;
     for (uint32_t i = 0; i < sampling->dirty_count; i++) {
         uint32_t id = sampling->dirty[i];
         pmt__sample_site *site = &sampling->sites[id];
-        const double variances[4] = {site->alloc_blocks2, site->free_blocks2, site->alloc_bytes2,
-                                     site->free_bytes2};
+        pmt__sample_sums correction = {0};
+        if (cut->peak_moved && !peak->growing && site->run == peak->run) {
+            correction = site->at_peak;
+            pmt__sample_sums_add(&correction, &site->allocs, -1);
+            pmt__sample_sums_add(&correction, &site->frees, 1);
+        }
         pmt__buffer_put_zigzag(&cut->samples, (int64_t)id - before);
-        pmt__buffer_put_varint(&cut->samples, site->allocs);
-        pmt__buffer_put_varint(&cut->samples, site->frees);
-        pmt__buffer_put(&cut->samples, variances, sizeof variances);
+        pmt__sample_sums_put(&cut->samples, &site->allocs);
+        pmt__sample_sums_put(&cut->samples, &site->frees);
+        if (cut->peak_moved) {
+            pmt__sample_sums_put(&cut->samples, &correction);
+        }
         before = id;
         memset(site, 0, sizeof *site);
     }
@@ -705,6 +712,7 @@ pmt__cut_encode(pmt__cut *cut, pmt__buffer *payload, uint32_t flags, uint64_t rs
     if (cut->sample_mean != 0) {
         pmt__buffer_clear(&scratch);
         pmt__buffer_put_varint(&scratch, cut->sample_mean);
+        pmt__buffer_put_varint(&scratch, cut->peak_moved != 0);
         pmt__buffer_put_varint(&scratch, cut->sample_count);
         pmt__buffer_put(&scratch, cut->samples.data, cut->samples.len);
         payload->failed |= scratch.failed | cut->samples.failed;

@@ -145,7 +145,9 @@ samples_read(pmt__fold *self, pmt__cursor *in)
     uint64_t site = 0, before = 0;
     pmt__buffer_clear(&self->body);
     pmt__buffer_put_varint(&self->body, pmt__get_varint(in)); /* the mean */
-    size_t count = pmt__get_count(in, 35);
+    uint64_t has_peak = pmt__get_varint(in);
+    pmt__buffer_put_varint(&self->body, has_peak);
+    size_t count = pmt__get_count(in, PMT_SAMPLES_ENTRY_MIN);
     pmt__buffer_put_varint(&self->body, count);
     for (size_t i = 0; i < count; i++) {
         site += (uint64_t)pmt__get_zigzag(in);
@@ -156,10 +158,10 @@ samples_read(pmt__fold *self, pmt__cursor *in)
         }
         pmt__buffer_put_zigzag(&self->body, (int64_t)(id - before));
         before = id;
-        varints_copy(in, &self->body, 2); /* samples allocated, freed */
-        for (int k = 0; k < 4; k++) {
-            double variance = pmt__get_f64(in);
-            pmt__buffer_put(&self->body, &variance, sizeof variance);
+        for (int k = 0; k < (has_peak != 0 ? 3 : 2); k++) { /* allocated, freed, at the peak */
+            pmt__sample_sums sums;
+            pmt__merge_sums_get(in, &sums);
+            pmt__sample_sums_put(&self->body, &sums);
         }
     }
     pmt__section_put(&self->payload, PMT_SECTION_SAMPLES, &self->body);

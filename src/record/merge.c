@@ -435,6 +435,7 @@ pmt__merge_begin(pmt__merge *self, uint64_t epoch_before, bool keeps_epochs)
     self->lives.len = 0;
     self->samples.len = 0;
     self->sample_mean = 0;
+    self->sample_peak = 0;
     self->sums.len = 0;
     if (self->table.len != 0) {
         memset(self->table.data, 0, self->table.len * sizeof *self->table.data);
@@ -513,18 +514,30 @@ cut_add(pmt__merge *self, pmt__cursor *in)
     return rows_add(self, in, self->head);
 }
 
+void
+pmt__merge_sums_get(pmt__cursor *in, pmt__sample_sums *out)
+{
+    out->samples = (uint64_t)pmt__get_zigzag(in);
+    out->sure_blocks = (uint64_t)pmt__get_zigzag(in);
+    out->sure_bytes = (uint64_t)pmt__get_zigzag(in);
+    out->blocks2 = pmt__get_f64(in);
+    out->bytes2 = pmt__get_f64(in);
+}
+
 static int
 samples_add(pmt__merge *self, pmt__cursor *in)
 {
     self->sample_mean = pmt__get_varint(in);
+    uint64_t has_peak = pmt__get_varint(in);
     uint64_t site = 0;
-    for (size_t left = pmt__get_count(in, 35); left > 0; left--) {
+    self->sample_peak = has_peak != 0 ? self->deltas + 1 : self->sample_peak;
+    for (size_t left = pmt__get_count(in, PMT_SAMPLES_ENTRY_MIN); left > 0; left--) {
         site += (uint64_t)pmt__get_zigzag(in);
-        pmt__merge_sample sample = {.site = site};
-        sample.allocs = pmt__get_varint(in);
-        sample.frees = pmt__get_varint(in);
-        for (int i = 0; i < 4; i++) {
-            sample.variances[i] = pmt__get_f64(in);
+        pmt__merge_sample sample = {.site = site, .delta = self->deltas + 1};
+        pmt__merge_sums_get(in, &sample.allocs);
+        pmt__merge_sums_get(in, &sample.frees);
+        if (has_peak != 0) {
+            pmt__merge_sums_get(in, &sample.peak);
         }
         if (in->code != PMT_OK || site == 0 || site >= self->sites) {
             return -EBADMSG;
@@ -580,7 +593,8 @@ pmt__merge_add(pmt__merge *self, const uint8_t *payload, size_t size)
 bool
 pmt__merge_is_large(const pmt__merge *self)
 {
-    return self->sums.len > SUMS_MAX || self->definitions.len > DEFINITIONS_MAX;
+    return self->sums.len > SUMS_MAX || self->samples.len > SUMS_MAX / 2
+           || self->definitions.len > DEFINITIONS_MAX;
 }
 
 /* --- finishing --------------------------------------------------------------------------------------------------------------- */
@@ -835,6 +849,19 @@ samples_compare(const void *left, const void *right)
     return a->site < b->site ? -1 : a->site > b->site;
 }
 
+/* Turns the correction of an entry's own delta into its part of that of the window: what the entry changed behind the peak is not
+   yet so at the peak. */
+static void
+sample_correct(const pmt__merge *self, pmt__merge_sample *sample)
+{
+    if (sample->delta < self->sample_peak) {
+        sample->peak = (pmt__sample_sums){0};
+    } else if (sample->delta > self->sample_peak) {
+        sample->peak = sample->frees;
+        pmt__sample_sums_add(&sample->peak, &sample->allocs, -1);
+    }
+}
+
 /* One entry per site. */
 static void
 samples_put(pmt__merge *self, pmt__buffer *payload)
@@ -847,29 +874,31 @@ samples_put(pmt__merge *self, pmt__buffer *payload)
         qsort(self->samples.data, self->samples.len, sizeof *self->samples.data, samples_compare);
     }
     for (size_t i = 0; i < self->samples.len; i++) {
-        const pmt__merge_sample from = self->samples.data[i];
+        pmt__merge_sample from = self->samples.data[i];
         pmt__merge_sample *to = count > 0 ? &self->samples.data[count - 1] : NULL;
+        sample_correct(self, &from);
         if (to == NULL || to->site != from.site) {
             self->samples.data[count++] = from;
             continue;
         }
-        to->allocs += from.allocs;
-        to->frees += from.frees;
-        for (int k = 0; k < 4; k++) {
-            to->variances[k] += from.variances[k];
-        }
+        pmt__sample_sums_add(&to->allocs, &from.allocs, 1);
+        pmt__sample_sums_add(&to->frees, &from.frees, 1);
+        pmt__sample_sums_add(&to->peak, &from.peak, 1);
     }
     self->samples.len = count;
     pmt__buffer_clear(&self->body);
     pmt__buffer_put_varint(&self->body, self->sample_mean);
+    pmt__buffer_put_varint(&self->body, self->sample_peak != 0);
     pmt__buffer_put_varint(&self->body, count);
     uint64_t before = 0;
     for (size_t i = 0; i < count; i++) {
         const pmt__merge_sample *sample = &self->samples.data[i];
         pmt__buffer_put_zigzag(&self->body, (int64_t)(sample->site - before));
-        pmt__buffer_put_varint(&self->body, sample->allocs);
-        pmt__buffer_put_varint(&self->body, sample->frees);
-        pmt__buffer_put(&self->body, sample->variances, sizeof sample->variances);
+        pmt__sample_sums_put(&self->body, &sample->allocs);
+        pmt__sample_sums_put(&self->body, &sample->frees);
+        if (self->sample_peak != 0) {
+            pmt__sample_sums_put(&self->body, &sample->peak);
+        }
         before = sample->site;
     }
     pmt__section_put(payload, PMT_SECTION_SAMPLES, &self->body);

@@ -61,7 +61,7 @@ distance(uint64_t *state, uint64_t mean)
 static double
 probability(uint64_t size, uint64_t mean)
 {
-    return size >= mean * PMT_SAMPLE_ALWAYS ? 1.0 : -expm1(-(double)size / (double)mean);
+    return size >= mean * PMT_SAMPLE_SURE ? 1.0 : -expm1(-(double)size / (double)mean);
 }
 
 /* 1 / p, rounded at random. */
@@ -97,7 +97,7 @@ pmt__sample_due(uint64_t size, uint64_t *mean)
         mine.mean = now;
         pmt__sample_left = distance(&mine.random, now) - (int64_t)size;
     }
-    if (size >= now * PMT_SAMPLE_ALWAYS) {
+    if (size >= now * PMT_SAMPLE_SURE) {
         if (pmt__sample_left < 0) {
             mine.mean = now;
             pmt__sample_left = distance(&mine.random, now);
@@ -186,14 +186,50 @@ pmt__sample_put_nopy(const void *block, const pmt__sample *sample)
 
 /* --- counting --------------------------------------------------------------------------------------------------------------- */
 
+void
+pmt__sample_sums_add(pmt__sample_sums *to, const pmt__sample_sums *sums, int times)
+{
+    const uint64_t n = (uint64_t)(int64_t)times;
+    to->samples += n * sums->samples;
+    to->sure_blocks += n * sums->sure_blocks;
+    to->sure_bytes += n * sums->sure_bytes;
+    to->blocks2 += times * sums->blocks2;
+    to->bytes2 += times * sums->bytes2;
+}
+
+void
+pmt__sample_sums_put(pmt__buffer *out, const pmt__sample_sums *sums)
+{
+    const double variances[2] = {sums->blocks2, sums->bytes2};
+    pmt__buffer_put_zigzag(out, (int64_t)sums->samples);
+    pmt__buffer_put_zigzag(out, (int64_t)sums->sure_blocks);
+    pmt__buffer_put_zigzag(out, (int64_t)sums->sure_bytes);
+    pmt__buffer_put(out, variances, sizeof variances);
+}
+
+static pmt__sample_sums
+sums_of(const pmt__sample *sample)
+{
+    double n = (double)sample->size, v = variance(sample->p);
+    uint64_t sure = sample->p >= 1;
+    return (pmt__sample_sums){1, sure, sure * sample->size, v, v * n * n};
+}
+
+/* Before its sums change, and when what has changed is counted in its cohort. */
 static pmt__sample_site *
 site_of(uint32_t cohort)
 {
+    const pmt__peak *peak = &pmt__t.peaks[0];
     uint32_t id = PMT_COHORT_SITE(&pmt__t.cohorts[cohort]);
     pmt__sample_site *site = &S.sites[id];
     if (!site->dirty) {
         site->dirty = 1;
         S.dirty[S.dirty_count++] = id;
+    }
+    if (!peak->growing && site->run != peak->run) {
+        site->run = peak->run;
+        site->at_peak = site->allocs;
+        pmt__sample_sums_add(&site->at_peak, &site->frees, -1);
     }
     return site;
 }
@@ -233,57 +269,53 @@ pmt__sample_died_nopy(const pmt__sample *sample)
     if (sample->cohort == 0) {
         return;
     }
+    const pmt__sample_sums sums = sums_of(sample);
     live_sub(sample->cohort, sample->size, sample->weight);
-    pmt__sample_site *site = site_of(sample->cohort);
-    double v = variance(probability(sample->size, S.mean));
-    double n = (double)sample->size;
-    site->frees++;
-    site->free_blocks2 += v;
-    site->free_bytes2 += v * n * n;
+    pmt__sample_sums_add(&site_of(sample->cohort)->frees, &sums, 1);
 }
 
 /* --- more samples than there is room for ---------------------------------------------------------------------------------- */
 
-/* All samples as if they had been drawn with the new mean, which is larger. */
+/* All samples as if they had been drawn with this mean, as far as it is larger than theirs. First all that changes dies, then what
+   stays is born again: what the heap is in between must never look like a peak. */
 static void
-thin(uint64_t old_mean, uint64_t mean)
+thin(uint64_t mean)
 {
+    uint8_t again[SLOTS / 8] = {0};
     for (uint32_t slot = 0; slot < SLOTS; slot++) {
         pmt__sample *sample = &S.samples[slot];
-        if (S.blocks[slot] == NULL || sample->cohort == 0) {
+        double p = probability(sample->size, mean);
+        if (S.blocks[slot] == NULL || sample->cohort == 0 || p >= sample->p) {
             continue;
         }
-        double old_p = probability(sample->size, old_mean), p = probability(sample->size, mean);
-        double n2 = (double)sample->size * (double)sample->size;
-        pmt__sample_site *site = site_of(sample->cohort);
-        if (uniform(&S.random) * old_p > p) {
-            pmt__sample gone = pmt__sample_take_nopy((int32_t)slot);
-            live_sub(gone.cohort, gone.size, gone.weight);
-            site->frees++;
-            site->free_blocks2 += variance(old_p);
-            site->free_bytes2 += variance(old_p) * n2;
+        pmt__sample_died_nopy(sample);
+        if (uniform(&S.random) * sample->p > p) {
+            pmt__sample_take_nopy((int32_t)slot);
             continue;
         }
-        uint32_t weight = weight_draw(p);
-        live_sub(sample->cohort, sample->size, sample->weight);
-        live_add(sample->cohort, sample->size, weight);
-        sample->weight = weight;
-        site->free_blocks2 += variance(old_p) - variance(p);
-        site->free_bytes2 += (variance(old_p) - variance(p)) * n2;
+        sample->p = p;
+        sample->weight = weight_draw(p);
+        again[slot / 8] |= (uint8_t)(1u << slot % 8);
+    }
+    for (uint32_t slot = 0; slot < SLOTS; slot++) {
+        const pmt__sample *sample = &S.samples[slot];
+        if (again[slot / 8] >> slot % 8 & 1) {
+            const pmt__sample_sums sums = sums_of(sample);
+            live_add(sample->cohort, sample->size, sample->weight);
+            pmt__sample_sums_add(&site_of(sample->cohort)->frees, &sums, -1);
+        }
     }
 }
 
 void
 pmt__sampling_mean_set_nopy(uint64_t mean)
 {
-    uint64_t old = S.mean;
-    if (mean > old) {
-        thin(old, mean);
+    if (mean > S.mean) {
+        thin(mean);
     }
-    /* A smaller mean: what lives was drawn with the larger one and keeps its weight; its variance is that of the larger one, too,
-       which is why the samples are told apart by their weights alone. */
+    /* A smaller mean: what lives was drawn with the larger one, and keeps its p and its weight. */
     __atomic_store_n(&S.mean, mean, __ATOMIC_RELAXED);
-    __atomic_store_n(&S.always, mean * PMT_SAMPLE_ALWAYS, __ATOMIC_RELAXED);
+    __atomic_store_n(&S.always, mean * PMT_SAMPLE_SURE, __ATOMIC_RELAXED);
 }
 
 static void
@@ -311,7 +343,7 @@ pmt__sample_born_nopy(void *block, uint64_t size, uint32_t cohort_id, uint64_t m
         }
         p = now < p ? now : p;
     }
-    pmt__sample sample = {size, cohort_id, weight_draw(p)};
+    pmt__sample sample = {size, p, cohort_id, weight_draw(p)};
     if (put(block, &sample) < 0) {
         pmt__t.counters[PMT_COUNTER_MEMORY_LIMIT]++;
         return;
@@ -326,17 +358,14 @@ pmt__sample_born_nopy(void *block, uint64_t size, uint32_t cohort_id, uint64_t m
         pmt__t.size_allocs[bucket] += sample.weight;
         pmt__t.size_bytes[bucket] += bytes;
     }
-    pmt__sample_site *site = site_of(cohort_id);
-    double v = variance(p), n = (double)size;
-    site->allocs++;
-    site->alloc_blocks2 += v;
-    site->alloc_bytes2 += v * n * n;
+    const pmt__sample_sums sums = sums_of(&sample);
+    pmt__sample_sums_add(&site_of(cohort_id)->allocs, &sums, 1);
 }
 
 void
 pmt__sample_watch_nopy(const void *block)
 {
-    static const pmt__sample watched = {0, 0, 0};
+    static const pmt__sample watched = {0, 1, 0, 0};
     if (pmt__sample_find(block) < 0) {
         put(block, &watched);
     }
@@ -379,7 +408,7 @@ pmt__sampling_create(uint64_t mean)
     S.mean = S.mean_asked = mean;
     S.random = seed();
     __atomic_store_n(&S.on, 1, __ATOMIC_RELEASE);
-    __atomic_store_n(&S.always, mean * PMT_SAMPLE_ALWAYS, __ATOMIC_RELEASE);
+    __atomic_store_n(&S.always, mean * PMT_SAMPLE_SURE, __ATOMIC_RELEASE);
     return 0;
 }
 
@@ -393,6 +422,22 @@ pmt__sampling_dispose(void)
     forget();
 }
 
+/* What lives counts in the first cut of the child as allocated, and what the parent has not yet told is the parent's. */
+static void
+sites_forked(void)
+{
+    for (uint32_t i = 0; i < S.dirty_count; i++) {
+        memset(&S.sites[S.dirty[i]], 0, sizeof *S.sites);
+    }
+    S.dirty_count = 0;
+    for (uint32_t slot = 0; slot < SLOTS; slot++) {
+        if (S.blocks[slot] != NULL && S.samples[slot].cohort != 0) {
+            const pmt__sample_sums sums = sums_of(&S.samples[slot]);
+            pmt__sample_sums_add(&site_of(S.samples[slot].cohort)->allocs, &sums, 1);
+        }
+    }
+}
+
 void
 pmt__sampling_forked_nopy(void)
 {
@@ -401,6 +446,7 @@ pmt__sampling_forked_nopy(void)
     if (S.on) {
         mine.mean = S.mean;
         pmt__sample_left = distance(&mine.random, S.mean);
+        sites_forked();
     }
 }
 

@@ -7,11 +7,13 @@
    cohorts of sampled blocks count as those of all blocks do, in estimated blocks and bytes.
 
    How sure an estimate is comes from the sum over its samples of (1 - p) / p^2 + f (1 - f), f being the part that was rounded: an unbiased
-   estimate of its variance, in blocks^2; times n^2, in bytes^2. Sums are kept per site, for what was allocated and what was freed.
+   estimate of its variance, in blocks^2; times n^2, in bytes^2. What is certain (p = 1) has none and is summed up besides: an interval
+   is right for the rest alone. Sums are kept per site, for what was allocated and what was freed, and what lived at the peak.
 
    Live samples stand in a table of their own, not in the shadow, whose pages they would touch one each. Who frees a block looks into a
    small filter first. The table has a limit: before it is full, the mean is doubled, and a sample stays with the probability new p /
-   old p and a new weight, so that all of them are as if they had been drawn with the new mean. */
+   old p and a new weight, so that all of them are as if they had been drawn with the new mean. Each keeps its p: where the mean has
+   become less since, or a block was certain when it was drawn, it is not that of the mean. */
 #ifndef PMT_RECORD_SAMPLE_H
 #define PMT_RECORD_SAMPLE_H
 
@@ -21,7 +23,6 @@
 
 #define PMT_SAMPLE_MEAN_MIN ((uint64_t)1 << 10)
 #define PMT_SAMPLE_MEAN_MAX ((uint64_t)1 << 40)
-#define PMT_SAMPLE_ALWAYS 8 /* times the mean */
 
 #define PMT_SAMPLE_BITS 14 /* slots */
 #define PMT_SAMPLE_BUCKET 8
@@ -32,16 +33,26 @@
 /* What is known of a live sample. Written by who holds the tables, before its block stands in `blocks`. */
 typedef struct pmt__sample {
     uint64_t size;
+    double p;        /* that it is a sample */
     uint32_t cohort; /* 0: no sample, but somebody must be told when it is freed (a thread state) */
     uint32_t weight; /* blocks that it stands for */
 } pmt__sample;
 
-/* Of a site, since the last cut: sums over its samples. */
+/* Sums over samples, or differences of such sums: then modulo. */
+typedef struct pmt__sample_sums {
+    uint64_t samples;
+    uint64_t sure_blocks; /* of these: p = 1 */
+    uint64_t sure_bytes;
+    double blocks2; /* variance, blocks^2 */
+    double bytes2;  /* bytes^2 */
+} pmt__sample_sums;
+
+/* Of a site, since the last cut. */
 typedef struct pmt__sample_site {
-    uint32_t allocs, frees;             /* samples */
-    double alloc_blocks2, free_blocks2; /* variance, blocks^2 */
-    double alloc_bytes2, free_bytes2;   /* bytes^2 */
-    uint32_t dirty, unused_;
+    pmt__sample_sums allocs, frees;
+    pmt__sample_sums at_peak; /* allocs less frees, then */
+    uint32_t run;             /* of the peak that this is of */
+    uint32_t dirty;
 } pmt__sample_site;
 
 typedef struct pmt__sampling {
@@ -111,5 +122,10 @@ pmt__sample pmt__sample_take_nopy(int32_t slot);
 void pmt__sample_put_nopy(const void *block, const pmt__sample *sample);
 /* A sample that was taken out has been freed. The caller holds the tables. */
 void pmt__sample_died_nopy(const pmt__sample *sample);
+
+/* *to += times * *sums, times being 1 or -1. */
+void pmt__sample_sums_add(pmt__sample_sums *to, const pmt__sample_sums *sums, int times);
+/* As SAMPLES has them. */
+void pmt__sample_sums_put(pmt__buffer *out, const pmt__sample_sums *sums);
 
 #endif
