@@ -610,7 +610,9 @@ put_values(flame *self)
     for (size_t i = 0; i < count; i++) {
         put_u16(self, self->threads[self->rows.data[i].thread]);
     }
-    for (size_t column = 0; column < sizeof columns / sizeof *columns; column++) {
+    /* samples do not tell what was temporary */
+    size_t column_count = sizeof columns / sizeof *columns - (self->aggregate->is_estimate ? 2 : 0);
+    for (size_t column = 0; column < column_count; column++) {
         put_amounts(self, columns[column].name, self->rows.data, sizeof *self->rows.data,
                     offsetof(value_row, sums) + columns[column].offset, count);
     }
