@@ -29,12 +29,12 @@ interface AmountProps {
 function Amount({ part, whole, bytes, bar, spread }: AmountProps) {
   const within = spread === null ? "" : limits(spread, bytes ? "bytes" : "blocks", part);
   const samples = Math.round(spread?.samples ?? 0);
-  const title = spread === null ? undefined : `95 %: ${within}; an estimate from ${grouped(samples)} sample${samples === 1 ? "" : "s"}`;
+  const title = spread === null ? undefined : `${percent(part, whole)}; 95 %: ${within}; an estimate from ${grouped(samples)} sample${samples === 1 ? "" : "s"}`;
   return (
     <span role="gridcell" class="number" title={title}>
       <i class="bar-fill" aria-hidden="true" style={{ width: `${whole > 0 ? (part / whole) * 100 : 0}%`, background: bar }} />
       <b>{bytes ? humanBytes(part) : grouped(part)}</b>
-      <small>{within === "" || within === "sure" ? "" : `${within} · `}{percent(part, whole)}</small>
+      <small>{within === "" || within === "sure" ? percent(part, whole) : within}</small>
     </span>
   );
 }
