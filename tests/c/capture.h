@@ -167,7 +167,7 @@ capture_sums(pmt__buffer *out, int64_t samples, int64_t sure, double variance)
     const double variances[2] = {variance, variance * 10000};
     pmt__buffer_put_zigzag(out, samples);
     pmt__buffer_put_zigzag(out, sure);
-    pmt__buffer_put_zigzag(out, sure * 100);
+    pmt__buffer_put_zigzag(out, (int64_t)((uint64_t)sure * 100));
     pmt__buffer_put(out, variances, sizeof variances);
 }
 
