@@ -733,8 +733,8 @@ rows_settle(pmt__merge *self)
     for (size_t i = 0; i < self->sums.len; i++) {
         pmt__sum *sum = &self->sums.data[i];
         if (sum->birth > self->epoch_before
-            && (sum->allocs < sum->frees || sum->alloc_bytes < sum->free_bytes)) {
-            return -EBADMSG; /* more were freed than there were */
+            && ((sum->allocs - sum->frees) >> 63 || (sum->alloc_bytes - sum->free_bytes) >> 63)) {
+            return -EBADMSG; /* more were freed than there were; less than none may be: thinned samples weigh more */
         }
         uint64_t key = sum->birth;
         if (sum_settle(self, sum)) {

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -254,3 +255,47 @@ def test_a_child_knows_how_sure_it_is_of_what_it_has_inherited(tmp_path: Path) -
     merged = pymemtrace.open_many([tmp_path / "x.pmt", path])
     together = merged.aggregate("leaks").totals
     assert abs(together["samples"] - inherited["samples"]) <= inherited["samples"] * 0.05
+
+
+MANY_STACKS = """
+import sys, time
+from pymemtrace import _core
+
+_core.start("x.pmt", argv=["x"], sample_bytes=4096, max_size_bytes=1 << 18, interval_s=0.02)
+kept = []
+for turn in range(200):
+    for number in range(40):
+        name, names = f"f{turn}_{number}_{'x' * 60}", {}
+        code = f"def {name}(kept):\\n    kept.append(bytes(5000))\\n"
+        code += "    kept.append(bytearray(20000))\\n"
+        exec(compile(code, f"/app/{turn}_{number}.py", "exec"), names)
+        names[name](kept)
+    if turn % 50 == 49:
+        _core.mark(f"turn {turn}")
+    time.sleep(0.03)
+_core.stop()
+"""
+
+
+def test_folding_and_compaction_while_samples_are_thinned(tmp_path: Path) -> None:
+    """Thinned samples weigh more: what lives grows by that without an allocation."""
+    done = subprocess.run(
+        [sys.executable, "-c", MANY_STACKS], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    capture = pymemtrace.open(tmp_path / "x.pmt")
+    info = capture.info()
+    assert info["stopped"] is None
+    assert info["sample_bytes_now"] > info["sample_bytes"]
+    assert info["folded"] > 0
+    totals = capture.aggregate("leaks").totals
+    truth = 200 * 40 * (5033 + 20057)
+    width = totals["bytes_high"] - totals["bytes_low"]
+    assert abs(totals["bytes"] - truth) < 1.5 * width + 0.02 * truth  # besides, functions and names
+    rows = {row["site"]["function"]: row for row in capture.sites("leaks")}
+    folded = rows["[folded]"]
+    assert folded["samples"] > 100
+    assert folded["bytes_low"] < folded["bytes"] < folded["bytes_high"]
+    # nothing has died but functions: no age can hold more than what was allocated
+    lifetimes = capture.stats()["lifetimes"]
+    assert sum(row["blocks"] for row in lifetimes) < 2 * capture.totals()["allocations"]
