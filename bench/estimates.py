@@ -96,9 +96,12 @@ def main() -> int:
         fail(str(error))
     finally:
         capture.unlink(missing_ok=True)
-    worst = max(data.values(), key=lambda each: abs(each["bias"]) - SIGMAS * each["bias_error"])
-    rows.append(Row("bias of estimates, the worst", "<= 1 %", f"{worst['bias'] * 100:+.2f} %",
-                    abs(worst["bias"]) - SIGMAS * worst["bias_error"] <= BIAS))  # fmt: skip
+    worst = max(data.values(), key=lambda each: abs(each["bias"]))
+    unbiased = all(
+        abs(each["bias"]) - SIGMAS * each["bias_error"] <= BIAS for each in data.values()
+    )
+    rows.append(Row("bias of estimates, the largest", "<= 1 %", f"{worst['bias'] * 100:+.2f} %",
+                    unbiased))  # fmt: skip
     rates = [each["coverage"] for each in data.values()]
     met = all(
         COVERS[0] - SIGMAS * each["coverage_error"] <= each["coverage"]
