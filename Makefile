@@ -11,7 +11,8 @@ export PYTHON JOBS
 
 .PHONY: help setup build demo test test-all test-c test-py test-web lint format asan tsan \
 	stress fuzz-short bench bench-overhead bench-pair bench-exactness bench-stacks bench-observer \
-	bench-memory bench-startup bench-native bench-native-stacks bench-reports bench-where bench-symbols \
+	bench-memory bench-startup bench-native bench-native-stacks bench-reports bench-where bench-symbols bench-sampled \
+	bench-estimates \
 	docs clean
 
 help:       ## list the targets
@@ -87,6 +88,12 @@ bench-native: build  ## the native layer: cost of malloc + free, known truth, li
 
 bench-native-stacks: build  ## what native frames in the stacks cost per record
 	@.venv/bin/python bench/native_stacks.py $(ARGS)
+
+bench-estimates: build  ## estimates of sampled recordings against the truth: bias, coverage
+	@.venv/bin/python bench/estimates.py $(ARGS)
+
+bench-sampled: build  ## CPU time that a sampled recording adds
+	@.venv/bin/python bench/sampled.py $(ARGS)
 
 bench-reports: build  ## time, memory and size of the reports on a long run
 	@.venv/bin/python bench/reports.py $(ARGS)

@@ -24,6 +24,7 @@ BENCHMARKS = {
     "reports": ([], ["--peers"]),
     "where": (["--seconds", "4"], ["--seconds", "20"]),
     "symbols": ([], ["--rounds", "9"]),
+    "estimates": (["--rounds", "200"], ["--rounds", "2000"]),
 }
 
 

@@ -32,6 +32,7 @@ def start(
     native: bool = True,
     native_traces: bool = False,
     async_parents: bool = False,
+    sample_bytes: int = 0,
     follow: str | None = None,
     base: str | None = None,
     parent: int = 0,
@@ -160,6 +161,8 @@ class Aggregate:
     blocks: int
     allocated_bytes: int
     allocations: int
+    # these four; of samples also bytes_low, bytes_high and so on, 95 % intervals, and samples
+    totals: dict[str, int]
     # merged by the line that is blamed, or by the innermost frame, native ones too
     def sites(self, limit: int | None = None, *, native: bool = False) -> list[SiteRow]: ...
     def stacks(self, limit: int | None = None) -> list[SiteRow]: ...  # one row per distinct stack

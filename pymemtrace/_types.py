@@ -30,6 +30,16 @@ class SiteRow(TypedDict):
     allocated_bytes: int
     allocations: int
     by_capture: NotRequired[list[int]]  # of several captures: bytes of each, in their order
+    # of a sampled capture: the limits of the 95 % intervals, and what bytes and blocks rest on
+    bytes_low: NotRequired[int]
+    bytes_high: NotRequired[int]
+    blocks_low: NotRequired[int]
+    blocks_high: NotRequired[int]
+    allocated_bytes_low: NotRequired[int]
+    allocated_bytes_high: NotRequired[int]
+    allocations_low: NotRequired[int]
+    allocations_high: NotRequired[int]
+    samples: NotRequired[int]
 
 
 EventKind = Literal["alloc", "free", "realloc-alloc", "realloc-free", "reuse-alloc", "reuse-free"]

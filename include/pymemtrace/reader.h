@@ -77,6 +77,9 @@ typedef struct pmt_capture {
     const char *torn;     /* where and why the reading ended early, or NULL; borrowed */
     int damaged;          /* 1: what `torn` says is not how a killed process leaves a file */
     uint64_t pid;
+    int sampled;               /* 1: of samples; blocks and bytes are estimates */
+    uint64_t sample_bytes;     /* then: mean distance of the samples in bytes, at the start */
+    uint64_t sample_bytes_now; /* and at the last cut: it was doubled where there were too many */
     uint64_t counters[PMT_COUNTERS]; /* at the last cut, by PMT_COUNTER_* number */
 } pmt_capture;
 
@@ -287,6 +290,31 @@ int pmt_event_walk_open_bytes(pmt_event_walk **out, const pmt_reader *reader, co
 int pmt_event_walk_next(pmt_event_walk *self, pmt_event *out, pmt_error *err);
 void pmt_event_walk_destroy(pmt_event_walk *self); /* NULL is allowed */
 
+/* --- estimates -------------------------------------------------------------------------------
+
+   Blocks and bytes of a sampled capture are estimates: of a Poisson process over the allocated bytes, each block with a point
+   in it is a sample, and stands for 1 / p blocks, p being its chance to be one (Horvitz and Thompson, A generalization of sampling
+   without replacement, 1952). */
+
+/* What an estimate rests on. Those of parts add up; so do those of several captures, and what a full capture says is sure. */
+typedef struct pmt_spread {
+    uint64_t samples;
+    uint64_t sure_blocks; /* of the estimate: recorded with certainty, as everything large is */
+    uint64_t sure_bytes;
+    double
+        blocks2; /* variance of the rest, blocks^2: the sum over samples of (1 - p) / p^2 and what rounding adds */
+    double bytes2; /* bytes^2 */
+} pmt_spread;
+
+/* Limits that hold the true value in 95 of 100 cases: low <= estimate <= high, low >= sure.
+
+   The part that is not sure, E with the variance V, is taken for a Poisson count k = E^2 / V times V / E (Fay and Feuer, Confidence
+   intervals for directly standardized rates, 1997), and the limits are those of Jeffreys for k: quantiles of the Gamma
+   distribution with the shape k + 1/2, by the approximation of Wilson and Hilferty (The distribution of chi-square, 1931). The true
+   cover is 93 to 97 % from some 5 samples on, and about 84 % or more where an estimate is of a few blocks of one size that are nearly
+   sure. Nothing is known of what has no sample: it is less than three sampling means in 95 of 100 cases. */
+void pmt_interval(uint64_t estimate, uint64_t sure, double variance, uint64_t *low, uint64_t *high);
+
 /* --- aggregating ----------------------------------------------------------------------------- */
 
 typedef enum pmt_view {
@@ -327,6 +355,12 @@ typedef struct pmt_value {
     uint64_t inuse_blocks;
 } pmt_value;
 
+/* How sure a value is. */
+typedef struct pmt_spreads {
+    pmt_spread view;      /* bytes, blocks */
+    pmt_spread allocated; /* allocated_bytes, allocations */
+} pmt_spreads;
+
 /* *out is for the caller to destroy, before the reader. PMT_ERR_ARGUMENT for an unknown thread or an
    empty window; PMT_ERR_NOMEM. */
 int pmt_aggregate_create(pmt_aggregate **out, const pmt_reader *reader, const pmt_query *query,
@@ -334,6 +368,9 @@ int pmt_aggregate_create(pmt_aggregate **out, const pmt_reader *reader, const pm
 void pmt_aggregate_destroy(pmt_aggregate *self);
 
 void pmt_aggregate_total(const pmt_aggregate *self, pmt_value *out);
+/* 1: the values are estimates, as a capture is sampled; else all of them is sure. */
+int pmt_aggregate_is_estimate(const pmt_aggregate *self);
+void pmt_aggregate_total_spreads(const pmt_aggregate *self, pmt_spreads *out);
 /* The stretch of time that was used. 1 if it is less than the whole run, else 0. Of several captures it counts from
    the first start; where their cuts do not make up one stretch, it is the one that was asked for. */
 int pmt_aggregate_window(const pmt_aggregate *self, uint64_t *start_ns, uint64_t *end_ns);
@@ -344,6 +381,7 @@ typedef struct pmt_row {
     /* Its innermost, of a site the one that is blamed; UINT32_MAX for the root stack, which has none. */
     uint32_t frame;
     pmt_value value;
+    const pmt_spreads *spreads; /* borrowed; NULL: all of it is sure */
 } pmt_row;
 
 /* One row per distinct stack. *out is borrowed from the aggregate. */
@@ -352,7 +390,8 @@ size_t pmt_aggregate_stacks(const pmt_aggregate *self, const pmt_row **out);
    caller to release with the reader's allocator through pmt_rows_release. */
 int pmt_aggregate_sites(const pmt_aggregate *self, int native, pmt_row **out, size_t *count,
                         pmt_error *err);
-void pmt_rows_release(const pmt_aggregate *self, pmt_row *rows);
+void pmt_rows_release(const pmt_aggregate *self, pmt_row *rows); /* and their spreads */
+void pmt_row_spreads(const pmt_row *row, pmt_spreads *out);
 
 /* --- several captures ------------------------------------------------------------------------ */
 

@@ -356,14 +356,19 @@ make_row(values_sites *sites, const pmt_row *row, uint64_t total_bytes)
     if (dict == NULL) {
         return NULL;
     }
-    double share = total_bytes == 0 ? 0.0 : (double)row->value.bytes / (double)total_bytes;
+    const pmt_value *value = &row->value;
+    const pmt_spreads *spreads = row->spreads;
+    double share = total_bytes == 0 ? 0.0 : (double)value->bytes / (double)total_bytes;
     if (values_put(dict, "site", values_site(sites, row->frame)) < 0
         || values_put(dict, "stack", values_stack(sites, row->stack)) < 0
-        || values_put_u64(dict, "bytes", row->value.bytes) < 0
-        || values_put_u64(dict, "blocks", row->value.blocks) < 0
+        || values_put_pair(dict, "bytes", value->bytes, "blocks", value->blocks,
+                           spreads == NULL ? NULL : &spreads->view)
+               < 0
         || values_put(dict, "share", PyFloat_FromDouble(share)) < 0
-        || values_put_u64(dict, "allocated_bytes", row->value.allocated_bytes) < 0
-        || values_put_u64(dict, "allocations", row->value.allocations) < 0) {
+        || values_put_pair(dict, "allocated_bytes", value->allocated_bytes, "allocations",
+                           value->allocations, spreads == NULL ? NULL : &spreads->allocated)
+               < 0
+        || (spreads != NULL && values_put_u64(dict, "samples", spreads->view.samples) < 0)) {
         Py_DECREF(dict);
         return NULL;
     }
@@ -496,16 +501,19 @@ aggregate_stacks(PyObject *object, PyObject *args, PyObject *kwargs)
 /* --- tree ------------------------------------------------------------------------------------ */
 
 static PyObject *
-make_node(values_sites *sites, const pmt__tree_node *node, uint64_t total_bytes)
+make_node(values_sites *sites, const pmt__tree *tree, size_t at)
 {
+    const pmt__tree_node *node = &tree->nodes.data[at];
+    const pmt_spread *spread = tree->is_estimate ? &tree->spreads.data[node->spread] : NULL;
+    uint64_t total_bytes = tree->nodes.data[0].bytes;
     PyObject *dict = PyDict_New();
     if (dict == NULL) {
         return NULL;
     }
     double share = total_bytes == 0 ? 0.0 : (double)node->bytes / (double)total_bytes;
     if (values_put(dict, "site", values_site(sites, node->frame)) < 0
-        || values_put_u64(dict, "bytes", node->bytes) < 0
-        || values_put_u64(dict, "blocks", node->blocks) < 0
+        || values_put_pair(dict, "bytes", node->bytes, "blocks", node->blocks, spread) < 0
+        || (spread != NULL && values_put_u64(dict, "samples", spread->samples) < 0)
         || values_put(dict, "share", PyFloat_FromDouble(share)) < 0
         || values_put(dict, "children", PyList_New(0)) < 0) {
         Py_DECREF(dict);
@@ -533,7 +541,7 @@ make_tree(const pmt__tree *tree, const pmt_reader *reader, const uint64_t *by_ca
     }
     for (size_t i = 0; i < count; i++) {
         const pmt__tree_node *node = &tree->nodes.data[i];
-        PyObject *dict = make_node(&sites, node, tree->nodes.data[0].bytes);
+        PyObject *dict = make_node(&sites, tree, i);
         if (dict != NULL && put_by_capture(dict, by_capture, captures, i) < 0) {
             Py_CLEAR(dict);
         }
@@ -778,6 +786,31 @@ aggregate_number(PyObject *object, void *closure)
     return PyLong_FromUnsignedLongLong(value);
 }
 
+/* The totals, and how sure they are. */
+static PyObject *
+aggregate_totals(PyObject *object, void *closure)
+{
+    (void)closure;
+    const pmt_aggregate *aggregate = ((aggregate_object *)object)->aggregate;
+    int is_estimate = pmt_aggregate_is_estimate(aggregate);
+    pmt_value total;
+    pmt_spreads spreads;
+    pmt_aggregate_total(aggregate, &total);
+    pmt_aggregate_total_spreads(aggregate, &spreads);
+    PyObject *dict = PyDict_New();
+    if (dict != NULL
+        && (values_put_pair(dict, "bytes", total.bytes, "blocks", total.blocks,
+                            is_estimate ? &spreads.view : NULL)
+                < 0
+            || values_put_pair(dict, "allocated_bytes", total.allocated_bytes, "allocations",
+                               total.allocations, is_estimate ? &spreads.allocated : NULL)
+                   < 0
+            || (is_estimate && values_put_u64(dict, "samples", spreads.view.samples) < 0))) {
+        Py_CLEAR(dict);
+    }
+    return dict;
+}
+
 static PyObject *
 aggregate_by_capture(PyObject *object, void *closure)
 {
@@ -814,6 +847,9 @@ static PyGetSetDef aggregate_getset[] = {
      (void *)offsetof(pmt_value, allocated_bytes)},
     {"allocations", aggregate_number, NULL, "allocations in the time window",
      (void *)offsetof(pmt_value, allocations)},
+    {"totals", aggregate_totals, NULL,
+     "bytes, blocks, allocated_bytes, allocations; of samples also their limits, and samples",
+     NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

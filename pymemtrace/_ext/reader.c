@@ -223,6 +223,17 @@ id_of(const pmt_capture *capture)
     return PyUnicode_FromStringAndSize(digits, 32);
 }
 
+static int
+put_sampling(PyObject *info, const pmt_capture *capture)
+{
+    if (!capture->sampled) {
+        return 0;
+    }
+    return values_put_u64(info, "sample_bytes", capture->sample_bytes) < 0
+               ? -1
+               : values_put_u64(info, "sample_bytes_now", capture->sample_bytes_now);
+}
+
 PyObject *
 ext_reader_info(PyObject *object)
 {
@@ -244,7 +255,7 @@ ext_reader_info(PyObject *object)
                < 0
         || put_fact(info, "command", reader, "command") < 0
         || put_fact(info, "python", reader, "python") < 0
-        || put_fact(info, "mode", reader, "mode") < 0
+        || put_fact(info, "mode", reader, "mode") < 0 || put_sampling(info, &capture) < 0
         || values_put(info, "started", values_instant(capture.started_unix_ns)) < 0
         || values_put_seconds(info, "duration_s", capture.duration_ns) < 0
         || values_put(info, "ended", PyUnicode_FromString(ended_names[capture.ended])) < 0
@@ -302,15 +313,31 @@ gc_of(const uint64_t gc[3])
                          (unsigned long long)gc[2]);
 }
 
+/* What the figures rest on. */
+static int
+put_samples(PyObject *dict, const pmt__totals *totals)
+{
+    return values_put_u64(dict, "samples_peak", totals->peak_spread.samples) < 0
+                   || values_put_u64(dict, "samples_end", totals->end_spread.samples) < 0
+                   || values_put_u64(dict, "samples", totals->allocated_spread.samples) < 0
+               ? -1
+               : 0;
+}
+
 int
 ext_totals_put(PyObject *dict, const pmt__totals *totals)
 {
-    if (values_put_u64(dict, "heap_bytes_peak", totals->peak_bytes) < 0
-        || values_put_u64(dict, "heap_blocks_peak", totals->peak_blocks) < 0
-        || values_put_u64(dict, "heap_bytes_end", totals->end_bytes) < 0
-        || values_put_u64(dict, "heap_blocks_end", totals->end_blocks) < 0
-        || values_put_u64(dict, "allocated_bytes", totals->allocated_bytes) < 0
-        || values_put_u64(dict, "allocations", totals->allocations) < 0
+    int is_estimate = totals->is_estimate;
+    if (values_put_pair(dict, "heap_bytes_peak", totals->peak_bytes, "heap_blocks_peak",
+                        totals->peak_blocks, is_estimate ? &totals->peak_spread : NULL)
+            < 0
+        || values_put_pair(dict, "heap_bytes_end", totals->end_bytes, "heap_blocks_end",
+                           totals->end_blocks, is_estimate ? &totals->end_spread : NULL)
+               < 0
+        || values_put_pair(dict, "allocated_bytes", totals->allocated_bytes, "allocations",
+                           totals->allocations, is_estimate ? &totals->allocated_spread : NULL)
+               < 0
+        || (is_estimate && put_samples(dict, totals) < 0)
         || values_put_u64(dict, "frees", totals->frees) < 0
         || values_put_u64(dict, "rss_bytes_peak", totals->rss_peak_bytes) < 0
         || values_put_u64(dict, "rss_bytes_end", totals->rss_end_bytes) < 0
@@ -455,7 +482,7 @@ reader_marks(PyObject *object, PyObject *unused)
 }
 
 static PyObject *
-make_epoch(const pmt_reader *reader, const pmt__epoch *epoch)
+make_epoch(const pmt_reader *reader, const pmt__epoch *epoch, int sampled)
 {
     PyObject *dict = PyDict_New();
     if (dict == NULL) {
@@ -472,8 +499,8 @@ make_epoch(const pmt_reader *reader, const pmt__epoch *epoch)
         || values_put_u64(dict, "allocated_bytes", epoch->sums.total_bytes) < 0
         || values_put_u64(dict, "live_blocks", epoch->sums.leak_blocks) < 0
         || values_put_u64(dict, "live_bytes", epoch->sums.leak_bytes) < 0
-        || values_put_u64(dict, "temporaries", epoch->sums.temp_blocks) < 0
-        || values_put_u64(dict, "temporary_bytes", epoch->sums.temp_bytes) < 0) {
+        || values_put_known(dict, "temporaries", epoch->sums.temp_blocks, !sampled) < 0
+        || values_put_known(dict, "temporary_bytes", epoch->sums.temp_bytes, !sampled) < 0) {
         Py_DECREF(dict);
         return NULL;
     }
@@ -498,8 +525,9 @@ reader_epochs(PyObject *object, PyObject *unused)
     }
     Py_END_ALLOW_THREADS
     PyObject *list = result < 0 ? ext_raise(Py_TYPE(object), &err) : PyList_New(0);
+    int sampled = pmt__reader_is_sampled(reader);
     for (size_t i = 0; list != NULL && i < epochs.list.len; i++) {
-        if (values_append(list, make_epoch(reader, &epochs.list.data[i])) < 0) {
+        if (values_append(list, make_epoch(reader, &epochs.list.data[i], sampled)) < 0) {
             Py_CLEAR(list);
         }
     }
@@ -593,7 +621,7 @@ reader_replay(PyObject *object, PyObject *args, PyObject *kwargs)
 /* --- statistics ------------------------------------------------------------------------------ */
 
 static PyObject *
-make_classes(const pmt__class *classes, size_t count, const char *blocks_key)
+make_classes(const pmt__class *classes, size_t count, const char *blocks_key, int is_estimate)
 {
     PyObject *list = PyList_New(0);
     for (size_t i = 0; list != NULL && i < count; i++) {
@@ -604,8 +632,9 @@ make_classes(const pmt__class *classes, size_t count, const char *blocks_key)
         PyObject *dict = PyDict_New();
         if (dict == NULL || values_put_u64(dict, "low", class->low) < 0
             || values_put_u64(dict, "high", class->high) < 0
-            || values_put_u64(dict, blocks_key, class->blocks) < 0
-            || values_put_u64(dict, "bytes", class->bytes) < 0) {
+            || values_put_pair(dict, "bytes", class->bytes, blocks_key, class->blocks,
+                               is_estimate ? &class->spread : NULL)
+                   < 0) {
             Py_CLEAR(dict);
         }
         if (values_append(list, dict) < 0) {
@@ -616,16 +645,20 @@ make_classes(const pmt__class *classes, size_t count, const char *blocks_key)
 }
 
 static int
-put_sums(PyObject *dict, const pmt__sums *sums)
+put_sums(PyObject *dict, const pmt__sums *sums, int is_estimate)
 {
-    if (values_put_u64(dict, "allocations", sums->total_blocks) < 0
-        || values_put_u64(dict, "allocated_bytes", sums->total_bytes) < 0
-        || values_put_u64(dict, "peak_blocks", sums->peak_blocks) < 0
-        || values_put_u64(dict, "peak_bytes", sums->peak_bytes) < 0
-        || values_put_u64(dict, "end_blocks", sums->leak_blocks) < 0
-        || values_put_u64(dict, "end_bytes", sums->leak_bytes) < 0
-        || values_put_u64(dict, "temporaries", sums->temp_blocks) < 0
-        || values_put_u64(dict, "temporary_bytes", sums->temp_bytes) < 0) {
+    if (values_put_pair(dict, "allocated_bytes", sums->total_bytes, "allocations",
+                        sums->total_blocks, is_estimate ? &sums->total : NULL)
+            < 0
+        || values_put_pair(dict, "peak_bytes", sums->peak_bytes, "peak_blocks", sums->peak_blocks,
+                           is_estimate ? &sums->peak : NULL)
+               < 0
+        || values_put_pair(dict, "end_bytes", sums->leak_bytes, "end_blocks", sums->leak_blocks,
+                           is_estimate ? &sums->leak : NULL)
+               < 0
+        || (is_estimate && values_put_u64(dict, "samples", sums->total.samples) < 0)
+        || values_put_known(dict, "temporaries", sums->temp_blocks, !is_estimate) < 0
+        || values_put_known(dict, "temporary_bytes", sums->temp_bytes, !is_estimate) < 0) {
         return -1;
     }
     return 0;
@@ -637,7 +670,7 @@ make_domains(const pmt__stats *stats)
     PyObject *dict = PyDict_New();
     for (size_t i = 1; dict != NULL && i < PMT_DOMAIN_COUNT; i++) {
         PyObject *domain = PyDict_New();
-        if (domain == NULL || put_sums(domain, &stats->domains[i]) < 0) {
+        if (domain == NULL || put_sums(domain, &stats->domains[i], stats->is_estimate) < 0) {
             Py_CLEAR(domain);
         }
         if (values_put(dict, domain_names[i], domain) < 0) {
@@ -659,7 +692,7 @@ ext_thread_sums_make(const pmt__stats *stats, const pmt_reader *reader)
         }
         pmt_thread thread = pmt_reader_thread(reader, i);
         PyObject *dict = make_thread(&thread);
-        if (dict != NULL && put_sums(dict, sums) < 0) {
+        if (dict != NULL && put_sums(dict, sums, stats->is_estimate) < 0) {
             Py_CLEAR(dict);
         }
         if (values_append(list, dict) < 0) {
@@ -672,8 +705,10 @@ ext_thread_sums_make(const pmt__stats *stats, const pmt_reader *reader)
 static PyObject *
 make_sizes(const pmt__stats *stats)
 {
-    PyObject *list = make_classes(stats->sizes, PMT_SIZE_CLASSES, "allocations");
-    PyObject *large = list == NULL ? NULL : make_classes(&stats->large, 1, "allocations");
+    int is_estimate = stats->is_estimate;
+    PyObject *list = make_classes(stats->sizes, PMT_SIZE_CLASSES, "allocations", is_estimate);
+    PyObject *large =
+        list == NULL ? NULL : make_classes(&stats->large, 1, "allocations", is_estimate);
     if (large == NULL || PyList_SetSlice(list, PY_SSIZE_T_MAX, PY_SSIZE_T_MAX, large) < 0) {
         Py_CLEAR(list);
     }
@@ -690,10 +725,11 @@ ext_stats_make(const pmt__stats *stats, PyObject *by_thread)
             || values_put(dict, "size_histogram", make_sizes(stats)) < 0
             || values_put(dict, "by_domain", make_domains(stats)) < 0
             || values_put(dict, "by_thread", Py_XNewRef(by_thread)) < 0
-            || values_put(dict, "lifetimes", make_classes(stats->ages, PMT_AGE_CLASSES, "blocks"))
+            || values_put(dict, "lifetimes",
+                          make_classes(stats->ages, PMT_AGE_CLASSES, "blocks", 0))
                    < 0
             || values_put_u64(dict, "frees", stats->frees) < 0
-            || put_sums(dict, &stats->total) < 0)) {
+            || put_sums(dict, &stats->total, stats->is_estimate) < 0)) {
         Py_CLEAR(dict);
     }
     Py_XDECREF(by_thread);

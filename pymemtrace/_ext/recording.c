@@ -14,6 +14,7 @@
 #include "native/connect.h"
 #include "native/pair.h"
 #include "native/patch.h"
+#include "record/sample.h"
 #include "record/writer.h"
 #include "state.h"
 #include "symbols.h"
@@ -98,7 +99,7 @@ fact_put_number(facts *self, const char *key, uint64_t value)
 }
 
 static int
-facts_collect(facts *self, PyObject *argv)
+facts_collect(facts *self, PyObject *argv, int sampled)
 {
     char version[64];
     snprintf(version, sizeof version, "%lu.%lu.%lu", Py_Version >> 24 & 0xff,
@@ -106,7 +107,7 @@ facts_collect(facts *self, PyObject *argv)
     pmt__fact_put_text(&self->buffer, "pymemtrace", PMT_VERSION);
     pmt__fact_put_text(&self->buffer, "python", version);
     pmt__fact_put_text(&self->buffer, "implementation", "cpython");
-    pmt__fact_put_text(&self->buffer, "mode", "full");
+    pmt__fact_put_text(&self->buffer, "mode", sampled ? "sampled" : "full");
     pmt__fact_put_text(&self->buffer, "allocator", pmt__cpython_allocator_name());
     self->count += 5;
     char cwd[4096];
@@ -200,7 +201,8 @@ PyDoc_STRVAR(
     start_doc,
     "start(path, *, argv, force=False, events=False, max_memory_bytes=0, max_size_bytes=0,\n"
     "      temporaries=1, interval_s=1.0, native=True, native_traces=False,\n"
-    "      async_parents=False, follow=None, base=None, parent=0, generation=0)\n--\n\n"
+    "      async_parents=False, sample_bytes=0, follow=None, base=None, parent=0,\n"
+    "      generation=0)\n--\n\n"
     "Records this process from now on into a new capture at path.\n\n"
     "native: also what goes past Python's allocators, where the preloaded library is there.\n"
     "native_traces: the stacks contain the frames of C functions, too.\n"
@@ -231,6 +233,7 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
                             "native",
                             "native_traces",
                             "async_parents",
+                            "sample_bytes",
                             "follow",
                             "base",
                             "parent",
@@ -242,13 +245,13 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
     unsigned int generation = 0;
     int force = 0, events = 0, native = 1, native_traces = 0, async_parents = 0;
     unsigned int temporaries = 1;
-    unsigned long long max_memory = 0, max_size = 0;
+    unsigned long long max_memory = 0, max_size = 0, sample = 0;
     double interval_s = DEFAULT_INTERVAL_S;
     pmt_error err = PMT_ERROR_INIT;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|$OppKKIdpppO&O&KI:start", names,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|$OppKKIdpppKO&O&KI:start", names,
                                      PyUnicode_FSConverter, &path, &argv, &force, &events,
                                      &max_memory, &max_size, &temporaries, &interval_s, &native,
-                                     &native_traces, &async_parents, fs_or_none, &follow,
+                                     &native_traces, &async_parents, &sample, fs_or_none, &follow,
                                      fs_or_none, &base, &parent, &generation)) {
         return NULL;
     }
@@ -265,11 +268,22 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
                      PMT_TEMPORARIES_MAX);
         goto done;
     }
+    if (sample != 0 && (sample < PMT_SAMPLE_MEAN_MIN || sample > PMT_SAMPLE_MEAN_MAX)) {
+        PyErr_Format(PyExc_ValueError, "sample_bytes must be %llu to %llu, or 0: everything",
+                     (unsigned long long)PMT_SAMPLE_MEAN_MIN,
+                     (unsigned long long)PMT_SAMPLE_MEAN_MAX);
+        goto done;
+    }
+    if (sample != 0 && (events || native_traces || async_parents)) {
+        PyErr_SetString(PyExc_ValueError, "a sampled recording has no event log, no native stacks "
+                                          "and no awaiting tasks");
+        goto done;
+    }
     if (pmt__cpython_check(&err) < 0) {
         raise_for(module, &err);
         goto done;
     }
-    if (facts_collect(&f, argv) < 0) {
+    if (facts_collect(&f, argv, sample != 0) < 0) {
         goto done;
     }
     fact_put_number(&f, "interval_ns", (uint64_t)(interval_s * 1e9));
@@ -282,10 +296,15 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
         fact_put_number(&f, "parent_pid", parent);
     }
     char library[4096];
-    pmt__fact_put_text(&f.buffer, "native_layer",
-                       pmt__native_connect(native ? pmt__cpython_native_table() : NULL,
-                                           preload_library(library, sizeof library)));
+    const pmt__native_table *native_table =
+        sample != 0 ? pmt__cpython_sampled_native_table() : pmt__cpython_native_table();
+    const char *layer =
+        pmt__native_connect(native ? native_table : NULL, preload_library(library, sizeof library));
+    pmt__fact_put_text(&f.buffer, "native_layer", layer);
     f.count++;
+    if (sample != 0) {
+        fact_put_number(&f, "sample_bytes", sample);
+    }
     if (!exit_registered && Py_AtExit(stop_at_exit) < 0) {
         PyErr_SetString(PyExc_RuntimeError, "no room for another exit handler");
         goto done;
@@ -302,6 +321,7 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
         .native_stacks = native_traces,
         .own_code = pmt__native_library(),
         .async_parents = async_parents,
+        .sample_mean = sample,
         .before_cut = pmt__native_patch_again,
         .follow = follow != NULL,
         .generation = generation,
@@ -311,7 +331,7 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
     };
     int rc = pmt__record_start(&options, pmt__cpython_source(), &err);
     if (rc == 0) {
-        rc = pmt__cpython_install(&err);
+        rc = pmt__cpython_install(strcmp(layer, "none") != 0, &err);
         if (rc < 0) {
             pmt__record_stop(PMT_END_BY_PROGRAM);
         }

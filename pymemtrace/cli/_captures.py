@@ -53,6 +53,8 @@ class Opened:
 
     def notes(self, view: View | None) -> Iterator[str]:
         yield from notes(self.info)
+        if view == "temporary" and is_sampled(self.info):
+            yield "A sampled recording does not know which allocations were temporary."
         yield from native_notes(self.resolved)
 
 
@@ -209,8 +211,22 @@ def losses(info: dict[str, Any]) -> list[str]:
     return texts
 
 
+def is_sampled(info: dict[str, Any]) -> bool:
+    return "sample_bytes" in info
+
+
+def sampling_note(info: dict[str, Any]) -> str:
+    start, now = info["sample_bytes"], info["sample_bytes_now"]
+    per = f"one sample per {_format.setting(start)} allocated on average"
+    if now > start:
+        per += f" at the start, per {_format.setting(now)} at the end"
+    return f"sampled: {per}; figures are estimates with 95 % intervals"
+
+
 def notes(info: dict[str, Any]) -> Iterator[str]:
     """Sentences about what a reader of the figures has to know."""
+    if is_sampled(info):
+        yield sampling_note(info)
     length = _format.duration(info["duration_s"])
     if info["cuts"] == 0 and info["stopped"]:
         yield f"The capture holds no figures: {info['stopped']} before any could be written."
@@ -376,7 +392,7 @@ def report_merged(
     show: Callable[[Page, Report], None],
 ) -> None:
     if args.json:
-        print_json({**common_fields(merged.infos), **collect(merged)})
+        print_report({**common_fields(merged.infos), **collect(merged)})
     else:
         show(make_page(), merged)
 
@@ -405,13 +421,31 @@ def report_json(args: argparse.Namespace, collect: Callable[[Opened], dict[str, 
             {"path": info["path"], **fields} for info, fields in zip(captures, reports, strict=True)
         ]
     try:
-        print_json(result)
+        print_report(result)
         sys.stdout.flush()
     except BrokenPipeError:
         drop_stdout()
     return status
 
 
+def print_report(report: dict[str, Any]) -> None:
+    if any(map(is_sampled, report["captures"])):
+        nest_estimates(report)
+    print_json(report)
+
+
+def nest_estimates(report: dict[str, Any]) -> None:
+    """Makes "bytes", "bytes_low" and "bytes_high" one value: estimate, low, high."""
+    waiting: list[Any] = [report]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict):
+            for key in [key for key in item if f"{key}_low" in item]:
+                low, high = item.pop(f"{key}_low"), item.pop(f"{key}_high")
+                item[key] = {"estimate": item[key], "low": low, "high": high}
+            waiting += item.values()
+        elif isinstance(item, list):
+            waiting += item
 PIECE = 1 << 24  # characters
 
 

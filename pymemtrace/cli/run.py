@@ -21,6 +21,7 @@ Other options of python go to python: python -I -m pymemtrace run SCRIPT.
 """
 
 # Names and the stacks of a small program alone take some ten KiB; below this, nothing useful fits.
+SAMPLE_MIN, SAMPLE_MAX = 1 << 10, 1 << 40
 MIN_FILE_SIZE = 256 << 10
 
 PRELOAD = Path(__file__).absolute().parent.parent / "_preload.so"
@@ -44,6 +45,13 @@ def parse_file_size(text: str) -> int:
         raise argparse.ArgumentTypeError(
             f"{text!r} is too small for a capture: give {MIN_FILE_SIZE >> 10}K or more"
         )
+    return size
+
+
+def parse_sample(text: str) -> int:
+    size = parse_size(text)
+    if not SAMPLE_MIN <= size <= SAMPLE_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r}: give 1K to 1T, for example 512K")
     return size
 
 
@@ -125,6 +133,10 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add("-o", "--output", metavar="FILE", help="the capture (pymemtrace-<program>.<pid>.pmt)")
     add("-f", "--force", action="store_true", help="overwrite FILE")
     add("-q", "--quiet", action="store_true", help="do not say at the end which file was written")
+    add(
+        "--sample", metavar="SIZE", type=parse_sample, default=0,
+        help="record samples only, one per SIZE bytes on average (512K): for production",
+    )  # fmt: skip
     add("--native", action="store_true",
         help="the stacks contain the frames of C, C++ and Rust functions, too")  # fmt: skip
     add("--async-parents", action="store_true",
@@ -258,6 +270,7 @@ def launch_command(args: argparse.Namespace, path: str) -> list[str]:
         f"native={not args.python_only:d}",
         f"native_traces={args.native:d}",
         f"async_parents={args.async_parents:d}",
+        f"sample_bytes={args.sample}",
         f"follow={not args.no_follow:d}",
         f"library={PRELOAD}",
         "--",
@@ -266,6 +279,9 @@ def launch_command(args: argparse.Namespace, path: str) -> list[str]:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.sample and (args.events or args.native or args.async_parents):
+        fail(EXIT_USAGE, "samples have no event log, no native stacks and no awaiting tasks",
+             "--sample", "leave out --events, --native and --async-parents")  # fmt: skip
     if not sys.executable:
         fail(EXIT_IMPOSSIBLE, "cannot find the interpreter", "sys.executable is empty",
              "start pymemtrace by the python that is to run the program")  # fmt: skip

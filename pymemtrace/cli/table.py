@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
         rows = aggregate.sites(args.limit, native=args.native)
         opened.paths.learn_rows(rows)
         page.title(opened.heading)
-        page.notes([*opened.notes(query.view), *query.describe()])
+        page.notes([*opened.notes(query.view), *_rows.sample_notes(aggregate), *query.describe()])
         _rows.show(page, opened, query, rows)
 
     return _captures.report(args, collect, show)

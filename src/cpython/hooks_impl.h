@@ -18,6 +18,7 @@
 #include "record/lane_track.h"
 #include "record/native_table.h"
 #include "record/ranges.h"
+#include "record/sample.h"
 #include "record/writer.h"
 
 #ifndef PMT_CURRENT_STATE
@@ -871,6 +872,18 @@ native_reallocate(void *(*real)(void *, size_t), void *old, size_t size)
     return hook_raw_realloc(&to, PMT_DOMAIN_MALLOC, old, size);
 }
 
+/* Nobody tells a sampled recording when a code object dies: what is known of those on this stack is compared with them. With the
+   tables. */
+static void
+stack_verify_nopy(PMT_FRAME *top)
+{
+    for (PMT_FRAME *f = top; f != NULL; f = PMT_FRAME_PREVIOUS(f)) {
+        if (!PMT_FRAME_IS_ENTRY(f)) {
+            pmt__code_verify_nopy(PMT_FRAME_CODE(f));
+        }
+    }
+}
+
 /* The cohort for a mapping, with the tables held by the GIL's holder (inside the gate) or by a lane's thread. */
 static void
 native_mapped(void *start, size_t size)
@@ -888,6 +901,10 @@ native_mapped(void *start, size_t size)
             thread = thread_select_nopy(state);
         }
         PMT_FRAME *top = thread == NULL ? NULL : PMT_CURRENT_FRAME(state);
+        if (pmt__sampling_now.on) { /* mappings are few: all of them */
+            pmt__threads_drop_caches_nopy();
+            stack_verify_nopy(top);
+        }
         pmt__range_map(start, size, pmt__cohort_now(thread, top, size, PMT_DOMAIN_MMAP));
         pmt__leave_nopy();
         return;
@@ -903,6 +920,10 @@ native_mapped(void *start, size_t size)
         pmt__outside_event e = {start, size, PMT_DOMAIN_MMAP, NULL, 0, 0, NULL};
         own_frames_nopy(lane, &e);
         own_names_nopy(&e);
+        if (pmt__sampling_now.on) {
+            pmt__threads_drop_caches_nopy();
+            stack_verify_nopy(e.top);
+        }
         pmt__range_map(start, size, pmt__lane_cohort_nopy(lane, &e));
     }
     pmt__tables_release();
@@ -979,6 +1000,8 @@ pmt__cpython_native_table(void)
 {
     return &native_table;
 }
+
+#include "cpython/sampled_impl.h"
 
 /* --- memory of frames --------------------------------------------------------------------------------------------------------------- */
 
@@ -1412,7 +1435,7 @@ arena_hook(void)
 }
 
 int
-pmt__cpython_install(pmt_error *err)
+pmt__cpython_install(int native, pmt_error *err)
 {
     int rc = pmt__cpython_check(err);
     if (rc < 0) {
@@ -1428,6 +1451,10 @@ pmt__cpython_install(pmt_error *err)
         arena_hook();
         hooked_once = 1;
     }
+    if (pmt__sampling_now.on) {
+        sampled_install(native, hooks[PLAIN][PYMEM_DOMAIN_RAW].malloc);
+        return 0;
+    }
     for (int domain = 0; domain < 3; domain++) {
         if (hook_missing((PyMemAllocatorDomain)domain)) {
             hook((PyMemAllocatorDomain)domain);
@@ -1440,6 +1467,10 @@ pmt__cpython_install(pmt_error *err)
 void
 pmt__cpython_check_hooks(void)
 {
+    if (pmt__sampling_now.on) {
+        sampled_check(hooks[PLAIN][PYMEM_DOMAIN_RAW].malloc);
+        return;
+    }
     for (int domain = 0; domain < 3; domain++) {
         if (hook_missing((PyMemAllocatorDomain)domain)) {
             hook((PyMemAllocatorDomain)domain);
@@ -1451,6 +1482,7 @@ pmt__cpython_check_hooks(void)
 void
 pmt__cpython_uninstall(void)
 {
+    sampled_uninstall(&hooks[PLAIN][PYMEM_DOMAIN_RAW]);
     tracer_uninstall();
     unhook(PYMEM_DOMAIN_OBJ);
     unhook(PYMEM_DOMAIN_MEM);

@@ -424,6 +424,17 @@ pmt__get_u8(pmt__cursor *self)
     return byte == NULL ? 0 : *byte;
 }
 
+double
+pmt__get_f64(pmt__cursor *self)
+{
+    const uint8_t *bytes = pmt__get_bytes(self, sizeof(double));
+    double value = 0;
+    if (bytes != NULL) {
+        memcpy(&value, bytes, sizeof value);
+    }
+    return value - value == 0 ? value : 0;
+}
+
 const uint8_t *
 pmt__get_bytes(pmt__cursor *self, uint64_t size)
 {

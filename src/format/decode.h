@@ -109,6 +109,8 @@ pmt__get_zigzag(pmt__cursor *self)
     return pmt__unzigzag(pmt__get_varint(self));
 }
 uint8_t pmt__get_u8(pmt__cursor *self);
+/* Eight bytes, little-endian, IEEE 754; 0 if it is not finite. */
+double pmt__get_f64(pmt__cursor *self);
 /* Passes size bytes and returns them; NULL (and failed) if there are fewer. */
 const uint8_t *pmt__get_bytes(pmt__cursor *self, uint64_t size);
 /* A varint that must be <= limit; `name` for the message. */

@@ -48,8 +48,12 @@ enum {
     PMT_SECTION_SIZES = 8,
     PMT_SECTION_RESIDENT = 9,
     PMT_SECTION_LIFETIMES = 10,
-    PMT_SECTION_OBJECTS = 11
+    PMT_SECTION_OBJECTS = 11,
+    PMT_SECTION_SAMPLES = 12
 };
+
+#define PMT_SAMPLES_ENTRY_MIN 39 /* bytes */
+#define PMT_SAMPLE_SURE 8        /* blocks of so many means are sure */
 
 enum { /* figures of RESIDENT */
     PMT_RESIDENT_T = 1,

@@ -23,6 +23,7 @@ typedef struct pmt__record_options {
     int native_stacks;         /* native frames in the stacks, */
     const void *own_code;      /* but for those of the object with this address; or NULL */
     int async_parents;         /* the frames that await a task, in its stacks */
+    uint64_t sample_mean;      /* bytes: a sampled recording; 0: all */
     void (*before_cut)(void); /* called by the thread before its cuts, with nothing held; or NULL */
     int follow;          /* forked children record themselves, into <path without .pmt>.<pid>.pmt */
     uint32_t generation; /* how often this process has executed itself under recording */

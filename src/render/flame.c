@@ -9,6 +9,7 @@
 
 #include <math.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -609,9 +610,46 @@ put_values(flame *self)
     for (size_t i = 0; i < count; i++) {
         put_u16(self, self->threads[self->rows.data[i].thread]);
     }
-    for (size_t column = 0; column < sizeof columns / sizeof *columns; column++) {
+    /* samples do not tell what was temporary */
+    size_t column_count = sizeof columns / sizeof *columns - (self->aggregate->is_estimate ? 2 : 0);
+    for (size_t column = 0; column < column_count; column++) {
         put_amounts(self, columns[column].name, self->rows.data, sizeof *self->rows.data,
                     offsetof(value_row, sums) + columns[column].offset, count);
+    }
+}
+
+/* How sure the values are, if they are estimates. */
+static void
+put_spreads(flame *self)
+{
+    static const struct {
+        const char *name;
+        size_t offset;
+    } views[] = {{"peak", offsetof(pmt__sums, peak)},
+                 {"leak", offsetof(pmt__sums, leak)},
+                 {"total", offsetof(pmt__sums, total)}},
+      fields[] = {{"samples", offsetof(pmt_spread, samples)},
+                  {"sure_bytes", offsetof(pmt_spread, sure_bytes)},
+                  {"sure_blocks", offsetof(pmt_spread, sure_blocks)},
+                  {"bytes2", offsetof(pmt_spread, bytes2)},
+                  {"blocks2", offsetof(pmt_spread, blocks2)}};
+    for (size_t view = 0; view < sizeof views / sizeof *views; view++) {
+        for (size_t field = 0; field < sizeof fields / sizeof *fields; field++) {
+            char name[32];
+            snprintf(name, sizeof name, "%s_%s", views[view].name, fields[field].name);
+            size_t offset = offsetof(value_row, sums) + views[view].offset + fields[field].offset;
+            if (field < 3) {
+                put_amounts(self, name, self->rows.data, sizeof *self->rows.data, offset,
+                            self->rows.len);
+                continue;
+            }
+            begin_array(self, name, "f64", self->rows.len);
+            for (size_t i = 0; i < self->rows.len; i++) {
+                double value;
+                memcpy(&value, (const char *)&self->rows.data[i] + offset, sizeof value);
+                put_f64(self, value);
+            }
+        }
     }
 }
 
@@ -881,6 +919,9 @@ put_container(flame *self, pmt__text_buffer *out, pmt_string head, pmt_error *er
     put_frames(self);
     put_nodes(self);
     put_values(self);
+    if (self->aggregate->is_estimate) {
+        put_spreads(self);
+    }
     put_lives(self);
     put_timeline(self);
     put_marks(self);

@@ -5,6 +5,7 @@
    Numbers are those of github.com/google/pprof, proto/profile.proto. */
 #include "render/render.h"
 
+#include "analyze/combine.h"
 #include "base/error.h"
 #include "base/index.h"
 #include "base/varint.h"
@@ -19,6 +20,9 @@ enum {
     PROFILE_STRING_TABLE = 6,
     PROFILE_TIME_NANOS = 9,
     PROFILE_DURATION_NANOS = 10,
+    PROFILE_PERIOD_TYPE = 11,
+    PROFILE_PERIOD = 12,
+    PROFILE_COMMENT = 13,
     PROFILE_DEFAULT_SAMPLE_TYPE = 14,
     VALUE_TYPE_TYPE = 1,
     VALUE_TYPE_UNIT = 2,
@@ -86,6 +90,7 @@ typedef struct writer {
     uint32_t *places;   /* owned: string -> place in the table */
     uint32_t *mappings; /* owned: string of an object -> id of its mapping */
     uint32_t mapping_count;
+    uint32_t string_count;        /* in the table */
     pmt__index index;             /* of functions, by frame */
     PMT__VEC(uint32_t) functions; /* a frame of each */
 } writer;
@@ -240,6 +245,7 @@ put_functions(writer *self)
         put_number(&self->message, FUNCTION_FILENAME, self->places[frame->file]);
         put_bytes(self->out, PROFILE_FUNCTION, &self->message);
     }
+    self->string_count = place;
     for (size_t i = 0; i < NAMES; i++) {
         self->message.len = 0;
         pmt__text_put_c(&self->message, names[i]);
@@ -276,6 +282,47 @@ put_mappings(writer *self)
     }
 }
 
+static uint32_t
+put_string(writer *self, const pmt__text_buffer *text)
+{
+    put_bytes(self->out, PROFILE_STRING_TABLE, text);
+    return self->string_count++;
+}
+
+/* As Go's heap profiles say it: one sample per so many bytes of space. */
+static void
+put_period(writer *self, uint64_t mean_bytes)
+{
+    pmt__text_buffer *text = &self->inner, *message = &self->message;
+    text->len = message->len = 0;
+    pmt__text_put_c(text, "space");
+    uint32_t space = put_string(self, text);
+    put_number(message, VALUE_TYPE_TYPE, space);
+    put_number(message, VALUE_TYPE_UNIT, BYTES);
+    put_bytes(self->out, PROFILE_PERIOD_TYPE, message);
+    put_number(self->out, PROFILE_PERIOD, mean_bytes);
+    text->len = 0;
+    pmt__text_put_c(text, "sampled: one sample per ");
+    pmt__text_put_u64(text, mean_bytes);
+    pmt__text_put_c(text, " bytes allocated on average; values are estimates");
+    put_number(self->out, PROFILE_COMMENT, put_string(self, text));
+}
+
+/* The largest of several captures. */
+static uint64_t
+mean_of(const pmt_aggregate *aggregate)
+{
+    const pmt__combination *of = aggregate->combination;
+    pmt_capture capture;
+    pmt_reader_capture(aggregate->reader, &capture);
+    uint64_t mean_bytes = capture.sample_bytes_now;
+    for (size_t i = 0; of != NULL && i < of->count; i++) {
+        pmt_reader_capture(of->parts[i].reader, &capture);
+        mean_bytes = capture.sample_bytes_now > mean_bytes ? capture.sample_bytes_now : mean_bytes;
+    }
+    return mean_bytes;
+}
+
 static void
 put_profile(writer *self, const pmt_aggregate *aggregate)
 {
@@ -295,6 +342,9 @@ put_profile(writer *self, const pmt_aggregate *aggregate)
     put_number(self->out, PROFILE_DURATION_NANOS, capture.duration_ns);
     bool inuse = aggregate->view == PMT_VIEW_PEAK || aggregate->view == PMT_VIEW_LEAKS;
     put_number(self->out, PROFILE_DEFAULT_SAMPLE_TYPE, inuse ? INUSE_SPACE : ALLOC_SPACE);
+    if (aggregate->is_estimate) {
+        put_period(self, mean_of(aggregate));
+    }
 }
 
 int

@@ -48,6 +48,15 @@ pmt_reader_capture(const pmt_reader *self, pmt_capture *out)
         out->stopped = stop_reason(self->slot.reason);
         out->stopped_errno = self->slot.sys_errno;
     }
+    const pmt_fact *mode = pmt_reader_find_fact(self, "mode");
+    out->sampled =
+        self->samples.len != 0
+        || (mode != NULL && mode->text.len == 7 && memcmp(mode->text.text, "sampled", 7) == 0);
+    if (out->sampled) {
+        const pmt_fact *mean = pmt_reader_find_fact(self, "sample_bytes");
+        out->sample_bytes = mean == NULL ? self->sample_mean : mean->number;
+        out->sample_bytes_now = self->sample_mean != 0 ? self->sample_mean : out->sample_bytes;
+    }
     out->torn = self->torn[0] == '\0' ? NULL : self->torn;
     out->damaged = self->damaged;
     memcpy(out->counters, self->counters, sizeof out->counters);

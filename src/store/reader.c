@@ -11,6 +11,7 @@
 #include "store/intern.h"
 #include "store/names.h"
 #include "store/resident.h"
+#include "store/samples.h"
 #include "store/store.h"
 #include "store/symbols.h"
 
@@ -811,6 +812,10 @@ load_delta(loader *self, const pmt__chunk *chunk)
             body.what = "RESIDENT";
             result = pmt__reader_add_resident(self->reader, &body, self->err);
             break;
+        case PMT_SECTION_SAMPLES:
+            body.what = "SAMPLES";
+            result = pmt__reader_add_samples(self->reader, &body, self->err);
+            break;
         case PMT_SECTION_LIFETIMES:
             body.what = "LIFETIMES";
             result = load_lifetimes(self, &body);
@@ -1194,6 +1199,8 @@ pmt_reader_destroy(pmt_reader *self)
     PMT__VEC_DISPOSE(allocator, &self->event_chunks);
     PMT__VEC_DISPOSE(allocator, &self->resident_bytes);
     PMT__VEC_DISPOSE(allocator, &self->moments);
+    PMT__VEC_DISPOSE(allocator, &self->sample_bytes);
+    PMT__VEC_DISPOSE(allocator, &self->samples);
     PMT__VEC_DISPOSE(allocator, &self->objects);
     PMT__VEC_DISPOSE(allocator, &self->unresolved);
     pmt__release(allocator, self);

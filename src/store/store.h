@@ -92,6 +92,13 @@ typedef struct pmt__stored_moment {
     size_t cut; /* its place among the cuts */
 } pmt__stored_moment;
 
+/* Where a section SAMPLES lies in `sample_bytes`. */
+typedef struct pmt__stored_samples {
+    size_t offset;
+    size_t size;
+    size_t cut; /* its place among the cuts */
+} pmt__stored_samples;
+
 /* An executable or library that native frames are of. */
 typedef struct pmt__stored_object {
     uint32_t path; /* string */
@@ -141,6 +148,9 @@ struct pmt_reader {
     PMT__VEC(pmt__event_chunk) event_chunks;
     PMT__VEC(uint8_t) resident_bytes;
     PMT__VEC(pmt__stored_moment) moments; /* resident.h */
+    PMT__VEC(uint8_t) sample_bytes;
+    PMT__VEC(pmt__stored_samples) samples; /* samples.h; by cut */
+    uint64_t sample_mean;                  /* bytes, of the last of them */
     PMT__VEC(pmt__stored_object) objects;
     PMT__VEC(pmt__stored_place) unresolved;
     uint64_t end_offset;   /* where the reading ended: behind the last whole chunk */

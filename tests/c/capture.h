@@ -14,7 +14,8 @@
 enum {
     CAPTURE_STACKS = 40,
     CAPTURE_SITES = 120,
-    CAPTURE_CUTS = 12
+    CAPTURE_CUTS = 12,
+    CAPTURE_MEAN = 1000 /* of samples; at the end twice that */
 };
 
 /* xorshift64 (Marsaglia, Xorshift RNGs, 2003): the same captures on every run. */
@@ -57,11 +58,12 @@ capture_proc(pmt__buffer *out)
     static const char *const path[] = {"/app", "/usr/lib/python3"};
     pmt__buffer payload;
     pmt__buffer_init(&payload);
-    pmt__buffer_put_varint(&payload, 4);
+    pmt__buffer_put_varint(&payload, 5);
     pmt__fact_put_number(&payload, "pid", 4711);
+    pmt__fact_put_number(&payload, "sample_bytes", CAPTURE_MEAN);
     pmt__fact_put_text(&payload, "cwd", "/app");
     pmt__fact_put_list(&payload, "sys_path", path, 2);
-    pmt__fact_put_text(&payload, "mode", "full");
+    pmt__fact_put_text(&payload, "mode", "sampled");
     pmt__chunk_put(out, "PROC", 0, 1, payload.data, payload.len);
     pmt__buffer_dispose(&payload);
 }
@@ -159,6 +161,42 @@ capture_cut(pmt__buffer *payload, uint64_t number)
     pmt__buffer_dispose(&body);
 }
 
+static inline void
+capture_sums(pmt__buffer *out, int64_t samples, int64_t sure, double variance)
+{
+    const double variances[2] = {variance, variance * 10000};
+    pmt__buffer_put_zigzag(out, samples);
+    pmt__buffer_put_zigzag(out, sure);
+    pmt__buffer_put_zigzag(out, (int64_t)((uint64_t)sure * 100));
+    pmt__buffer_put(out, variances, sizeof variances);
+}
+
+/* Of two in three sites, in two entries; the last cut, where one sample of each dies, says that the mean was doubled. */
+static inline void
+capture_samples(pmt__buffer *payload, uint64_t number)
+{
+    pmt__buffer body;
+    pmt__buffer_init(&body);
+    int last = number == CAPTURE_CUTS, moved = number == 7;
+    CAPTURE_PUT(&body, last ? 2 * CAPTURE_MEAN : CAPTURE_MEAN, (uint64_t)moved,
+                CAPTURE_SITES / 3 * 2);
+    int64_t before = 0;
+    for (int64_t id = 1; id <= CAPTURE_SITES / 3; id++) {
+        for (int64_t i = 0; i < 2; i++) {
+            int64_t site = i == 0 ? id : CAPTURE_SITES + 1 - id;
+            pmt__buffer_put_zigzag(&body, site - before);
+            before = site;
+            capture_sums(&body, 2, id % 5 == 0, id % 5 == 0 ? 0 : 3);
+            capture_sums(&body, last, 0, last ? 1 : 0);
+            if (moved) {
+                capture_sums(&body, -1, 0, -1);
+            }
+        }
+    }
+    capture_section(payload, PMT_SECTION_SAMPLES, &body);
+    pmt__buffer_dispose(&body);
+}
+
 /* A moment whose figures follow from its number: `which` is 1000 * number + which. Every third cut has one. */
 static inline void
 capture_resident(pmt__buffer *payload, uint64_t number)
@@ -224,6 +262,7 @@ capture_build(pmt__buffer *out)
     uint64_t sequence = 2;
     for (uint64_t number = 1; number <= CAPTURE_CUTS; number++) {
         capture_resident(&payload, number);
+        capture_samples(&payload, number);
         capture_cut(&payload, number);
         pmt__chunk_put(out, "DLTA", 0, sequence++, payload.data, payload.len);
         pmt__buffer_clear(&payload);

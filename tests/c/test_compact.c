@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "analyze/spread.h"
 #include "analyze/stats.h"
 #include "capture.h"
 #include "format/decode.h"
@@ -58,6 +59,9 @@ static struct {
     } dead[4096]; /* in the cut that is being made */
     size_t dead_count;
     uint64_t ages[PMT_AGE_CLASSES]; /* frees by log2 class */
+    /* as if every block were a sample: in all, and in the cut that is being made */
+    pmt_spread all_allocs[SITES + 1], all_live[SITES + 1], all_peak[SITES + 1];
+    pmt_spread new_allocs[SITES + 1], new_frees[SITES + 1];
 } p;
 
 static const uint8_t capture_id[16] = {1, 2, 3};
@@ -69,6 +73,16 @@ static uint64_t
 size_of(uint64_t site, uint64_t birth)
 {
     return site % 4 == 0 ? 1000 + 500 * (birth % 3) : 8 * site;
+}
+
+/* A fifth of the sites is certain. Whole numbers, so that sums are exact in any order. */
+static pmt_spread
+spread_of(uint64_t site, uint64_t size)
+{
+    if (site % 5 == 0) {
+        return (pmt_spread){.samples = 1, .sure_blocks = 1, .sure_bytes = size};
+    }
+    return (pmt_spread){.samples = 1, .blocks2 = 3, .bytes2 = (double)(3 * size * size)};
 }
 
 static void
@@ -90,11 +104,16 @@ allocate(uint64_t site)
         p.size_allocs[bucket]++;
         p.size_bytes[bucket] += size;
     }
+    const pmt_spread spread = spread_of(site, size);
+    pmt__spread_add(&p.new_allocs[site], &spread, 1);
+    pmt__spread_add(&p.all_allocs[site], &spread, 1);
+    pmt__spread_add(&p.all_live[site], &spread, 1);
     if (p.live_bytes > p.peak_bytes) {
         p.peak_bytes = p.live_bytes;
         p.peak_blocks = p.live_blocks;
         p.peak_moved = 1;
         memcpy(p.peak, p.live, sizeof p.peak);
+        memcpy(p.all_peak, p.all_live, sizeof p.all_peak);
     }
 }
 
@@ -112,6 +131,9 @@ release(uint64_t site, uint64_t birth, int temporary)
         c->temporaries++;
         c->temporary_bytes += size;
     }
+    const pmt_spread spread = spread_of(site, size);
+    pmt__spread_add(&p.new_frees[site], &spread, 1);
+    pmt__spread_add(&p.all_live[site], &spread, -1);
     p.frees++;
     p.live_blocks--;
     p.live_bytes -= size;
@@ -253,6 +275,47 @@ put_lifetimes(pmt__buffer *payload)
 }
 
 static void
+put_spread(pmt__buffer *out, const pmt_spread *spread)
+{
+    const double variances[2] = {spread->blocks2, spread->bytes2};
+    pmt__buffer_put_zigzag(out, (int64_t)spread->samples);
+    pmt__buffer_put_zigzag(out, (int64_t)spread->sure_blocks);
+    pmt__buffer_put_zigzag(out, (int64_t)spread->sure_bytes);
+    pmt__buffer_put(out, variances, sizeof variances);
+}
+
+static void
+put_samples(pmt__buffer *payload)
+{
+    pmt__buffer entries, body;
+    pmt__buffer_init(&entries);
+    pmt__buffer_init(&body);
+    uint64_t count = 0, before = 0;
+    for (uint64_t site = p.sites; site > 0; site--) { /* any order will do */
+        if ((p.new_allocs[site].samples | p.new_frees[site].samples) == 0) {
+            continue;
+        }
+        pmt__buffer_put_zigzag(&entries, (int64_t)(site - before));
+        put_spread(&entries, &p.new_allocs[site]);
+        put_spread(&entries, &p.new_frees[site]);
+        if (p.peak_moved) {
+            pmt_spread correction = p.all_peak[site];
+            pmt__spread_add(&correction, &p.all_live[site], -1);
+            put_spread(&entries, &correction);
+        }
+        before = site;
+        count++;
+    }
+    memset(p.new_allocs, 0, sizeof p.new_allocs);
+    memset(p.new_frees, 0, sizeof p.new_frees);
+    CAPTURE_PUT(&body, 524288 + p.cuts, p.peak_moved != 0, count);
+    pmt__buffer_put(&body, entries.data, entries.len);
+    capture_section(payload, PMT_SECTION_SAMPLES, &body);
+    pmt__buffer_dispose(&entries);
+    pmt__buffer_dispose(&body);
+}
+
+static void
 append(const char *file, const pmt__buffer *out, uint64_t offset)
 {
     int fd = open(file, O_RDWR);
@@ -315,6 +378,7 @@ put_cut(uint64_t flags)
     }
     put_lifetimes(&payload);
     put_objects(&payload);
+    put_samples(&payload);
     uint64_t buckets = 0;
     for (uint64_t b = 0; b < 64; b++) {
         buckets += p.size_allocs[b] != 0;
@@ -589,6 +653,25 @@ check_definitions(void)
     assert_int_equal(left->facts.len, right->facts.len);
 }
 
+/* How sure the figures are, as a reader finds it, against the model. */
+static void
+check_samples(const pmt_reader *reader)
+{
+    const pmt_query query = {.view = PMT_VIEW_PEAK};
+    pmt__window window;
+    pmt__sums *sums;
+    assert_int_equal(pmt__window_choose(&window, reader, &query, NULL), PMT_OK);
+    window.end = window.last;
+    assert_int_equal(pmt__sums_compute(&sums, reader, &window, NULL), PMT_OK);
+    assert_int_equal(reader->sample_mean, 524288 + p.cuts - 1);
+    for (size_t site = 1; site < reader->sites.len; site++) {
+        assert_memory_equal(&sums[site].total, &p.all_allocs[site], sizeof sums->total);
+        assert_memory_equal(&sums[site].leak, &p.all_live[site], sizeof sums->leak);
+        assert_memory_equal(&sums[site].peak, &p.all_peak[site], sizeof sums->peak);
+    }
+    pmt__release(reader->allocator, sums);
+}
+
 /* Returns the number of windows. */
 static size_t
 check_against_twin(int marks_are_exact)
@@ -621,6 +704,8 @@ check_against_twin(int marks_are_exact)
     assert_int_equal(b.cut, b.reader->cuts.len);
     assert_memory_equal(a.live, p.live, sizeof a.live);
     check_definitions();
+    check_samples(a.reader);
+    check_samples(b.reader);
     if (marks_are_exact) {
         check_marks();
         check_epochs();

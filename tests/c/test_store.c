@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -62,6 +63,9 @@ test_what_is_in_it(void **state)
     assert_null(facts.torn);
     assert_null(facts.stopped);
     assert_int_equal(facts.pid, 4711);
+    assert_int_equal(facts.sampled, 1);
+    assert_int_equal(facts.sample_bytes, CAPTURE_MEAN);
+    assert_int_equal(facts.sample_bytes_now, 2 * CAPTURE_MEAN);
     assert_int_equal(facts.duration_ns, (CAPTURE_CUTS + 1) * SECOND);
     assert_int_equal(facts.counters[PMT_COUNTER_MEMORY_LIMIT], 5);
     assert_int_equal(pmt_reader_cut_count(reader), CAPTURE_CUTS);
@@ -77,6 +81,75 @@ test_what_is_in_it(void **state)
         assert_true(pmt_reader_stack_frame(reader, stack) < pmt_reader_frame_count(reader));
     }
     pmt_reader_destroy(reader);
+}
+
+/* What a hostile section SAMPLES says is refused, or comes to nothing. */
+static int
+open_samples(const pmt__buffer *body, pmt_error *err)
+{
+    pmt__buffer file, payload;
+    pmt__buffer_init(&payload);
+    static const uint8_t id[16];
+    capture_begin(&file, id, 0);
+    capture_proc(&file);
+    capture_names(&payload);
+    pmt__section_put(&payload, PMT_SECTION_SAMPLES, body);
+    capture_cut(&payload, 7);
+    pmt__chunk_put(&file, "DLTA", 0, 2, payload.data, payload.len);
+    pmt_reader *reader;
+    int result = pmt_reader_open_bytes(&reader, file.data, file.len, NULL, err);
+    if (result == PMT_OK) {
+        assert_int_equal(everything(reader, err), PMT_OK);
+        pmt_reader_destroy(reader);
+    }
+    pmt__buffer_dispose(&file);
+    pmt__buffer_dispose(&payload);
+    return result;
+}
+
+static void
+test_samples_are_checked(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t mean, moved, count;
+        int64_t site;
+        const char *message; /* NULL: it is read */
+    } cases[] = {
+        {0, 0, 1, 1, NULL},
+        {UINT64_MAX, 1, 1, CAPTURE_SITES, NULL},
+        {1, 0, 1, 0, "samples of site 0"},
+        {1, 0, 1, -1, "samples of site 18446744073709551615"},
+        {1, 0, 1, CAPTURE_SITES + 1, "samples of site 121"},
+        {1, 0, 2, 1, "SAMPLES"},
+        {1, 0, UINT64_MAX, 1, "SAMPLES"},
+        {1, 2, 1, 1, "whether the peak moved"},
+        {1, 1, 1, 1, "SAMPLES"}, /* without the sums at the peak */
+        {1, 0, 0, 1, "bytes behind its last entry"},
+    };
+    static const double wrong[] = {(double)INFINITY, (double)NAN, -1, 1e308, 1e-310};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        for (size_t n = 0; n < sizeof wrong / sizeof *wrong; n++) {
+            pmt__buffer body;
+            pmt__buffer_init(&body);
+            CAPTURE_PUT(&body, cases[i].mean, cases[i].moved, cases[i].count);
+            pmt__buffer_put_zigzag(&body, cases[i].site);
+            capture_sums(&body, INT64_MIN, INT64_MAX, wrong[n]);
+            capture_sums(&body, INT64_MAX, INT64_MIN, wrong[n]);
+            if (cases[i].moved == 1 && cases[i].message == NULL) {
+                capture_sums(&body, 1, -1, wrong[n]);
+            }
+            pmt_error err = PMT_ERROR_INIT;
+            int result = open_samples(&body, &err);
+            pmt__buffer_dispose(&body);
+            if (cases[i].message == NULL) {
+                assert_int_equal(result, PMT_OK);
+            } else {
+                assert_int_equal(result, PMT_ERR_DAMAGED);
+                assert_non_null(strstr(err.message, cases[i].message));
+            }
+        }
+    }
 }
 
 /* Two code objects with one name: their instructions on one line are one location, and what differs
@@ -324,6 +397,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_is_in_it),
+        cmocka_unit_test(test_samples_are_checked),
         cmocka_unit_test(test_equal_stacks_are_one),
         cmocka_unit_test(test_a_file_and_its_bytes_are_the_same),
         cmocka_unit_test(test_a_capture_can_be_cut_anywhere),

@@ -24,6 +24,9 @@ export interface CaptureInfo {
   ageS: number;
   dropped: [reason: string, count: number][];
   folded: number;
+  /** Of a sampled recording, mean distance of samples in bytes at the start and at the end; else 0. */
+  sampleBytes: number;
+  sampleBytesNow: number;
 }
 
 export interface ThreadInfo {
@@ -120,6 +123,8 @@ function capture(value: unknown): CaptureInfo {
       .map(([reason, n]): [string, number] => [reason, amount(n)])
       .filter(([, n]) => n > 0),
     folded: amount(json.folded),
+    sampleBytes: amount(json.sample_bytes),
+    sampleBytesNow: amount(json.sample_bytes_now),
   };
 }
 
