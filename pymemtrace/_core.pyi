@@ -8,7 +8,7 @@ import builtins
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from pymemtrace._types import Event, ExportKind, SiteRow, View
+from pymemtrace._types import Event, ExportKind, LineRow, SiteRow, View
 
 version: str
 
@@ -58,12 +58,20 @@ class Reader:
     """A capture, read up to its last complete cut.
 
     `progress(done_bytes, total_bytes)` is called now and then while a large capture is read.
+
+    follow: refresh() takes in what was appended since; only one thread at a time may use it then.
     """
 
     path: str
     def __init__(
-        self, path: str, *, progress: Callable[[int, int], None] | None = None
+        self,
+        path: str,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+        follow: bool = False,
     ) -> None: ...
+    # Whether there was anything new. PymemtraceError, OSError: it cannot go on; open the path anew.
+    def refresh(self) -> bool: ...
     def info(self) -> dict[str, Any]: ...  # the `captures[]` object of json.md
     def proc(self) -> dict[str, Any]: ...  # all facts of the PROC chunk
     def totals(self) -> dict[str, Any]: ...
@@ -88,6 +96,16 @@ class Reader:
         exclude: Sequence[str] = (),
         with_inherited: bool = True,
     ) -> dict[str, Any]: ...
+    def thread_sums(  # by_thread of stats(), alone
+        self,
+        *,
+        start_s: float | None = None,
+        end_s: float | None = None,
+        thread: str | None = None,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        with_inherited: bool = True,
+    ) -> list[dict[str, Any]]: ...
     def aggregate(
         self,
         view: View = "peak",
@@ -147,6 +165,8 @@ class Aggregate:
     allocations: int
     def sites(self, limit: int | None = None) -> list[SiteRow]: ...  # merged by innermost location
     def stacks(self, limit: int | None = None) -> list[SiteRow]: ...  # one row per distinct stack
+    # the first lines by a number of `own`, what they allocated themselves, or `total`, with callees
+    def lines(self, limit: int, *, by: str = "bytes", total: bool = False) -> list[LineRow]: ...
     def tree(
         self, *, inverted: bool = False, max_depth: int = 0, min_share: float = 0.0
     ) -> dict[str, Any]: ...

@@ -81,6 +81,9 @@ int
 pmt__sums_compute(pmt__sums **out, const pmt_reader *reader, const pmt__window *window,
                   pmt_error *err)
 {
+    if (reader->running != NULL && window->whole && window->exact_peak) {
+        return pmt__running_sums(out, reader, window, err);
+    }
     size_t sites = reader->sites.len;
     pmt__sums *sums = pmt__alloc_zeroed(reader->allocator, sites, sizeof *sums);
     straddle *straddles = NULL;
