@@ -9,6 +9,7 @@ from pymemtrace._core import CaptureError, Reader
 from pymemtrace.cli import _captures, _format
 from pymemtrace.cli._failure import EXIT_IMPOSSIBLE, EXIT_INPUT, EXIT_USAGE, Failure
 from pymemtrace.cli._process import capture_of, is_pid
+from pymemtrace.cli._progress import Progress
 
 HELP = "watch a program while it runs: its top sites, tree, threads, memory"
 
@@ -41,7 +42,8 @@ def run(args: argparse.Namespace) -> int:
     from pymemtrace.cli._live.watch import Watch, Wish
 
     watch = Watch(words)
-    watch.refresh()
+    with Progress("reading what there is") as progress:
+        watch.refresh(progress)
     if not watch.processes():
         raise failure_of(paths[0])
     show(LiveApp(watch, Wish(include=tuple(args.include), exclude=tuple(args.exclude))))

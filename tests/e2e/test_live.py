@@ -18,7 +18,7 @@ needs_tmux = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is no
 textual = pytest.importorskip("textual", reason="textual is not installed")
 
 COMMAND = [sys.executable, "-m", "pymemtrace"]
-WAIT_S = 20.0  # for what takes a second or two on a machine with nothing else to do
+WAIT_S = 60.0  # for what takes a second or two on a machine with nothing else to do
 
 PROGRAM = """\
 import threading
@@ -60,7 +60,7 @@ class Terminal:
 
     def __init__(self, *command: object, size: tuple[int, int] = (80, 24), **variables: str):
         self._socket = f"pymemtrace-test-{os.getpid()}-{time.monotonic_ns()}"
-        environment = {"LC_ALL": "C.UTF-8", "TERM": "screen-256color", **variables}
+        environment = {"LC_ALL": "C.UTF-8", "TERM": "screen-256color", "COLUMNS": "80", **variables}
         words = ["env", "-u", "NO_COLOR", *(f"{k}={v}" for k, v in environment.items())]
         text = shlex.join([*words, *map(str, command)])
         self.tmux("-u", "-f", "/dev/null", "new-session", "-d", "-x", size[0], "-y", size[1],

@@ -1,5 +1,6 @@
 """A reader that follows a capture while it grows."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,40 @@ def test_another_capture_in_its_place_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not open"):
         reader.info()
     assert aggregate.stacks()  # what was made before can be asked
+
+
+def deeper(depth: int, kept: list[bytes]) -> None:
+    kept.append(bytes(40 + depth))
+    if depth:
+        deeper(depth - 1, kept)
+
+
+def test_the_writer_puts_a_shorter_file_in_its_place(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.pmt")
+    kept: list[bytes] = []
+    replaced = 0
+    with pymemtrace.record(path, max_size_bytes=300_000, interval_s=0.01) as recording:
+        reader = _core.Reader(path, follow=True)
+        end = time.monotonic() + 30
+        while replaced < 3 and time.monotonic() < end:
+            for _ in range(20):
+                deeper(200, kept)
+            del kept[: len(kept) // 2]
+            recording.flush()
+            try:
+                reader.refresh()
+            except pymemtrace.PymemtraceError:
+                replaced += 1
+                reader = _core.Reader(path, follow=True)
+            reader.aggregate("leaks")
+    assert replaced == 3
+    try:
+        reader.refresh()
+    except pymemtrace.PymemtraceError:
+        reader = _core.Reader(path, follow=True)
+    expected = _core.Reader(path)
+    for view in ("peak", "leaks", "total", "temporary"):
+        assert reader.aggregate(view).stacks() == expected.aggregate(view).stacks()
 
 
 def test_only_a_follower_refreshes(tmp_path: Path) -> None:

@@ -361,6 +361,8 @@ class LiveApp(App[None]):
 def show(app: LiveApp) -> None:
     """Until the user leaves. Raises what went wrong in the worker."""
     os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
+    for name in ("COLUMNS", "LINES"):  # a shell's, or readline's, before the terminal was resized
+        os.environ.pop(name, None)
     app.run(mouse=True)
     if app.error is not None:
         raise app.error

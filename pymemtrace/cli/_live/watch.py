@@ -7,8 +7,8 @@ touches the readers. Every number in it comes from the core.
 import glob
 import os
 import re
-from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pymemtrace
@@ -25,6 +25,9 @@ OUTPUT_BYTES = 64 << 10  # of what a program has printed
 TABS = ("sites", "tree", "threads", "where", "processes", "output")
 VIEWS: tuple[View, ...] = ("leaks", "peak", "total", "temporary")
 ORDERS = ("bytes", "blocks", "allocated_bytes", "temporary_bytes")
+
+
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ class Picture:
 
 
 class Tracked:
-    """A capture, followed. `open()` and `refresh()` return whether it has changed."""
+    """A capture, followed. refresh() returns whether it has changed."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -104,7 +107,7 @@ class Tracked:
         self.info: dict[str, Any] = {}
         self.problem = ""
 
-    def refresh(self) -> bool:
+    def refresh(self, progress: Progress | None = None) -> bool:
         if self.reader is not None:
             try:
                 if not self.reader.refresh():
@@ -115,11 +118,8 @@ class Tracked:
                 return True
             except (OSError, pymemtrace.PymemtraceError):
                 pass  # the writer has put a shorter file in its place, or somebody another one
-        return self.open()
-
-    def open(self) -> bool:
         try:
-            self.reader = Reader(self.path, follow=True)
+            self.reader = Reader(self.path, progress=progress, follow=True)
         except (OSError, pymemtrace.PymemtraceError) as error:
             changed = self.problem != str(error) or self.reader is not None
             self.problem = str(error)
@@ -164,8 +164,8 @@ class Watch:
 
     # --- following ---
 
-    def refresh(self) -> bool:
-        """Takes in what has come. Whether anything has."""
+    def refresh(self, progress: Progress | None = None) -> bool:
+        """Takes in what has come. Whether anything has. progress: as for Reader."""
         changed = False
         captures = [word for word in self._words if not is_pattern(word)]
         for path in captures:
@@ -174,7 +174,7 @@ class Watch:
             for path in glob.glob(pattern, recursive=True):
                 changed |= self._track(path)
         for tracked in self._tracked.values():
-            changed |= tracked.refresh()
+            changed |= tracked.refresh(progress)
         for path in captures:
             for child in children_of(base_of(path)):
                 changed |= self._track_child(child, self._tracked[path])
@@ -190,7 +190,7 @@ class Watch:
         if path in self._tracked or path in self._strange or parent.reader is None:
             return False
         child = Tracked(path)
-        child.open()
+        child.refresh()
         if child.reader is None:
             return False  # it is just being made
         if child.info["started"] < parent.info["started"]:  # of an earlier run
@@ -583,6 +583,3 @@ def next_of(items: Sequence[Any], now: Any, step: int) -> Any:
         return now
     at = items.index(now) if now in items else -1 if step > 0 else 0
     return items[(at + step) % len(items)]
-
-
-__all__ = ["Column", "Line", "Picture", "Process", "Watch", "Wish", "replace"]
