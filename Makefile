@@ -11,7 +11,8 @@ export PYTHON JOBS
 
 .PHONY: help setup build demo test test-all test-c test-py test-web lint format asan tsan \
 	stress fuzz-short bench bench-overhead bench-pair bench-exactness bench-stacks bench-observer \
-	bench-memory bench-startup bench-native bench-native-stacks bench-reports bench-where bench-live \
+	bench-memory bench-startup bench-native bench-native-stacks bench-reports bench-where bench-symbols \
+	bench-live \
 	docs clean
 
 help:       ## list the targets
@@ -93,6 +94,9 @@ bench-reports: build  ## time, memory and size of the reports on a long run
 
 bench-where: build  ## what of the resident memory stays unattributed
 	@.venv/bin/python bench/where.py $(ARGS)
+
+bench-symbols: build  ## looking 10,000 native addresses up
+	@.venv/bin/python bench/symbols.py $(ARGS)
 
 bench-live: build  ## what being watched by `pymemtrace live` costs, how fresh its screen is
 	@.venv/bin/python bench/live.py $(ARGS)

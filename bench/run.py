@@ -27,6 +27,7 @@ BENCHMARKS = {
         ["--seconds", "20", "--appearances", "8"],
         ["--seconds", "120", "--appearances", "40"],
     ),
+    "symbols": ([], ["--rounds", "9"]),
 }
 
 

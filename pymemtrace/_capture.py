@@ -46,15 +46,23 @@ class _Views:
         raise NotImplementedError
 
     def sites(
-        self, view: View = "peak", *, limit: int | None = None, **filters: Any
+        self,
+        view: View = "peak",
+        *,
+        limit: int | None = None,
+        native: bool = False,
+        **filters: Any,
     ) -> Rows[SiteRow]:
         """One row per line that allocated, the heaviest first; filters as in aggregate().
 
         A row has site, stack (the heaviest one that ends there), bytes and blocks of the view,
         share (of the view's bytes, 0 to 1), allocated_bytes and allocations; of several captures
         also by_capture.
+
+        native: one row per innermost frame, which may be native. Else what native functions
+            allocate counts for the line of Python that called them.
         """
-        return Rows(self.aggregate(view, **filters).sites(limit))
+        return Rows(self.aggregate(view, **filters).sites(limit, native=native))
 
     def stacks(
         self, view: View = "peak", *, limit: int | None = None, **filters: Any
@@ -208,8 +216,9 @@ class Capture(_Views):
         thread: a name or a native id.
         include, exclude: patterns (`*`, `?`, `[...]`) on a frame's file or the last parts of its
             path, its module (`__main__` is the program's main file), or a package that the module
-            is in. A stack stays if any frame matches an include pattern, and goes
-            if its innermost frame matches an exclude pattern.
+            is in; of a native frame also on its library. A stack stays if any frame matches an
+            include pattern, and goes if its innermost line of Python, or a native function that
+            this has called, matches an exclude pattern.
 
         Raises ValueError for an unknown view or thread and for an impossible window.
         """
@@ -325,8 +334,16 @@ def open(
     Raises CaptureError if the file is no capture, is of a newer version, or is damaged so that
     nothing can be read; OSError if it cannot be opened. A capture whose end is torn or damaged
     opens, and info() says so.
+
+    Native functions that have no names yet are looked up, and their names kept in the capture if it
+    can be written and its program has ended.
     """
-    return Capture(_core.Reader(os.fspath(path), progress=progress))
+    reader = _core.Reader(os.fspath(path), progress=progress)
+    if reader.unresolved():
+        from pymemtrace._symbols import resolve
+
+        reader = resolve(reader.path, reader=reader, progress=progress).reader
+    return Capture(reader)
 
 
 __all__: Sequence[str] = ["Capture", "MergedCapture", "Rows", "open", "open_many"]

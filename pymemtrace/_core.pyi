@@ -30,6 +30,8 @@ def start(
     temporaries: int = 1,
     interval_s: float = 1.0,
     native: bool = True,
+    native_traces: bool = False,
+    async_parents: bool = False,
     follow: str | None = None,
     base: str | None = None,
     parent: int = 0,
@@ -54,6 +56,9 @@ def where_process(pid: int, /) -> dict[str, Any]: ...  # as Reader.where, from o
 
 # --- reading --------------------------------------------------------------------------------------
 
+# the bytes of SYMB: object, offset, and frames (function, file, line), the innermost first
+def encode_symbols(places: list[tuple[bytes, int, list[tuple[bytes, bytes, int]]]], /) -> bytes: ...
+
 class Reader:
     """A capture, read up to its last complete cut.
 
@@ -69,6 +74,9 @@ class Reader:
         *,
         progress: Callable[[int, int], None] | None = None,
         follow: bool = False,
+        symbols: builtins.bytes | None = None,  # of encode_symbols, as if the capture held them
+        ignore_symbols: bool = False,  # those that the capture holds
+        hide_interpreter: bool = False,  # leave out the interpreter's native frames
     ) -> None: ...
     # Whether there was anything new. PymemtraceError, OSError: it cannot go on; open the path anew.
     def refresh(self) -> bool: ...
@@ -83,6 +91,10 @@ class Reader:
     def event_log(self) -> dict[str, int] | None: ...  # events, logged, complete; None: no log
     def events(self) -> Iterator[Event]: ...
     def replay(self, stop: int | None = None) -> dict[str, Any]: ...
+    # native places without symbols, by object: path, build id, offsets
+    def unresolved(self) -> list[tuple[builtins.bytes, builtins.bytes, list[int]]]: ...
+    # whether encode_symbols' bytes could be appended to the capture
+    def append_symbols(self, symbols: builtins.bytes, /) -> bool: ...
     # resident memory at the last measurement (not behind at_s): at, at_s, rss_bytes, parts, …
     def where(self, at_s: float | None = None) -> dict[str, Any] | None: ...
     def where_timeline(self) -> list[dict[str, Any]]: ...
@@ -163,7 +175,8 @@ class Aggregate:
     blocks: int
     allocated_bytes: int
     allocations: int
-    def sites(self, limit: int | None = None) -> list[SiteRow]: ...  # merged by innermost location
+    # merged by the line that is blamed, or by the innermost frame, native ones too
+    def sites(self, limit: int | None = None, *, native: bool = False) -> list[SiteRow]: ...
     def stacks(self, limit: int | None = None) -> list[SiteRow]: ...  # one row per distinct stack
     # the first lines by a number of `own`, what they allocated themselves, or `total`, with callees
     def lines(self, limit: int, *, by: str = "bytes", total: bool = False) -> list[LineRow]: ...

@@ -43,6 +43,8 @@ class record:
         program has fetched before are not seen, libraries loaded later within interval_s.
     native_traces: the stacks contain the frames of C and C++ functions, too, between those of
         Python. They are named when the capture is read, or by `pymemtrace symbolize`.
+    async_parents: the stacks of asyncio's tasks contain the frames of the tasks that await them,
+        between those of the event loop and their own.
 
     Entering raises CaptureExistsError if the file exists (without force), UnsupportedError if this
     interpreter cannot be recorded, PymemtraceError if the process is being recorded already,
@@ -67,6 +69,7 @@ class record:
         interval_s: float = 1.0,
         native: bool = True,
         native_traces: bool = False,
+        async_parents: bool = False,
     ) -> None:
         if max_memory_bytes < 0 or max_size_bytes < 0:
             raise ValueError("max_memory_bytes and max_size_bytes must not be negative")
@@ -80,6 +83,7 @@ class record:
             "interval_s": interval_s,
             "native": native,
             "native_traces": native_traces,
+            "async_parents": async_parents,
         }
         self._count = 0
         self._active = False

@@ -13,6 +13,10 @@ class Site(TypedDict):
     line: int
     function: str  # its qualified name
     module: str
+    # of a native frame: its line is 0 and its file the object where the source is not known
+    kind: NotRequired[Literal["native", "inlined"]]
+    symbol: NotRequired[str]  # the function again
+    object: NotRequired[str]  # path of the executable or library
 
 
 class SiteRow(TypedDict):

@@ -371,9 +371,15 @@ make_row(values_sites *sites, const pmt_row *row, uint64_t total_bytes)
     return dict;
 }
 
+typedef enum {
+    ROWS_STACKS, /* of pmt_aggregate_stacks */
+    ROWS_SITES,  /* of pmt_aggregate_sites */
+    ROWS_NATIVE  /* likewise, native */
+} rows_kind;
+
 /* The numbers by capture of these rows: for the caller to free. NULL without an exception: it is of one capture. */
 static uint64_t *
-rows_by_capture(aggregate_object *self, const pmt_row *rows, size_t count, int by_frame)
+rows_by_capture(aggregate_object *self, const pmt_row *rows, size_t count, rows_kind kind)
 {
     if (self->aggregate->combination == NULL) {
         return NULL;
@@ -384,12 +390,14 @@ rows_by_capture(aggregate_object *self, const pmt_row *rows, size_t count, int b
         PyErr_NoMemory();
         return NULL;
     }
-    if (!by_frame) {
+    if (kind == ROWS_STACKS) {
         pmt_aggregate_stacks_by_capture(self->aggregate, rows, count, numbers);
         return numbers;
     }
     pmt_error err = PMT_ERROR_INIT;
-    if (pmt_aggregate_sites_by_capture(self->aggregate, rows, count, numbers, &err) < 0) {
+    if (pmt_aggregate_sites_by_capture(self->aggregate, kind == ROWS_NATIVE, rows, count, numbers,
+                                       &err)
+        < 0) {
         ext_raise(Py_TYPE(self), &err);
         PyMem_Free(numbers);
         return NULL;
@@ -397,15 +405,15 @@ rows_by_capture(aggregate_object *self, const pmt_row *rows, size_t count, int b
     return numbers;
 }
 
-/* by_frame: rows of pmt_aggregate_sites, else of pmt_aggregate_stacks. */
 static PyObject *
-make_rows(aggregate_object *self, const pmt_row *rows, size_t count, Py_ssize_t limit, int by_frame)
+make_rows(aggregate_object *self, const pmt_row *rows, size_t count, Py_ssize_t limit,
+          rows_kind kind)
 {
     if (limit >= 0 && (size_t)limit < count) {
         count = (size_t)limit;
     }
     size_t captures = pmt_aggregate_capture_count(self->aggregate);
-    uint64_t *by_capture = rows_by_capture(self, rows, count, by_frame);
+    uint64_t *by_capture = rows_by_capture(self, rows, count, kind);
     values_sites sites;
     if (PyErr_Occurred() || values_sites_init(&sites, self->reader) < 0) {
         PyMem_Free(by_capture);
@@ -430,13 +438,14 @@ make_rows(aggregate_object *self, const pmt_row *rows, size_t count, Py_ssize_t 
 
 /* -1: no limit. */
 static int
-get_limit(PyObject *args, PyObject *kwargs, const char *format, Py_ssize_t *limit)
+get_limit(PyObject *args, PyObject *kwargs, const char *format, Py_ssize_t *limit, int *native)
 {
     static char limit_key[] = "limit";
-    static char *keywords[] = {limit_key, NULL};
+    static char native_key[] = "native";
+    char *keywords[] = {limit_key, native == NULL ? NULL : native_key, NULL};
     PyObject *value = Py_None;
     *limit = -1;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, keywords, &value)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, keywords, &value, native)) {
         return -1;
     }
     if (value != Py_None) {
@@ -457,16 +466,17 @@ aggregate_sites(PyObject *object, PyObject *args, PyObject *kwargs)
 {
     aggregate_object *self = (aggregate_object *)object;
     Py_ssize_t limit;
-    if (get_limit(args, kwargs, "|O:sites", &limit) < 0) {
+    int native = 0;
+    if (get_limit(args, kwargs, "|O$p:sites", &limit, &native) < 0) {
         return NULL;
     }
     pmt_error err = PMT_ERROR_INIT;
     pmt_row *rows;
     size_t count;
-    if (pmt_aggregate_sites(self->aggregate, &rows, &count, &err) < 0) {
+    if (pmt_aggregate_sites(self->aggregate, native, &rows, &count, &err) < 0) {
         return ext_raise(Py_TYPE(object), &err);
     }
-    PyObject *list = make_rows(self, rows, count, limit, 1);
+    PyObject *list = make_rows(self, rows, count, limit, native ? ROWS_NATIVE : ROWS_SITES);
     pmt_rows_release(self->aggregate, rows);
     return list;
 }
@@ -476,12 +486,12 @@ aggregate_stacks(PyObject *object, PyObject *args, PyObject *kwargs)
 {
     aggregate_object *self = (aggregate_object *)object;
     Py_ssize_t limit;
-    if (get_limit(args, kwargs, "|O:stacks", &limit) < 0) {
+    if (get_limit(args, kwargs, "|O:stacks", &limit, NULL) < 0) {
         return NULL;
     }
     const pmt_row *rows;
     size_t count = pmt_aggregate_stacks(self->aggregate, &rows);
-    return make_rows(self, rows, count, limit, 0);
+    return make_rows(self, rows, count, limit, ROWS_STACKS);
 }
 
 /* --- lines ----------------------------------------------------------------------------------- */
@@ -908,7 +918,8 @@ static PyGetSetDef aggregate_getset[] = {
 
 static PyMethodDef aggregate_methods[] = {
     {"sites", METHOD(aggregate_sites), METH_VARARGS | METH_KEYWORDS,
-     PyDoc_STR("sites($self, limit=None)\n--\n\nRows merged by innermost location, the heaviest "
+     PyDoc_STR("sites($self, limit=None, *, native=False)\n--\n\nRows merged by the line that is "
+               "blamed (native: by innermost frame), the heaviest "
                "first.")},
     {"stacks", METHOD(aggregate_stacks), METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("stacks($self, limit=None)\n--\n\nOne row per distinct stack, the heaviest first.")},

@@ -1,4 +1,5 @@
 /* Reader: a capture. */
+#define PY_SSIZE_T_CLEAN /* sizes of bytes are Py_ssize_t */
 #include "reader.h"
 
 #include <errno.h>
@@ -8,6 +9,7 @@
 #include "events.h"
 #include "pymemtrace/reader.h"
 #include "state.h"
+#include "symbols.h"
 #include "values.h"
 #include "where.h"
 
@@ -70,14 +72,22 @@ reader_init(PyObject *object, PyObject *args, PyObject *kwargs)
 {
     static char path_key[] = "path";
     static char progress_key[] = "progress";
+    static char symbols_key[] = "symbols";
+    static char ignore_key[] = "ignore_symbols";
+    static char hide_key[] = "hide_interpreter";
     static char follow_key[] = "follow";
-    static char *keywords[] = {path_key, progress_key, follow_key, NULL};
+    static char *keywords[] = {path_key, progress_key, symbols_key, ignore_key,
+                               hide_key, follow_key,   NULL};
     reader_object *self = (reader_object *)object;
     PyObject *path;
     PyObject *callable = Py_None;
+    const char *symbols = NULL;
+    Py_ssize_t symbols_size = 0;
+    int ignore = 0;
+    int hide = 0;
     int follow = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$Op:Reader", keywords, &path, &callable,
-                                     &follow)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$Oz#ppp:Reader", keywords, &path, &callable,
+                                     &symbols, &symbols_size, &ignore, &hide, &follow)) {
         return -1;
     }
     if (self->reader != NULL || self->follower != NULL) {
@@ -94,7 +104,12 @@ reader_init(PyObject *object, PyObject *args, PyObject *kwargs)
         return -1;
     }
     progress state = {callable == Py_None ? NULL : callable, NULL};
-    pmt_reader_options options = {NULL, report_progress, &state};
+    pmt_reader_options options = {.progress = report_progress,
+                                  .context = &state,
+                                  .symbols = symbols,
+                                  .symbols_size = (size_t)symbols_size,
+                                  .ignore_symbols = ignore,
+                                  .hide_interpreter = hide};
     pmt_error err = PMT_ERROR_INIT;
     state.saved = PyEval_SaveThread();
     int result = follow
@@ -184,6 +199,8 @@ static const struct {
     {13, "events", 0},
     {14, "hooks taken off", 1},
     {15, "flushes without new stacks", 0},
+    {16, "events that could not wait", 1},
+    {17, "task steps without their parents", 0},
 };
 
 static int
@@ -792,6 +809,22 @@ reader_where_timeline(PyObject *object, PyObject *unused)
     return reader == NULL ? NULL : ext_where_timeline(reader);
 }
 
+static PyObject *
+reader_unresolved(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    const pmt_reader *reader = get_reader(object);
+    return reader == NULL ? NULL : ext_unresolved(reader);
+}
+
+static PyObject *
+reader_append_symbols(PyObject *object, PyObject *bytes)
+{
+    const pmt_reader *reader = get_reader(object);
+    return reader == NULL ? NULL
+                          : ext_append_symbols(reader, ((reader_object *)object)->path, bytes);
+}
+
 /* --- type ------------------------------------------------------------------------------------ */
 
 static PyObject *
@@ -858,6 +891,12 @@ static PyMethodDef reader_methods[] = {
                "measurement (not behind at_s); None if there is none.")},
     {"where_timeline", reader_where_timeline, METH_NOARGS,
      PyDoc_STR("where_timeline($self, /)\n--\n\nThe same at every measurement, in short.")},
+    {"unresolved", reader_unresolved, METH_NOARGS,
+     PyDoc_STR("unresolved($self, /)\n--\n\nThe native places without symbols: (object, build id, "
+               "offsets) for each object.")},
+    {"append_symbols", reader_append_symbols, METH_O,
+     PyDoc_STR("append_symbols($self, symbols, /)\n--\n\nAppends what encode_symbols gave to the "
+               "capture; False if that is not possible.")},
     {"aggregate", (PyCFunction)(void (*)(void))reader_aggregate, METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("aggregate($self, view='peak', *, start_s=None, end_s=None, thread=None, "
                "include=(), exclude=(), with_inherited=True)\n--\n\nA view, summed over what the "

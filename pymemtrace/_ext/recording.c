@@ -16,6 +16,7 @@
 #include "native/patch.h"
 #include "record/writer.h"
 #include "state.h"
+#include "symbols.h"
 #include "where.h"
 
 #define DEFAULT_INTERVAL_S 1.0
@@ -198,11 +199,12 @@ threads_name(void)
 PyDoc_STRVAR(
     start_doc,
     "start(path, *, argv, force=False, events=False, max_memory_bytes=0, max_size_bytes=0,\n"
-    "      temporaries=1, interval_s=1.0, native=True, native_traces=False, follow=None,\n"
-    "      base=None, parent=0, generation=0)\n--\n\n"
+    "      temporaries=1, interval_s=1.0, native=True, native_traces=False,\n"
+    "      async_parents=False, follow=None, base=None, parent=0, generation=0)\n--\n\n"
     "Records this process from now on into a new capture at path.\n\n"
     "native: also what goes past Python's allocators, where the preloaded library is there.\n"
     "native_traces: the stacks contain the frames of C functions, too.\n"
+    "async_parents: those of asyncio's tasks contain the frames of the tasks that await them.\n"
     "follow: children are recorded too, into <path without .pmt>.<pid>.pmt, or <base>.<pid>.pmt;\n"
     "the words are for executed ones (src/native/exec.c). parent, generation: facts of such one.\n"
     "0 bytes means no limit set by the caller. Raises CaptureExistsError, UnsupportedError,\n"
@@ -218,23 +220,36 @@ fs_or_none(PyObject *object, void *out)
 static PyObject *
 core_start(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {
-        "path",           "argv",        "force",      "events",     "max_memory_bytes",
-        "max_size_bytes", "temporaries", "interval_s", "native",     "native_traces",
-        "follow",         "base",        "parent",     "generation", NULL};
+    static char *names[] = {"path",
+                            "argv",
+                            "force",
+                            "events",
+                            "max_memory_bytes",
+                            "max_size_bytes",
+                            "temporaries",
+                            "interval_s",
+                            "native",
+                            "native_traces",
+                            "async_parents",
+                            "follow",
+                            "base",
+                            "parent",
+                            "generation",
+                            NULL};
     static int exit_registered;
     PyObject *path = NULL, *argv = NULL, *follow = NULL, *base = NULL;
     unsigned long long parent = 0;
     unsigned int generation = 0;
-    int force = 0, events = 0, native = 1, native_traces = 0;
+    int force = 0, events = 0, native = 1, native_traces = 0, async_parents = 0;
     unsigned int temporaries = 1;
     unsigned long long max_memory = 0, max_size = 0;
     double interval_s = DEFAULT_INTERVAL_S;
     pmt_error err = PMT_ERROR_INIT;
-    if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "O&|$OppKKIdppO&O&KI:start", names, PyUnicode_FSConverter, &path, &argv,
-            &force, &events, &max_memory, &max_size, &temporaries, &interval_s, &native,
-            &native_traces, fs_or_none, &follow, fs_or_none, &base, &parent, &generation)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|$OppKKIdpppO&O&KI:start", names,
+                                     PyUnicode_FSConverter, &path, &argv, &force, &events,
+                                     &max_memory, &max_size, &temporaries, &interval_s, &native,
+                                     &native_traces, &async_parents, fs_or_none, &follow,
+                                     fs_or_none, &base, &parent, &generation)) {
         return NULL;
     }
     PyObject *result = NULL;
@@ -260,6 +275,7 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
     fact_put_number(&f, "interval_ns", (uint64_t)(interval_s * 1e9));
     fact_put_number(&f, "temporaries_n", temporaries);
     fact_put_number(&f, "native_traces", (uint64_t)native_traces);
+    fact_put_number(&f, "async_parents", (uint64_t)async_parents);
     fact_put_number(&f, "max_size_bytes", max_size);
     fact_put_number(&f, "max_memory_bytes", max_memory);
     if (parent != 0) {
@@ -284,6 +300,8 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
         .temporaries_n = temporaries,
         .events = events,
         .native_stacks = native_traces,
+        .own_code = pmt__native_library(),
+        .async_parents = async_parents,
         .before_cut = pmt__native_patch_again,
         .follow = follow != NULL,
         .generation = generation,
@@ -482,6 +500,7 @@ core_malloc_pair_ns(PyObject *module, PyObject *args)
 }
 
 PyMethodDef ext_recording_methods[] = {
+    {"encode_symbols", ext_encode_symbols, METH_O, EXT_ENCODE_SYMBOLS_DOC},
     {"where_process", ext_where_process, METH_O, EXT_WHERE_PROCESS_DOC},
     {"start", (PyCFunction)(void (*)(void))core_start, METH_VARARGS | METH_KEYWORDS, start_doc},
     {"stop", core_stop, METH_NOARGS, "Ends the recording of this process, if there is one."},

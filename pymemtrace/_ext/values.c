@@ -1,5 +1,6 @@
 #include "values.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -133,9 +134,13 @@ make_site(const pmt_frame *frame)
         Py_DECREF(site);
         return NULL;
     }
-    if (frame->kind == PMT_FRAME_NATIVE
-        && (values_put(site, "symbol", values_text(frame->function)) < 0
-            || values_put(site, "object", values_text(frame->file)) < 0)) {
+    bool native = frame->kind == PMT_FRAME_NATIVE || frame->kind == PMT_FRAME_INLINED;
+    if (native
+        && (values_put(site, "kind",
+                       PyUnicode_FromString(frame->kind == PMT_FRAME_NATIVE ? "native" : "inlined"))
+                < 0
+            || values_put(site, "symbol", values_text(frame->function)) < 0
+            || values_put(site, "object", values_text(frame->object)) < 0)) {
         Py_DECREF(site);
         return NULL;
     }
@@ -146,7 +151,7 @@ PyObject *
 values_site(values_sites *self, uint32_t frame)
 {
     PyObject **slot = &self->none;
-    pmt_frame content = {{"[root]", 6}, {"", 0}, {"", 0}, 0, PMT_FRAME_SYNTHETIC, 0};
+    pmt_frame content = {{"[root]", 6}, {"", 0}, {"", 0}, 0, PMT_FRAME_SYNTHETIC, 0, {"", 0}};
     if (frame != UINT32_MAX) {
         slot = &self->frames[frame];
         content = pmt_reader_frame(self->reader, frame);

@@ -11,6 +11,7 @@ from typing import Any, TextIO, TypeVar
 
 import pymemtrace
 from pymemtrace._core import CaptureError, Combined, Reader
+from pymemtrace._symbols import Resolved, resolve
 from pymemtrace._types import View
 from pymemtrace.cli import _format
 from pymemtrace.cli._failure import EXIT_INPUT, EXIT_USAGE, Failure, drop_stdout
@@ -18,6 +19,7 @@ from pymemtrace.cli._page import Page, make_page
 from pymemtrace.cli._progress import Progress
 
 FORMAT = 1  # of the JSON output
+NATIVE_NOTES = 2  # about what libraries could not be read
 NAMES = 4  # of captures or processes that a line or a few name one by one
 
 REMEDY_NO_CAPTURE = "give a file that `pymemtrace run` wrote"
@@ -31,6 +33,7 @@ class Opened:
     reader: Reader
     info: dict[str, Any]
     paths: _format.Paths
+    resolved: Resolved  # its native functions
 
     @property
     def name(self) -> str:
@@ -49,7 +52,8 @@ class Opened:
         return self.reader.totals()
 
     def notes(self, view: View | None) -> Iterator[str]:
-        return notes(self.info)
+        yield from notes(self.info)
+        yield from native_notes(self.resolved)
 
 
 @dataclass(frozen=True)
@@ -74,9 +78,9 @@ class Merged:
 
     def notes(self, view: View | None) -> Iterator[str]:
         """view: what is shown; None: the report says itself what a peak is."""
-        for info in self.infos:
-            for note in notes(info):
-                yield f"{_format.clean(info['path'])}: {note}"
+        for opened in self.opened:
+            for note in opened.notes(view):
+                yield f"{opened.name}: {note}"
         if len(self.infos) > 1 and view == "peak":
             yield (
                 "The peak is the sum of each process' own peak; these are not simultaneous."
@@ -137,12 +141,17 @@ def write_apart(args: argparse.Namespace, what: str) -> bool:
     return several
 
 
-def open_capture(path: str) -> Opened:
+def open_capture(path: str, args: argparse.Namespace) -> Opened:
     """Raises Failure if nothing of the file can be reported."""
     where = _format.clean(path)
+    again, hide = getattr(args, "again", False), getattr(args, "hide_interpreter", False)
     try:
         with Progress(f"reading {where}") as progress:
-            reader = Reader(path, progress=progress)
+            reader = Reader(path, progress=progress, ignore_symbols=again, hide_interpreter=hide)
+        with Progress(f"looking up native functions of {where}") as looking:
+            resolved = resolve(
+                path, reader=reader, looking=looking, again=again, hide_interpreter=hide
+            )
     except CaptureError as error:
         raise input_failure(where, str(error).removeprefix(f"{path}: ")) from None
     except OSError as error:
@@ -150,10 +159,11 @@ def open_capture(path: str) -> Opened:
         raise Failure(
             EXIT_INPUT, f"cannot read the capture ({text})", where, REMEDY_NO_CAPTURE
         ) from None
-    info = reader.info()
+    info = resolved.reader.info()
     if info["cuts"] == 0 and info["damaged"]:
         raise damaged_failure(where, info)
-    return Opened(reader, info, _format.Paths(reader.proc().get("stdlib")))
+    paths = _format.Paths(reader.proc().get("stdlib"))
+    return Opened(resolved.reader, info, paths, resolved)
 
 
 def input_failure(where: str, text: str) -> Failure:
@@ -231,6 +241,14 @@ def notes(info: dict[str, Any]) -> Iterator[str]:
         yield f"Not recorded: {', '.join(lost)}."
 
 
+def native_notes(resolved: Resolved) -> Iterator[str]:
+    remarks = resolved.remarks
+    yield from map(_format.clean, remarks[:NATIVE_NOTES])
+    if len(remarks) > NATIVE_NOTES:
+        more = _format.count(len(remarks) - NATIVE_NOTES)
+        yield f"Nor are those of {more} other libraries (`pymemtrace symbolize` names them)."
+
+
 def print_failure(failure: Failure, stream: TextIO | None = None) -> int:
     print(f"pymemtrace: {failure}", file=sys.stderr if stream is None else stream)
     return failure.status
@@ -248,12 +266,12 @@ def act_on(opened: R, act: Callable[[R], None]) -> None:
         drop_stdout()
 
 
-def for_each(words: Sequence[str], act: Callable[[Opened], None]) -> int:
+def for_each(args: argparse.Namespace, act: Callable[[Opened], None]) -> int:
     """Opens the captures one after another; what fails with one does not keep the next one back."""
     status = 0
-    for path in find(words):
+    for path in find(args.captures):
         try:
-            opened = open_capture(path)
+            opened = open_capture(path, args)
             act_on(opened, act)
             if opened.info["damaged"]:
                 raise damaged_failure(opened.name, opened.info)
@@ -263,14 +281,14 @@ def for_each(words: Sequence[str], act: Callable[[Opened], None]) -> int:
     return status
 
 
-def open_several(words: Sequence[str]) -> tuple[list[Opened], int]:
+def open_several(args: argparse.Namespace) -> tuple[list[Opened], int]:
     """All that can be read, each capture once, and the status so far. A line says what cannot."""
     status = 0
     all_opened: list[Opened] = []
     known: dict[object, str] = {}
-    for path in find(words):
+    for path in find(args.captures):
         try:
-            opened = open_capture(path)
+            opened = open_capture(path, args)
             info = opened.info
             # A copy, or an earlier state, of a capture has its id.
             key = (info["id"], info["pid"], info["started"])
@@ -301,7 +319,7 @@ def merge(all_opened: Sequence[Opened], with_inherited: bool) -> Merged:
 
 def for_merged(args: argparse.Namespace, act: Callable[[Merged], None]) -> int:
     """Opens the captures and acts once, on all together."""
-    all_opened, status = open_several(args.captures)
+    all_opened, status = open_several(args)
     if not all_opened:
         return status
     try:
@@ -316,7 +334,7 @@ def for_reports(args: argparse.Namespace, act: Callable[[Report], None]) -> int:
     """With --merge once, on all captures together, else on one after another."""
     if args.merge:
         return for_merged(args, act)
-    return for_each(args.captures, act)
+    return for_each(args, act)
 
 
 def report(
@@ -337,7 +355,7 @@ def report_each(
 ) -> int:
     """The same of commands that cannot merge."""
     if args.json:
-        return report_json(args.captures, collect)
+        return report_json(args, collect)
     page = make_page()
     first = True
 
@@ -348,7 +366,7 @@ def report_each(
         first = False
         show(page, opened)
 
-    return for_each(args.captures, act)
+    return for_each(args, act)
 
 
 def report_merged(
@@ -367,7 +385,7 @@ def common_fields(infos: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"pymemtrace": pymemtrace.__version__, "format": FORMAT, "captures": infos}
 
 
-def report_json(words: Sequence[str], collect: Callable[[Opened], dict[str, Any]]) -> int:
+def report_json(args: argparse.Namespace, collect: Callable[[Opened], dict[str, Any]]) -> int:
     """One object. Of several captures, `reports` holds one object each, in their order."""
     captures: list[dict[str, Any]] = []
     reports: list[dict[str, Any]] = []
@@ -376,11 +394,11 @@ def report_json(words: Sequence[str], collect: Callable[[Opened], dict[str, Any]
         reports.append(collect(opened))
         captures.append(opened.info)
 
-    status = for_each(words, act)
+    status = for_each(args, act)
     if not captures:
         return status
     result = common_fields(captures)
-    if len(captures) == 1 and len(find(words)) == 1:
+    if len(captures) == 1 and len(find(args.captures)) == 1:
         result |= reports[0]
     else:
         result["reports"] = [
@@ -394,12 +412,18 @@ def report_json(words: Sequence[str], collect: Callable[[Opened], dict[str, Any]
     return status
 
 
+PIECE = 1 << 24  # characters
+
+
 def print_json(value: Any) -> None:
     try:
         text = json.dumps(value)
     except RecursionError:  # a tree as deep as the program's recursion
         text = "".join(json_parts(value))
-    print(text)
+    # in pieces: one write of more than 2 GiB is cut short
+    for start in range(0, len(text), PIECE):
+        sys.stdout.write(text[start : start + PIECE])
+    print()
 
 
 def json_parts(value: Any) -> Iterator[str]:

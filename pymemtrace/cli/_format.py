@@ -114,9 +114,12 @@ class Paths:
         return clean(self._short.get(file, file))
 
     def place(self, site: Mapping[str, Any]) -> str:
-        """file:line, or nothing for a frame that has none."""
+        """file:line, or nothing for a frame that has none; of a native frame whose source is not
+        known, the name of its library."""
         if not site["file"]:
             return ""
+        if site["file"] == site.get("object"):
+            return clean(site["module"])  # empty where the function is named by its place in it
         file = self.file(site["file"])
         return f"{file}:{site['line']}" if site["line"] else file
 

@@ -33,6 +33,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     _options.add_views(parser)
     _options.add_filters(parser, to=())
     _options.add_inverted(parser)
+    _options.add_hide_interpreter(parser)
     _options.add_merge(parser, "one file with the stacks of all processes")
 
 

@@ -35,6 +35,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     _options.add_views(parser)
     _options.add_filters(parser)
     _options.add_inverted(parser)
+    _options.add_hide_interpreter(parser)
     _options.add_merge(parser, "one page, with a frame for each process below the root")
 
 

@@ -6,7 +6,7 @@ import os
 import sys
 
 from pymemtrace._core import CaptureError, Reader
-from pymemtrace.cli import _captures, _format
+from pymemtrace.cli import _captures, _format, _options
 from pymemtrace.cli._failure import EXIT_IMPOSSIBLE, EXIT_INPUT, EXIT_USAGE, Failure
 from pymemtrace.cli._process import capture_of, is_pid
 from pymemtrace.cli._progress import Progress
@@ -31,6 +31,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--exclude", metavar="PATTERN", action="append", default=[],
         help="without stacks whose innermost frame matches (repeatable)",
     )  # fmt: skip
+    _options.add_hide_interpreter(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     from pymemtrace.cli._live.app import LiveApp, show
     from pymemtrace.cli._live.watch import Watch, Wish
 
-    watch = Watch(words)
+    watch = Watch(words, hide_interpreter=args.hide_interpreter)
     with Progress("reading what there is") as progress:
         watch.refresh(progress)
     if not watch.processes():

@@ -126,7 +126,9 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add("-f", "--force", action="store_true", help="overwrite FILE")
     add("-q", "--quiet", action="store_true", help="do not say at the end which file was written")
     add("--native", action="store_true",
-        help="the stacks contain the frames of C and C++ functions, too")  # fmt: skip
+        help="the stacks contain the frames of C, C++ and Rust functions, too")  # fmt: skip
+    add("--async-parents", action="store_true",
+        help="the stacks of asyncio's tasks contain the tasks that await them")  # fmt: skip
     add("--events", action="store_true", help="also keep the log of every single event")
     add(
         "--max-memory", metavar="SIZE", type=parse_size, default=0,
@@ -257,6 +259,7 @@ def launch_command(args: argparse.Namespace, path: str) -> list[str]:
         f"temporaries={args.temporaries}",
         f"native={not args.python_only:d}",
         f"native_traces={args.native:d}",
+        f"async_parents={args.async_parents:d}",
         f"follow={not args.no_follow:d}",
         f"live={args.live:d}",
         f"library={PRELOAD}",

@@ -18,6 +18,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     _options.add_views(parser)
     _options.add_filters(parser)
     _options.add_inverted(parser)
+    _options.add_hide_interpreter(parser)
     _options.add_limit(parser, None, "branches below one frame")
     parser.add_argument(
         "--min-share", metavar="PERCENT", type=_options.parse_share, default=None,

@@ -203,7 +203,8 @@ pmt_aggregate_stacks(const pmt_aggregate *self, const pmt_row **out)
 }
 
 int
-pmt_aggregate_sites(const pmt_aggregate *self, pmt_row **out, size_t *count, pmt_error *err)
+pmt_aggregate_sites(const pmt_aggregate *self, int native, pmt_row **out, size_t *count,
+                    pmt_error *err)
 {
     const pmt_reader *reader = self->reader;
     *out = NULL;
@@ -220,10 +221,11 @@ pmt_aggregate_sites(const pmt_aggregate *self, pmt_row **out, size_t *count, pmt
     uint32_t used = 0;
     for (size_t i = 0; i < self->rows.len; i++) {
         const pmt_row *row = &self->rows.data[i];
-        uint32_t *place = &places[pmt__frame_place(reader, row->frame)];
+        uint32_t frame = native ? row->frame : pmt_reader_blamed_frame(reader, row->stack);
+        uint32_t *place = &places[pmt__frame_place(reader, frame)];
         if (*place == 0) {
             /* Rows come the heaviest first, so the first stack of a location is its heaviest. */
-            rows[used] = (pmt_row){.stack = row->stack, .frame = row->frame};
+            rows[used] = (pmt_row){.stack = row->stack, .frame = frame};
             *place = ++used;
         }
         pmt__value_add(&rows[*place - 1].value, &row->value);

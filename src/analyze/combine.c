@@ -231,6 +231,9 @@ map_frame(combiner *self, const pmt_reader *reader, uint32_t *strings, uint32_t 
     if (result == PMT_OK) {
         result = map_string(self, reader, strings, frame.module, &frame.module);
     }
+    if (result == PMT_OK) {
+        result = map_string(self, reader, strings, frame.object, &frame.object);
+    }
     return result < 0 ? result : pmt__intern_frame(&self->intern, &frame, out);
 }
 
@@ -685,8 +688,8 @@ pmt_aggregate_stacks_by_capture(const pmt_aggregate *self, const pmt_row *rows, 
 }
 
 int
-pmt_aggregate_sites_by_capture(const pmt_aggregate *self, const pmt_row *rows, size_t count,
-                               uint64_t *out, pmt_error *err)
+pmt_aggregate_sites_by_capture(const pmt_aggregate *self, int native, const pmt_row *rows,
+                               size_t count, uint64_t *out, pmt_error *err)
 {
     const pmt__combination *of = self->combination;
     if (of == NULL) {
@@ -705,7 +708,9 @@ pmt_aggregate_sites_by_capture(const pmt_aggregate *self, const pmt_row *rows, s
     memset(out, 0, count * of->count * sizeof *out);
     for (size_t i = 0; i < of->bytes.len; i++) {
         const pmt__part_bytes *bytes = &of->bytes.data[i];
-        uint32_t place = places[pmt__frame_place(names, names->stacks.data[bytes->stack].frame)];
+        uint32_t frame = native ? names->stacks.data[bytes->stack].frame
+                                : pmt_reader_blamed_frame(names, bytes->stack);
+        uint32_t place = places[pmt__frame_place(names, frame)];
         if (place != 0) {
             out[(place - 1) * of->count + bytes->part] += bytes->bytes;
         }

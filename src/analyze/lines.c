@@ -38,7 +38,8 @@ sum_up(walk *self, const pmt_aggregate *aggregate)
     for (size_t i = 0; i < aggregate->rows.len; i++) {
         const pmt_row *row = &aggregate->rows.data[i];
         pmt__value_add(&self->nodes[row->stack].value, &row->value);
-        pmt__value_add(&self->lines[pmt__frame_place(reader, row->frame)].own, &row->value);
+        uint32_t frame = pmt_reader_blamed_frame(reader, row->stack);
+        pmt__value_add(&self->lines[pmt__frame_place(reader, frame)].own, &row->value);
     }
     for (uint32_t stack = (uint32_t)reader->stacks.len; stack-- > 1;) {
         node *it = &self->nodes[stack];

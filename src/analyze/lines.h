@@ -6,7 +6,7 @@
 
 typedef struct pmt__line {
     uint32_t frame;  /* UINT32_MAX: the root stack, which has none */
-    pmt_value own;   /* of the stacks that end in it, as pmt_aggregate_sites */
+    pmt_value own;   /* of the stacks that are blamed on it, as pmt_aggregate_sites */
     pmt_value total; /* of the stacks that it is on, each once, however often the line is on it */
     uint64_t key;    /* that it is sorted by */
 } pmt__line;

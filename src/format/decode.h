@@ -71,6 +71,10 @@ void pmt__chunk_reader_dispose(pmt__chunk_reader *self);
    unknown kinds are passed on like the others, unless they forbid to be skipped. */
 int pmt__chunk_next(pmt__chunk_reader *self, pmt__chunk *out, pmt_error *err);
 
+/* The same for the next chunk of this kind. Those of others are passed over by what their headers say. */
+int pmt__chunk_next_of(pmt__chunk_reader *self, const char kind[4], pmt__chunk *out,
+                       pmt_error *err);
+
 /* A walk through a payload. The first thing that is wrong fills the error and makes the cursor stay
    at its end, where every number is 0: so a run of gets needs one check behind it. */
 typedef struct pmt__cursor {

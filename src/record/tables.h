@@ -267,6 +267,8 @@ typedef struct pmt__tables {
     uint32_t temporaries_n;
     uint32_t marking; /* frames can be marked as verified */
     uint32_t log_on;  /* events go to the log too (log.h) */
+    uint32_t mixed;   /* stacks are those of mixed.h */
+    uint32_t parents; /* with the frames that await a task (mixed.h) */
     uint32_t
         lane_generation; /* atomic: raised when what the lanes have cached holds no longer (lane.h) */
 

@@ -1163,9 +1163,9 @@ tables_create(const pmt__record_options *options, const pmt__frame_source *sourc
 }
 
 static int
-natives_create(pmt_error *err)
+natives_create(const void *own_code, pmt_error *err)
 {
-    int rc = pmt__natives_create();
+    int rc = pmt__natives_create(own_code);
     return rc == PMT_ERR_UNSUPPORTED
                ? pmt__error_set(err, rc,
                                 "native stacks need x86-64 and the GNU C library 2.35 or newer: "
@@ -1210,12 +1210,14 @@ pmt__record_start(const pmt__record_options *options, const pmt__frame_source *s
                             "smaller --max-memory");
     } else {
         pmt__t.names_kept = options->follow != 0;
-        rc = options->native_stacks ? natives_create(err) : 0;
+        rc = options->native_stacks ? natives_create(options->own_code, err) : 0;
         rc = rc < 0 ? rc : first_chunks_write(err);
+        pmt__t.parents = options->async_parents != 0;
+        pmt__t.mixed |= pmt__t.parents;
     }
     pmt__attention_clear(PMT_ATTENTION_SLOW | PMT_ATTENTION_MIXED);
     pmt__attention_set((options->temporaries_n > 1 || options->events ? PMT_ATTENTION_SLOW : 0)
-                       | (options->native_stacks ? PMT_ATTENTION_MIXED : 0));
+                       | (pmt__t.mixed ? PMT_ATTENTION_MIXED : 0));
     if (rc == 0 && pmt__barrier_all_prepare() < 0) {
         pmt__attention_set(PMT_ATTENTION_FENCE);
     }

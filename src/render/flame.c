@@ -59,6 +59,7 @@ typedef struct flame {
     uint32_t *frames;
     uint32_t *strings;
     uint32_t *threads;
+    bool has_objects; /* some frames are native */
     uint32_t node_count;
     uint32_t string_count;
     uint32_t thread_count;
@@ -462,6 +463,8 @@ number_places(flame *self)
         if (self->frames[i] != UINT32_MAX) {
             use_string(self, reader->frames.data[i].function);
             use_string(self, reader->frames.data[i].file);
+            use_string(self, reader->frames.data[i].object);
+            self->has_objects = self->has_objects || reader->frames.data[i].object != 0;
         }
     }
     for (size_t i = 0; i < reader->marks.len; i++) {
@@ -498,6 +501,20 @@ put_strings(flame *self)
     }
 }
 
+/* With what the page needs to know of the kind. */
+static unsigned
+flags_of(const pmt__frame *frame)
+{
+    enum {
+        NATIVE = 8,
+        INLINED = 16
+    };
+    unsigned kind = frame->kind == PMT_FRAME_NATIVE    ? NATIVE
+                    : frame->kind == PMT_FRAME_INLINED ? NATIVE | INLINED
+                                                       : 0;
+    return frame->flags | kind;
+}
+
 static void
 put_frames(flame *self)
 {
@@ -509,8 +526,8 @@ put_frames(flame *self)
         }
     }
     static const char *const arrays[] = {"frame_function", "frame_file", "frame_line",
-                                         "frame_flags"};
-    for (size_t array = 0; array < 4; array++) {
+                                         "frame_flags", "frame_object"};
+    for (size_t array = 0; array < (self->has_objects ? 5 : 4); array++) {
         begin_array(self, arrays[array], array == 3 ? "u8" : "u32", count);
         for (size_t i = 0; i < reader->frames.len; i++) {
             const pmt__frame *frame = &reader->frames.data[i];
@@ -528,8 +545,11 @@ put_frames(flame *self)
                 put_u32(self,
                         frame->line < 0 || frame->line > UINT32_MAX ? 0 : (uint32_t)frame->line);
                 break;
+            case 3:
+                pmt__text_put_char(&self->arrays, (char)flags_of(frame));
+                break;
             default:
-                pmt__text_put_char(&self->arrays, (char)frame->flags);
+                put_u32(self, self->strings[frame->object]);
             }
         }
     }

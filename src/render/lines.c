@@ -139,9 +139,9 @@ pmt__render_csv(pmt__text_buffer *out, const pmt_aggregate *aggregate, bool inve
             pmt__text_put_u64(out, numbers[n]);
             pmt__text_put_char(out, ',');
         }
-        pmt_frame frame = {{"", 0}, {"", 0}, {"", 0}, 0, 0, 0};
+        pmt_frame frame = {{"", 0}, {"", 0}, {"", 0}, 0, 0, 0, {"", 0}};
         if (rows[i].stack != 0) {
-            frame = pmt_reader_frame(reader, rows[i].frame);
+            frame = pmt_reader_frame(reader, pmt_reader_blamed_frame(reader, rows[i].stack));
         }
         pmt__put_utf8(&field, frame.function);
         put_field(out, &field);

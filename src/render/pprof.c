@@ -13,6 +13,7 @@
 enum {
     PROFILE_SAMPLE_TYPE = 1,
     PROFILE_SAMPLE = 2,
+    PROFILE_MAPPING = 3,
     PROFILE_LOCATION = 4,
     PROFILE_FUNCTION = 5,
     PROFILE_STRING_TABLE = 6,
@@ -23,7 +24,14 @@ enum {
     VALUE_TYPE_UNIT = 2,
     SAMPLE_LOCATION_ID = 1,
     SAMPLE_VALUE = 2,
+    MAPPING_ID = 1,
+    MAPPING_FILENAME = 5,
+    MAPPING_HAS_FUNCTIONS = 7,
+    MAPPING_HAS_FILENAMES = 8,
+    MAPPING_HAS_LINE_NUMBERS = 9,
+    MAPPING_HAS_INLINE_FRAMES = 10,
     LOCATION_ID = 1,
+    LOCATION_MAPPING_ID = 2,
     LOCATION_LINE = 4,
     LINE_FUNCTION_ID = 1,
     LINE_LINE = 2,
@@ -73,9 +81,11 @@ typedef struct writer {
     pmt__text_buffer message; /* scratch: a message */
     pmt__text_buffer inner;   /* scratch: one within it */
     const pmt_reader *reader;
-    uint8_t *frames;              /* owned: which are used */
-    uint8_t *strings;             /* owned: which are used */
-    uint32_t *places;             /* owned: string -> place in the table */
+    uint8_t *frames;    /* owned: which are used */
+    uint8_t *strings;   /* owned: which are used */
+    uint32_t *places;   /* owned: string -> place in the table */
+    uint32_t *mappings; /* owned: string of an object -> id of its mapping */
+    uint32_t mapping_count;
     pmt__index index;             /* of functions, by frame */
     PMT__VEC(uint32_t) functions; /* a frame of each */
 } writer;
@@ -146,6 +156,17 @@ function_id(writer *self, uint32_t frame)
     return (uint64_t)at + 1;
 }
 
+/* The id of an object's mapping. */
+static uint64_t
+mapping_id(writer *self, uint32_t object)
+{
+    if (self->mappings[object] == 0) {
+        self->mappings[object] = ++self->mapping_count;
+        self->strings[object] = 1;
+    }
+    return self->mappings[object];
+}
+
 static void
 put_locations(writer *self)
 {
@@ -157,6 +178,10 @@ put_locations(writer *self)
         put_number(&self->inner, LINE_FUNCTION_ID, function_id(self, (uint32_t)i));
         put_number(&self->inner, LINE_LINE, (uint64_t)self->reader->frames.data[i].line);
         put_number(&self->message, LOCATION_ID, i + 1);
+        if (self->reader->frames.data[i].object != 0) {
+            put_number(&self->message, LOCATION_MAPPING_ID,
+                       mapping_id(self, self->reader->frames.data[i].object));
+        }
         put_bytes(&self->message, LOCATION_LINE, &self->inner);
         put_bytes(self->out, PROFILE_LOCATION, &self->message);
     }
@@ -230,6 +255,27 @@ put_functions(writer *self)
     put_long_names(self);
 }
 
+/* Objects without the addresses that they had: their functions are known, and pprof does not look for them. */
+static void
+put_mappings(writer *self)
+{
+    uint32_t next = 1; /* by their ids: pprof takes the first one for the program */
+    for (size_t i = 0; i < self->reader->frames.len; i++) {
+        uint32_t object = self->reader->frames.data[i].object;
+        if (self->mappings[object] != next) {
+            continue;
+        }
+        self->message.len = 0;
+        put_number(&self->message, MAPPING_ID, next++);
+        put_number(&self->message, MAPPING_FILENAME, self->places[object]);
+        put_number(&self->message, MAPPING_HAS_FUNCTIONS, 1);
+        put_number(&self->message, MAPPING_HAS_FILENAMES, 1);
+        put_number(&self->message, MAPPING_HAS_LINE_NUMBERS, 1);
+        put_number(&self->message, MAPPING_HAS_INLINE_FRAMES, 1);
+        put_bytes(self->out, PROFILE_MAPPING, &self->message);
+    }
+}
+
 static void
 put_profile(writer *self, const pmt_aggregate *aggregate)
 {
@@ -242,6 +288,7 @@ put_profile(writer *self, const pmt_aggregate *aggregate)
     }
     put_locations(self);
     put_functions(self);
+    put_mappings(self);
     pmt_capture capture;
     pmt_reader_capture(aggregate->reader, &capture);
     put_number(self->out, PROFILE_TIME_NANOS, capture.started_unix_ns);
@@ -262,7 +309,9 @@ pmt__render_pprof(pmt__text_buffer *out, const pmt_aggregate *aggregate, pmt_err
     self.frames = pmt__alloc_zeroed(allocator, reader->frames.len, 1);
     self.strings = pmt__alloc_zeroed(allocator, reader->strings.len, 1);
     self.places = pmt__alloc_zeroed(allocator, reader->strings.len, sizeof *self.places);
-    if (self.frames == NULL || self.strings == NULL || self.places == NULL) {
+    self.mappings = pmt__alloc_zeroed(allocator, reader->strings.len, sizeof *self.mappings);
+    if (self.frames == NULL || self.strings == NULL || self.places == NULL
+        || self.mappings == NULL) {
         out->failed = true;
     } else {
         put_profile(&self, aggregate);
@@ -273,6 +322,7 @@ pmt__render_pprof(pmt__text_buffer *out, const pmt_aggregate *aggregate, pmt_err
     pmt__release(allocator, self.frames);
     pmt__release(allocator, self.strings);
     pmt__release(allocator, self.places);
+    pmt__release(allocator, self.mappings);
     PMT__VEC_DISPOSE(allocator, &self.functions);
     return pmt__text_result(out, err);
 }

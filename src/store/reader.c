@@ -12,6 +12,7 @@
 #include "store/names.h"
 #include "store/resident.h"
 #include "store/store.h"
+#include "store/symbols.h"
 
 #define PROC_LIMIT ((size_t)16 << 20)
 #define PROGRESS_STEP ((uint64_t)1 << 20)
@@ -40,6 +41,13 @@ typedef struct stray {
     uint32_t site;
     uint32_t thread; /* its id */
 } stray;
+/* A native place whose frames are known: those of the source code, or one named by the place. */
+typedef struct native_place {
+    uint32_t object; /* string */
+    uint64_t offset;
+    size_t frames_at; /* in loader.native_frames, the outermost first */
+    size_t frame_count;
+} native_place;
 
 typedef struct loader {
     pmt_reader *reader; /* owned by the caller */
@@ -53,8 +61,15 @@ typedef struct loader {
     PMT__VEC(uint8_t) tables;
     PMT__VEC(instruction) instructions;
     PMT__VEC(uint32_t) node_stacks; /* by id, 0 = root */
-    size_t resolved;                /* sites below this name their thread by its place */
+    uint64_t data_end; /* behind the last chunk that was taken in; symbols may follow */
+    size_t resolved;   /* sites below this name their thread by its place */
     PMT__VEC(stray) strays;
+    pmt__symbols symbols;
+    pmt__index native_index;
+    PMT__VEC(native_place) natives;
+    PMT__VEC(uint32_t) native_frames;
+    pmt__index object_index; /* of the reader's objects, by path */
+    bool hide_interpreter;
     pmt__text_buffer scratch;
     const pmt_fact *sys_path; /* borrowed, or NULL */
     pmt_string cwd;
@@ -314,32 +329,123 @@ python_frame(loader *self, uint32_t code_id, uint64_t offset_and_1, uint32_t *ou
     return PMT_OK;
 }
 
-/* A native frame that nobody has resolved yet is named by its place: "libx.so+0x1234". */
+/* What all frames of an object have: its path, its name as their module, whether it is the interpreter. */
 static int
-native_frame(loader *self, uint32_t object, uint64_t offset, uint32_t *out)
+object_frame(loader *self, uint32_t object, pmt__frame *out)
 {
-    pmt_string path = pmt__reader_string(self->reader, object);
-    size_t base = 0;
-    for (size_t i = 0; i < path.len; i++) {
-        base = path.text[i] == '/' ? i + 1 : base;
-    }
-    char place[24];
-    int n = snprintf(place, sizeof place, "+0x%llx", (unsigned long long)offset);
-    self->scratch.len = 0;
-    pmt__text_put(&self->scratch, path.text + base, path.len - base);
-    pmt__text_put(&self->scratch, place, (size_t)n);
-    if (self->scratch.failed) {
-        return no_memory(self);
-    }
-    pmt__frame frame = {0};
-    frame.kind = PMT_FRAME_NATIVE;
-    frame.file = object;
-    int result =
-        pmt__intern_string(&self->intern, self->scratch.data, self->scratch.len, &frame.function);
-    return result < 0 ? result : pmt__intern_frame(&self->intern, &frame, out);
+    pmt_reader *reader = self->reader;
+    const pmt_fact *executable = pmt_reader_find_fact(reader, "executable");
+    pmt_string path = pmt__reader_string(reader, object);
+    pmt_string program = executable == NULL ? (pmt_string){"", 0} : executable->text;
+    *out = (pmt__frame){.kind = PMT_FRAME_NATIVE, .object = object};
+    out->flags = pmt__is_interpreter(path, program) ? PMT_FRAME_IS_INTERPRETER : 0;
+    self->scratch.len = 0; /* the pool moves when a text is added to it */
+    pmt_string name = pmt__last_part(path);
+    pmt__text_put(&self->scratch, name.text, name.len);
+    return self->scratch.failed ? no_memory(self)
+                                : pmt__intern_string(&self->intern, self->scratch.data,
+                                                     self->scratch.len, &out->module);
 }
 
-/* Reads what follows a node's kind and parent; sets *out to its frame. */
+/* Where nobody knows better, a frame is named by its place: "libx.so+0x1234". scratch: the object's name. */
+static int
+name_by_place(loader *self, uint64_t offset, uint32_t *out)
+{
+    char place[24];
+    int n = snprintf(place, sizeof place, "+0x%llx", (unsigned long long)offset);
+    pmt__text_put(&self->scratch, place, (size_t)n);
+    return self->scratch.failed
+               ? no_memory(self)
+               : pmt__intern_string(&self->intern, self->scratch.data, self->scratch.len, out);
+}
+
+static int
+add_native_frame(loader *self, const pmt__frame *frame)
+{
+    if (!PMT__VEC_RESERVE(self->allocator, &self->native_frames, 1)) {
+        return no_memory(self);
+    }
+    size_t at = self->native_frames.len++;
+    return pmt__intern_frame(&self->intern, frame, &self->native_frames.data[at]);
+}
+
+/* The frames of a place that comes for the first time. */
+static int
+add_native(loader *self, uint32_t object, uint64_t offset)
+{
+    pmt__frame frame;
+    int result = object_frame(self, object, &frame);
+    native_place place = {object, offset, self->native_frames.len, 0};
+    const pmt__symbol *symbol = pmt__symbols_find(&self->symbols, object, offset);
+    if (result < 0 || (self->hide_interpreter && frame.flags != 0)) {
+        /* no frames */
+    } else if (symbol == NULL || symbol->frame_count == 0) {
+        frame.file = object;
+        frame.module = 0;
+        result = name_by_place(self, offset, &frame.function);
+        if (result == PMT_OK) {
+            result = add_native_frame(self, &frame);
+        }
+    } else {
+        for (size_t i = symbol->frame_count; i-- > 0 && result == PMT_OK;) {
+            const pmt__symbol_frame *it = &self->symbols.frames.data[symbol->frames_at + i];
+            bool outermost = i == symbol->frame_count - 1;
+            frame.kind = outermost ? PMT_FRAME_NATIVE : PMT_FRAME_INLINED;
+            frame.function = it->function;
+            frame.file = it->file == 0 && it->line == 0 ? object : it->file;
+            frame.line = it->line;
+            result = add_native_frame(self, &frame);
+        }
+    }
+    if (result == PMT_OK && symbol == NULL
+        && !PMT__VEC_PUSH(self->allocator, &self->reader->unresolved,
+                          (pmt__stored_place){object, 0, offset})) {
+        result = no_memory(self);
+    }
+    place.frame_count = self->native_frames.len - place.frames_at;
+    if (result == PMT_OK
+        && (!PMT__VEC_RESERVE(self->allocator, &self->natives, 1)
+            || !pmt__index_add(&self->native_index, pmt__hash_pair(object, offset),
+                               (uint32_t)self->natives.len))) {
+        result = no_memory(self);
+    }
+    if (result == PMT_OK) {
+        self->natives.data[self->natives.len++] = place;
+    }
+    return result;
+}
+
+/* The stack of a native node: nothing, one frame or several stand on that of its parent. */
+static int
+native_stack(loader *self, uint32_t parent, uint32_t object, uint64_t offset, uint32_t *out)
+{
+    pmt__index_walk walk;
+    uint32_t at = pmt__index_first(&walk, &self->native_index, pmt__hash_pair(object, offset));
+    while (
+        at != PMT_INDEX_NONE
+        && (self->natives.data[at].object != object || self->natives.data[at].offset != offset)) {
+        at = pmt__index_next(&walk);
+    }
+    if (at == PMT_INDEX_NONE) {
+        at = (uint32_t)self->natives.len;
+        int result = add_native(self, object, offset);
+        if (result < 0) {
+            return result;
+        }
+    }
+    native_place place = self->natives.data[at];
+    *out = parent;
+    for (size_t i = 0; i < place.frame_count; i++) {
+        int result = pmt__intern_stack(&self->intern, *out,
+                                       self->native_frames.data[place.frames_at + i], out);
+        if (result < 0) {
+            return result;
+        }
+    }
+    return PMT_OK;
+}
+
+/* Reads what follows the kind and parent of a node that is not native; sets *out to its frame. */
 static int
 get_frame(loader *self, pmt__cursor *in, uint64_t kind, uint32_t *out)
 {
@@ -353,11 +459,6 @@ get_frame(loader *self, pmt__cursor *in, uint64_t kind, uint32_t *out)
                                     (unsigned long long)code_id);
         }
         return python_frame(self, (uint32_t)code_id, offset_and_1, out);
-    }
-    case PMT_NODE_NATIVE: {
-        uint32_t object = get_string(self, in);
-        uint64_t offset = pmt__get_varint(in);
-        return in->code != PMT_OK ? in->code : native_frame(self, object, offset, out);
     }
     case PMT_NODE_INLINED:
         frame.kind = PMT_FRAME_INLINED;
@@ -390,12 +491,20 @@ load_nodes(loader *self, pmt__cursor *in)
         if (up == 0 || up > id) {
             return pmt__cursor_fail(in, "node %llu has no valid parent", (unsigned long long)id);
         }
+        uint32_t parent = self->node_stacks.data[id - up];
         uint32_t frame = 0;
         uint32_t stack = 0;
-        int result = get_frame(self, in, kind, &frame);
-        if (result == PMT_OK) {
+        int result;
+        if (kind == PMT_NODE_NATIVE) {
+            uint32_t object = get_string(self, in);
+            uint64_t offset = pmt__get_varint(in);
             result =
-                pmt__intern_stack(&self->intern, self->node_stacks.data[id - up], frame, &stack);
+                in->code != PMT_OK ? in->code : native_stack(self, parent, object, offset, &stack);
+        } else {
+            result = get_frame(self, in, kind, &frame);
+            if (result == PMT_OK) {
+                result = pmt__intern_stack(&self->intern, parent, frame, &stack);
+            }
         }
         if (result < 0) {
             return result;
@@ -539,6 +648,46 @@ load_lifetimes(loader *self, pmt__cursor *in)
     return in->code;
 }
 
+/* The place of the object with this path, or PMT_INDEX_NONE. */
+static uint32_t
+find_object(const loader *self, uint32_t path)
+{
+    pmt__index_walk walk;
+    uint32_t at = pmt__index_first(&walk, &self->object_index, pmt__hash_u64(path));
+    while (at != PMT_INDEX_NONE && self->reader->objects.data[at].path != path) {
+        at = pmt__index_next(&walk);
+    }
+    return at;
+}
+
+static int
+load_objects(loader *self, pmt__cursor *in)
+{
+    pmt_reader *reader = self->reader;
+    size_t count = pmt__get_count(in, 2);
+    for (size_t i = 0; i < count && in->code == PMT_OK; i++) {
+        pmt__stored_object object = {.path = get_string(self, in)};
+        uint64_t size = pmt__get_limited(in, PMT_BUILD_ID_MAX, "the length of a build id");
+        const uint8_t *bytes = pmt__get_bytes(in, size);
+        if (bytes == NULL) {
+            break;
+        }
+        object.build_id_size = (uint8_t)size;
+        memcpy(object.build_id, bytes, object.build_id_size);
+        uint32_t at = find_object(self, object.path);
+        if (at != PMT_INDEX_NONE) {
+            reader->objects.data[at] = object;
+            continue;
+        }
+        at = (uint32_t)reader->objects.len;
+        if (!pmt__index_add(&self->object_index, pmt__hash_u64(object.path), at)
+            || !PMT__VEC_PUSH(self->allocator, &reader->objects, object)) {
+            return no_memory(self);
+        }
+    }
+    return in->code;
+}
+
 static int
 load_cut(loader *self, pmt__cursor *in)
 {
@@ -674,6 +823,10 @@ load_delta(loader *self, const pmt__chunk *chunk)
             body.what = "LIFETIMES";
             result = load_lifetimes(self, &body);
             break;
+        case PMT_SECTION_OBJECTS:
+            body.what = "OBJECTS";
+            result = load_objects(self, &body);
+            break;
         default:
             if (kind >= 128) {
                 return pmt__cursor_fail(&in, "section %u is not known and must not be skipped",
@@ -725,6 +878,9 @@ loader_init(loader *self, pmt_reader *reader, pmt_error *err)
     pmt__interner_init(&self->intern, reader, err);
     pmt__index_init(&self->instruction_index, self->allocator);
     pmt__index_init(&self->thread_index, self->allocator);
+    pmt__index_init(&self->native_index, self->allocator);
+    pmt__index_init(&self->object_index, self->allocator);
+    pmt__symbols_init(&self->symbols, self->allocator);
     pmt__text_init(&self->scratch, self->allocator);
     self->cwd = (pmt_string){"", 0};
     self->resolved = 1; /* site 0 is not used */
@@ -748,6 +904,11 @@ loader_dispose(loader *self)
     pmt__interner_dispose(&self->intern);
     pmt__index_dispose(&self->instruction_index);
     pmt__index_dispose(&self->thread_index);
+    pmt__index_dispose(&self->native_index);
+    pmt__index_dispose(&self->object_index);
+    pmt__symbols_dispose(&self->symbols);
+    PMT__VEC_DISPOSE(self->allocator, &self->natives);
+    PMT__VEC_DISPOSE(self->allocator, &self->native_frames);
     PMT__VEC_DISPOSE(self->allocator, &self->string_ids);
     PMT__VEC_DISPOSE(self->allocator, &self->codes);
     PMT__VEC_DISPOSE(self->allocator, &self->tables);
@@ -778,6 +939,49 @@ load_chunk(loader *self, const pmt__chunk *chunk)
     }
     if (strcmp(chunk->kind, "END ") == 0) {
         return load_end(self, chunk);
+    }
+    return PMT_OK;
+}
+
+/* Symbols stand at the end and are needed first: when nodes become stacks. */
+static int
+load_symbols(loader *self, const pmt__source *source, const pmt_reader_options *options)
+{
+    pmt__chunk_reader chunks;
+    pmt__chunk_reader_init(&chunks, source, self->reader->header.size, self->allocator);
+    pmt__chunk chunk;
+    int result = PMT_OK;
+    while (!options->ignore_symbols
+           && (result = pmt__chunk_next_of(&chunks, "SYMB", &chunk, self->err)) == 1) {
+        result = pmt__symbols_load(&self->symbols, &chunk, &self->intern, self->err);
+        if (result < 0) {
+            break;
+        }
+    }
+    if (result == PMT_OK && options->symbols != NULL) {
+        chunk = (pmt__chunk){.payload = options->symbols, .size = options->symbols_size};
+        result = pmt__symbols_load(&self->symbols, &chunk, &self->intern, self->err);
+    }
+    pmt__chunk_reader_dispose(&chunks);
+    return result;
+}
+
+/* Where a further chunk would come. Behind END there are symbols, which are read by now. */
+static int
+find_end(loader *self, pmt__chunk_reader *chunks)
+{
+    pmt__chunk chunk;
+    pmt_error err = PMT_ERROR_INIT;
+    int result = PMT_OK;
+    while (self->reader->has_end && (result = pmt__chunk_next(chunks, &chunk, &err)) == 1) {
+    }
+    self->reader->end_offset = chunks->next_offset;
+    if (result != PMT_ERR_VERSION) { /* something that must not be skipped does not matter here */
+        self->reader->end_sequence = chunks->next_sequence;
+        if (result < 0 && self->err != NULL) {
+            *self->err = err;
+        }
+        return result;
     }
     return PMT_OK;
 }
@@ -828,7 +1032,21 @@ load_chunks(loader *self, pmt__chunk_reader *chunks, const pmt_reader_options *o
             }
         }
     }
+    self->data_end = chunks->next_offset;
+    if (result == PMT_OK) {
+        result = find_end(self, chunks);
+    }
     return result;
+}
+
+static void
+resolve_objects(loader *self)
+{
+    for (size_t i = 0; i < self->reader->unresolved.len; i++) {
+        pmt__stored_place *place = &self->reader->unresolved.data[i];
+        uint32_t at = find_object(self, place->path);
+        place->object = at == PMT_INDEX_NONE ? 0 : at + 1;
+    }
 }
 
 /* Sites name threads by id, and a thread's record may follow its first site. */
@@ -872,18 +1090,24 @@ fact_number(const pmt_reader *self, const char *key)
     return fact == NULL ? 0 : fact->number;
 }
 
+bool
+pmt__reader_process_runs(const pmt_reader *self)
+{
+    char boot_id[64];
+    pmt__boot_id_get(boot_id);
+    const pmt_fact *fact = pmt_reader_find_fact(self, "boot_id");
+    return boot_id[0] != '\0' && fact != NULL && string_equals(fact->text, boot_id)
+           && pmt__process_is_alive(fact_number(self, "pid"), fact_number(self, "start_ticks"));
+}
+
 static pmt_ended
 find_ended(const pmt_reader *self)
 {
     if (self->has_end || (self->has_slot && self->slot.status == PMT_STATUS_ENDED)) {
         return PMT_ENDED_NORMAL;
     }
-    char boot_id[64];
-    pmt__boot_id_get(boot_id);
-    const pmt_fact *fact = pmt_reader_find_fact(self, "boot_id");
-    if (boot_id[0] != '\0' && fact != NULL && string_equals(fact->text, boot_id)
-        && (!self->has_slot || self->slot.status == PMT_STATUS_RECORDING)
-        && pmt__process_is_alive(fact_number(self, "pid"), fact_number(self, "start_ticks"))) {
+    if ((!self->has_slot || self->slot.status == PMT_STATUS_RECORDING)
+        && pmt__reader_process_runs(self)) {
         return PMT_ENDED_RUNNING;
     }
     return PMT_ENDED_KILLED;
@@ -898,7 +1122,7 @@ struct pmt_follower {
     bool broken;
 };
 
-static const pmt_reader_options defaults = {NULL, NULL, NULL};
+static const pmt_reader_options defaults = {.allocator = NULL};
 
 /* An error leaves nothing to dispose of. */
 static int
@@ -916,6 +1140,10 @@ begin(pmt_follower *self, const pmt__source *source, const pmt_reader_options *o
     int result = loader_init(&self->loader, self->reader, err);
     if (result == PMT_OK) {
         result = pmt__header_read(&self->reader->header, source, err);
+    }
+    if (result == PMT_OK) {
+        self->loader.hide_interpreter = options->hide_interpreter != 0;
+        result = load_symbols(&self->loader, source, options);
     }
     if (result < 0) {
         loader_dispose(&self->loader);
@@ -945,6 +1173,7 @@ read_on(pmt_follower *self, const pmt_reader_options *options, pmt_error *err)
         result = resolve_threads(&self->loader);
     }
     if (result == PMT_OK) {
+        resolve_objects(&self->loader);
         reader->fork_epoch = fact_number(reader, "fork_epoch");
         reader->ended = find_ended(reader);
         if (reader->ended == PMT_ENDED_RUNNING && !reader->damaged) {
@@ -1115,6 +1344,9 @@ pmt_follower_refresh(pmt_follower *self, pmt_error *err)
     if (result == PMT_OK) {
         result = read_on(self, &defaults, &inner);
     }
+    if (result == PMT_OK && self->chunks.next_offset != self->loader.data_end) {
+        result = pmt__error_set(&inner, PMT_ERR_STATE, "names have been added to it");
+    }
     if (result < 0) {
         self->broken = true;
         name_file(err, self->path, &inner);
@@ -1176,5 +1408,7 @@ pmt_reader_destroy(pmt_reader *self)
         PMT__VEC_DISPOSE(allocator, &self->running->sites);
         pmt__release(allocator, self->running);
     }
+    PMT__VEC_DISPOSE(allocator, &self->objects);
+    PMT__VEC_DISPOSE(allocator, &self->unresolved);
     pmt__release(allocator, self);
 }

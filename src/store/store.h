@@ -23,6 +23,7 @@ typedef struct pmt__frame {
     uint32_t function; /* strings */
     uint32_t file;
     uint32_t module;
+    uint32_t object; /* of a native frame */
     uint8_t kind;
     uint8_t flags;
     int64_t line;
@@ -112,6 +113,19 @@ typedef struct pmt__running {
     bool main_returned;
     PMT__VEC(pmt__running_site) sites; /* owned */
 } pmt__running;
+/* An executable or library that native frames are of. */
+typedef struct pmt__stored_object {
+    uint32_t path; /* string */
+    uint8_t build_id_size;
+    uint8_t build_id[PMT_BUILD_ID_MAX];
+} pmt__stored_object;
+
+/* A native place that nobody has looked up. */
+typedef struct pmt__stored_place {
+    uint32_t path;   /* string: of its object */
+    uint32_t object; /* 1 + its place among the objects; 0: it is none of them */
+    uint64_t offset;
+} pmt__stored_place;
 
 typedef struct pmt__size_class {
     uint64_t allocations;
@@ -148,6 +162,10 @@ struct pmt_reader {
     PMT__VEC(pmt__event_chunk) event_chunks;
     PMT__VEC(uint8_t) resident_bytes;
     PMT__VEC(pmt__stored_moment) moments; /* resident.h */
+    PMT__VEC(pmt__stored_object) objects;
+    PMT__VEC(pmt__stored_place) unresolved;
+    uint64_t end_offset;   /* where the reading ended: behind the last whole chunk */
+    uint64_t end_sequence; /* the number that a chunk there would have */
     uint64_t counters[PMT_COUNTERS];
     pmt__size_class large_sizes[64]; /* by log2 */
     pmt__running *running;           /* owned; NULL: the capture is not followed */
@@ -162,6 +180,9 @@ pmt__reader_string(const pmt_reader *self, uint32_t string)
 
 /* The number that a text is in decimal digits; 0 if it is none, or too large. */
 uint64_t pmt__decimal(pmt_string text);
+
+/* Whether the recorded process can be seen to run on this host. */
+bool pmt__reader_process_runs(const pmt_reader *self);
 
 /* Checks every event of an EVTS chunk, so that no walk can meet anything wrong, and notes where it is. */
 int pmt__reader_add_events(pmt_reader *self, const pmt__chunk *chunk, pmt_error *err);

@@ -121,6 +121,9 @@ capture_names(pmt__buffer *payload)
     capture_section(payload, PMT_SECTION_MARKS, &body);
     CAPTURE_PUT(&body, 1, 9, 3, 2000);
     capture_section(payload, PMT_SECTION_SIZES, &body);
+    CAPTURE_PUT(&body, 1, 3);
+    pmt__buffer_put_text(&body, "build id", 8);
+    capture_section(payload, PMT_SECTION_OBJECTS, &body);
     pmt__buffer_dispose(&body);
 }
 
@@ -194,6 +197,18 @@ capture_end(pmt__buffer *out, uint64_t sequence, uint64_t t_ns)
     pmt__slot_encode(out->data + PMT_SLOT_A_OFFSET, &slot);
 }
 
+/* Symbols of two of the native nodes of capture_names: two frames, and that nothing is known. */
+static inline void
+capture_symbols(pmt__buffer *payload)
+{
+    static const char *const texts[] = {"/usr/lib/libx.so", "x::load(int)", "/src/x.cc"};
+    CAPTURE_PUT(payload, 3);
+    for (size_t i = 0; i < 3; i++) {
+        pmt__buffer_put_text(payload, texts[i], strlen(texts[i]));
+    }
+    CAPTURE_PUT(payload, 2, 1, 0x50, 2, 2, 3, 7, 2, 0, 0, 1, 0xd0, 0);
+}
+
 /* The whole file in *out, which the caller disposes of. */
 static inline void
 capture_build(pmt__buffer *out)
@@ -213,8 +228,10 @@ capture_build(pmt__buffer *out)
         pmt__chunk_put(out, "DLTA", 0, sequence++, payload.data, payload.len);
         pmt__buffer_clear(&payload);
     }
-    pmt__buffer_dispose(&payload);
     capture_end(out, sequence, (CAPTURE_CUTS + 1) * SECOND);
+    capture_symbols(&payload);
+    pmt__chunk_put(out, "SYMB", 0, sequence + 1, payload.data, payload.len);
+    pmt__buffer_dispose(&payload);
 }
 
 #endif

@@ -54,7 +54,12 @@ everything_of_aggregate(const pmt_aggregate *aggregate, pmt_error *err)
 {
     pmt_row *rows;
     size_t count;
-    int result = pmt_aggregate_sites(aggregate, &rows, &count, err);
+    int result = pmt_aggregate_sites(aggregate, 0, &rows, &count, err);
+    if (result < 0) {
+        return result;
+    }
+    pmt_rows_release(aggregate, rows);
+    result = pmt_aggregate_sites(aggregate, 1, &rows, &count, err);
     if (result < 0) {
         return result;
     }

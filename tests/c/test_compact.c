@@ -279,6 +279,23 @@ put_chunk(const char *kind, const pmt__buffer *payload)
     pmt__buffer_dispose(&out);
 }
 
+/* Whether each cut says again what build id an object has. */
+static bool with_objects;
+
+static void
+put_objects(pmt__buffer *payload)
+{
+    pmt__buffer body;
+    pmt__buffer_init(&body);
+    if (with_objects && p.strings != 0) {
+        const uint8_t build_id[2] = {(uint8_t)p.cuts, 7};
+        CAPTURE_PUT(&body, 1, 1, sizeof build_id);
+        pmt__buffer_put(&body, build_id, sizeof build_id);
+        capture_section(payload, PMT_SECTION_OBJECTS, &body);
+    }
+    pmt__buffer_dispose(&body);
+}
+
 static void
 put_cut(uint64_t flags)
 {
@@ -297,6 +314,7 @@ put_cut(uint64_t flags)
         capture_section(&payload, PMT_SECTION_MARKS, &body);
     }
     put_lifetimes(&payload);
+    put_objects(&payload);
     uint64_t buckets = 0;
     for (uint64_t b = 0; b < 64; b++) {
         buckets += p.size_allocs[b] != 0;
@@ -894,6 +912,54 @@ test_the_event_log_is_copied(void **unused)
     }
 }
 
+/* The chunks of a kind in the capture. */
+static size_t
+count_chunks(const char kind[4])
+{
+    int fd = open(path, O_RDONLY);
+    const pmt__source source = {NULL, fd, end_offset};
+    pmt__chunk_reader chunks;
+    pmt__chunk chunk;
+    pmt_error err = PMT_ERROR_INIT;
+    size_t count = 0;
+    pmt__chunk_reader_init(&chunks, &source, PMT_HEADER_SIZE, pmt_allocator_default());
+    while (pmt__chunk_next_of(&chunks, kind, &chunk, &err) == 1) {
+        count++;
+    }
+    assert_int_equal(chunks.next_offset, end_offset);
+    pmt__chunk_reader_dispose(&chunks);
+    close(fd);
+    return count;
+}
+
+static void
+test_objects_and_symbols_are_copied(void **unused)
+{
+    (void)unused;
+    program_start(14);
+    with_objects = true;
+    pmt__buffer nothing_known;
+    pmt__buffer_init(&nothing_known);
+    pmt__buffer_put(&nothing_known, "\0\0", 2);
+    for (size_t round = 1; round <= 3; round++) {
+        for (int i = 0; i < 30; i++) {
+            put_cut(0);
+            if (i == 10) {
+                put_chunk("SYMB", &nothing_known);
+            }
+        }
+        assert_int_equal(compact_with(&pmt__compact_plans[round]), 0);
+        check_against_twin(0);
+        assert_int_equal(count_chunks("SYMB"), round);
+        pmt_reader *reader = reader_of(path);
+        assert_int_equal(reader->objects.len, 1);
+        assert_int_equal(reader->objects.data[0].build_id[0], (uint8_t)(p.cuts - 1));
+        pmt_reader_destroy(reader);
+    }
+    pmt__buffer_dispose(&nothing_known);
+    with_objects = false;
+}
+
 static void
 test_damage_is_not_copied(void **unused)
 {
@@ -984,6 +1050,7 @@ main(void)
         cmocka_unit_test(test_a_capture_that_was_replaced_is_left_alone),
         cmocka_unit_test(test_the_temporary_file),
         cmocka_unit_test(test_the_event_log_is_copied),
+        cmocka_unit_test(test_objects_and_symbols_are_copied),
         cmocka_unit_test(test_damage_is_not_copied),
         cmocka_unit_test(test_renumbered_chunks_are_as_good_as_new),
     };

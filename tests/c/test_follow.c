@@ -148,12 +148,23 @@ refresh(pmt_follower *follower)
     return result;
 }
 
-/* `step` chunks at a time; in between the file ends within a chunk. */
+static void
+assert_broken(pmt_follower *follower, int code, const char *message)
+{
+    pmt_error err = PMT_ERROR_INIT;
+    assert_int_equal(pmt_follower_refresh(follower, &err), code);
+    assert_non_null(strstr(err.message, message));
+    err = (pmt_error)PMT_ERROR_INIT;
+    assert_int_equal(pmt_follower_refresh(follower, &err), PMT_ERR_STATE);
+    pmt_follower_destroy(follower);
+}
+
+/* `step` chunks at a time, up to END; in between the file ends within a chunk. */
 static void
 grow(size_t step)
 {
     size_t ends[64];
-    size_t count = find_ends(ends, 64);
+    size_t count = find_ends(ends, 64) - 1; /* symbols come last */
     size_t size = ends[0];
     pmt_follower *follower = follow_from(size);
     compare_with_file(follower);
@@ -174,8 +185,13 @@ grow(size_t step)
         assert_int_equal(refresh(follower), 0);
         size = next;
     }
-    assert_int_equal(size, capture.len);
+    assert_int_equal(size, ends[count - 1]);
     assert_int_equal(pmt_follower_reader(follower)->ended, PMT_ENDED_NORMAL);
+    write_file(path, capture.data, size, capture.len);
+    assert_broken(follower, PMT_ERR_STATE, "names have been added");
+    follower = follow_from(capture.len);
+    compare_with_file(follower);
+    assert_int_equal(refresh(follower), 0);
     pmt_follower_destroy(follower);
 }
 
@@ -216,17 +232,6 @@ test_a_thread_may_be_named_late(void **state)
     pmt__buffer_dispose(&file);
     pmt__buffer_dispose(&payload);
     pmt__buffer_dispose(&body);
-}
-
-static void
-assert_broken(pmt_follower *follower, int code, const char *message)
-{
-    pmt_error err = PMT_ERROR_INIT;
-    assert_int_equal(pmt_follower_refresh(follower, &err), code);
-    assert_non_null(strstr(err.message, message));
-    err = (pmt_error)PMT_ERROR_INIT;
-    assert_int_equal(pmt_follower_refresh(follower, &err), PMT_ERR_STATE);
-    pmt_follower_destroy(follower);
 }
 
 static void
@@ -316,7 +321,7 @@ follow_and_ask(scarce *memory, size_t fail_at, pmt_error *err)
     write_file(path, capture.data, 0, ends[count / 2]);
     *memory = (scarce){0, fail_at, 0};
     const pmt_allocator allocator = {scarce_resize, scarce_release, memory};
-    const pmt_reader_options options = {&allocator, NULL, NULL};
+    const pmt_reader_options options = {.allocator = &allocator};
     pmt_follower *follower;
     int result = pmt_follower_open(&follower, path, &options, err);
     if (result < 0) {
@@ -324,7 +329,7 @@ follow_and_ask(scarce *memory, size_t fail_at, pmt_error *err)
     }
     result = everything(pmt_follower_reader(follower), err);
     if (result == PMT_OK) {
-        write_file(path, capture.data, ends[count / 2], capture.len);
+        write_file(path, capture.data, ends[count / 2], ends[count - 2]);
         result = pmt_follower_refresh(follower, err);
         if (result == 1) {
             result = everything(pmt_follower_reader(follower), err);

@@ -11,7 +11,7 @@ import { bytesByThread, selectWeights, totalsByView, type Selection } from "../s
 import { Builder } from "./support/builder";
 import { random } from "./support/synthetic";
 
-const LINES: Shape = { granularity: "line", hideImport: false, hideInterpreter: false };
+const LINES: Shape = { granularity: "line", hideImport: false, hideInterpreter: false, hideNative: false };
 const PEAK: Selection = { view: "peak", windowView: "kept", window: null, thread: null };
 
 function treeOf(report: Report, shape = LINES, selection = PEAK, metric: "bytes" | "blocks" = "bytes"): ForwardTree {
@@ -84,6 +84,18 @@ describe("hiding frames", () => {
     expect(paths(report, hidden)).toEqual([["main", 49], ["main>module", 42]]);
     expect(hidden.selfBytes(hidden.children(0)[0])).toBe(7);
     expect(paths(report, treeOf(report, { ...LINES, hideImport: true }))[0]).toEqual(["_run_code", 49]);
+  });
+
+  it("blames the line of Python for what native functions allocated", () => {
+    const b = new Builder();
+    const native = b.frame({ func: "grow", file: "/src/x.cc", flags: 8, object: "/usr/lib/libx.so.1" });
+    const place = b.frame({ func: "liby.so+0x5", file: "/usr/lib/liby.so", flags: 8, object: "/usr/lib/liby.so" });
+    b.value(b.stack("main", native), { peak: [40, 1] }).value(b.stack("main", native, place), { peak: [2, 1] });
+    const report = b.report();
+    expect(paths(report, treeOf(report, { ...LINES, hideNative: true }))).toEqual([["main", 42]]);
+    const names = new Names(report, "line");
+    expect([native, place, b.frame({ func: "main" })].map((frame) => names.library(frame))).toEqual(["libx.so.1", "", ""]);
+    expect(names.full(native)).toBe("grow /src/x.cc:1 libx.so.1");
   });
 
   it("merges the lines of a function", () => {

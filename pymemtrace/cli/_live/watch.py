@@ -7,11 +7,14 @@ touches the readers. Every number in it comes from the core.
 import glob
 import os
 import re
+import threading
+import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pymemtrace
+from pymemtrace import _core, _symbols
 from pymemtrace._core import Aggregate, Combined, Reader
 from pymemtrace._types import LineRow, Site, View
 from pymemtrace.cli import _format, _options
@@ -20,6 +23,7 @@ from pymemtrace.cli import tree as tree_command
 LINES = 500  # rows of a picture at most
 MIN_SHARE = 0.002  # of the branches of a tree
 MOST = 0.5  # of the bytes: such a branch of a tree is open
+LOOK_UP_S = 5.0  # between two look-ups of native places, at least
 OUTPUT_BYTES = 64 << 10  # of what a program has printed
 
 TABS = ("sites", "tree", "threads", "where", "processes", "output")
@@ -98,18 +102,54 @@ class Picture:
         return min(ages, default=0.0)
 
 
+class Names:
+    """Names of native frames. They are looked up beside everything else, as it takes seconds; then
+    the capture is opened anew with them. Places that come later wait until looking them up has
+    become a small part of the time."""
+
+    def __init__(self) -> None:
+        self.symbols: bytes | None = None
+        self._found: list[_symbols.Place] = []
+        self._thread: threading.Thread | None = None
+        self._due = 0.0
+
+    def are_new(self) -> bool:
+        """Whether there are more of them than before."""
+        if self._thread is None or self._thread.is_alive():
+            return False
+        self._thread = None
+        self.symbols = _core.encode_symbols(self._found)
+        return True
+
+    def look_up(self, reader: Reader) -> None:
+        if self._thread is None and time.monotonic() >= self._due:
+            unresolved = reader.unresolved()
+            if unresolved:
+                self._thread = threading.Thread(target=self._run, args=(unresolved,), daemon=True)
+                self._thread.start()
+
+    def _run(self, unresolved: list[_symbols.Job]) -> None:
+        began = time.monotonic()
+        self._found += _symbols.look_up(unresolved)
+        now = time.monotonic()
+        self._due = now + max(LOOK_UP_S, (now - began) * 20)
+
+
 class Tracked:
     """A capture, followed. refresh() returns whether it has changed."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, hide_interpreter: bool = False) -> None:
         self.path = path
         self.reader: Reader | None = None
         self.info: dict[str, Any] = {}
         self.problem = ""
+        self._hide_interpreter = hide_interpreter
+        self._names = Names()
 
     def refresh(self, progress: Progress | None = None) -> bool:
-        if self.reader is not None:
+        if self.reader is not None and not self._names.are_new():
             try:
+                self._names.look_up(self.reader)
                 if not self.reader.refresh():
                     if self.info["ended"] == "running":
                         self.info["age_s"] = self.reader.info()["age_s"]
@@ -119,7 +159,13 @@ class Tracked:
             except (OSError, pymemtrace.PymemtraceError):
                 pass  # the writer has put a shorter file in its place, or somebody another one
         try:
-            self.reader = Reader(self.path, progress=progress, follow=True)
+            self.reader = Reader(
+                self.path,
+                progress=progress,
+                symbols=self._names.symbols,
+                hide_interpreter=self._hide_interpreter,
+                follow=True,
+            )
         except (OSError, pymemtrace.PymemtraceError) as error:
             changed = self.problem != str(error) or self.reader is not None
             self.problem = str(error)
@@ -154,7 +200,10 @@ def children_of(base: str) -> Iterator[str]:
 class Watch:
     """words: paths of captures, whose children's captures are watched as well, and patterns."""
 
-    def __init__(self, words: Sequence[str], output: str | None = None) -> None:
+    def __init__(
+        self, words: Sequence[str], output: str | None = None, hide_interpreter: bool = False
+    ) -> None:
+        self._hide_interpreter = hide_interpreter
         self._words = list(words)
         self._output = output
         self._tracked: dict[str, Tracked] = {}
@@ -183,13 +232,13 @@ class Watch:
     def _track(self, path: str) -> bool:
         if path in self._tracked:
             return False
-        self._tracked[path] = Tracked(path)
+        self._tracked[path] = Tracked(path, self._hide_interpreter)
         return True
 
     def _track_child(self, path: str, parent: Tracked) -> bool:
         if path in self._tracked or path in self._strange or parent.reader is None:
             return False
-        child = Tracked(path)
+        child = Tracked(path, self._hide_interpreter)
         child.refresh()
         if child.reader is None:
             return False  # it is just being made

@@ -8,7 +8,7 @@ export const WINDOW_VIEWS = ["kept", "allocated", "alive"] as const;
 export type WindowView = (typeof WINDOW_VIEWS)[number];
 
 export type Metric = "bytes" | "blocks";
-export type HideKind = "import" | "interpreter";
+export type HideKind = "import" | "interpreter" | "native";
 
 export interface CaptureInfo {
   path: string;
@@ -185,7 +185,7 @@ export function parseHeader(value: unknown): Header {
     windowView: json.window_view === undefined ? "kept" : oneOf(json.window_view, WINDOW_VIEWS, "window_view"),
     stretch,
     thread: thread !== null && threads.some((t) => t.id === thread) ? thread : null,
-    hide: hide.map((item) => oneOf(item, ["import", "interpreter"] as const, "hide")),
+    hide: hide.map((item) => oneOf(item, ["import", "interpreter", "native"] as const, "hide")),
     notes: notes.map(text).filter((note) => note !== ""),
   };
 }

@@ -8,6 +8,7 @@ import { StringTable } from "../format/strings";
 export const FLAG_IMPORT = 1;
 export const FLAG_INTERPRETER = 2;
 export const FLAG_SYNTHETIC = 4;
+export const FLAG_NATIVE = 8;
 export const ALIVE_AT_END = 0xffff;
 
 export interface Frames {
@@ -16,6 +17,8 @@ export interface Frames {
   file: Uint32Array;
   line: Uint32Array;
   flags: Uint8Array;
+  /** Of a native frame, its executable or library; the empty string's number else. Empty if no frame is native. */
+  object: Uint32Array;
 }
 
 export interface StackTree {
@@ -101,10 +104,13 @@ function readFrames(container: Container, strings: number): Frames {
   const file = container.array("frame_file", "u32");
   const line = container.array("frame_line", "u32");
   const flags = container.array("frame_flags", "u8");
+  const object = container.optional("frame_object", "u32");
   sameCount(func.length, { frame_file: file, frame_line: line, frame_flags: flags });
+  if (object.length > 0) sameCount(func.length, { frame_object: object });
   below(func, strings, "frame_function");
   below(file, strings, "frame_file");
-  return { count: func.length, func, file, line, flags };
+  below(object, strings, "frame_object");
+  return { count: func.length, func, file, line, flags, object };
 }
 
 function readTree(container: Container, frames: number): StackTree {

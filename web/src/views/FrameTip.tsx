@@ -98,6 +98,9 @@ export function FrameTip(props: Props) {
         <>
           <p class="func">{node === 0 ? "All memory" : names.func(tree.frame(node))}</p>
           {node !== 0 && <p class="place">{names.place(tree.frame(node)) || "no file"}</p>}
+          {node !== 0 && names.library(tree.frame(node)) !== "" && (
+            <p class="place">in {names.library(tree.frame(node))}</p>
+          )}
           <Rows store={store} node={node} />
         </>
       )}

@@ -9,13 +9,14 @@ export interface FrameSpec {
   file?: string;
   line?: number;
   flags?: number;
+  object?: string;
 }
 
 type Amounts = Partial<Record<"peak" | "leak" | "total" | "temp", [bytes: number, blocks: number]>>;
 
 export class Builder {
   private readonly strings = new Map<string, number>([["", 0]]);
-  private readonly frames: { key: string; func: number; file: number; line: number; flags: number }[] = [];
+  private readonly frames: { key: string; func: number; file: number; line: number; flags: number; object: number }[] = [];
   private readonly frameIds = new Map<string, number>();
   private readonly children: Map<number, number>[] = [new Map()];
   private readonly parent = [0];
@@ -42,12 +43,14 @@ export class Builder {
   }
 
   frame(spec: FrameSpec): number {
-    const { func, file = "/app/main.py", line = 1, flags = 0 } = spec;
-    const key = JSON.stringify([func, file, line, flags]);
+    const { func, file = "/app/main.py", line = 1, flags = 0, object = "" } = spec;
+    const key = JSON.stringify([func, file, line, flags, object]);
     let id = this.frameIds.get(key);
     if (id === undefined) {
       id = this.frames.length;
-      this.frames.push({ key, func: this.string(func), file: this.string(file), line, flags });
+      this.frames.push({
+        key, func: this.string(func), file: this.string(file), line, flags, object: this.string(object),
+      });
       this.frameIds.set(key, id);
     }
     return id;
@@ -100,6 +103,9 @@ export class Builder {
         frame_file: Uint32Array.from(this.frames, (f) => f.file),
         frame_line: Uint32Array.from(this.frames, (f) => f.line),
         frame_flags: Uint8Array.from(this.frames, (f) => f.flags),
+        frame_object: this.frames.some((f) => (f.flags & 8) !== 0)
+          ? Uint32Array.from(this.frames, (f) => f.object)
+          : new Uint32Array(0),
         node_parent: Uint32Array.from(this.parent),
         node_frame: Uint32Array.from(this.nodeFrame),
         val_node: Uint32Array.from(this.values, (row) => row.node),
