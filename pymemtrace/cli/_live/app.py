@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from rich.text import Text
 from textual.app import App, ComposeResult
@@ -300,14 +300,14 @@ class LiveApp(App[None]):
     def action_branch(self, is_open: int) -> None:
         line = self.query_one(Listing).current
         if self.wish.tab == "tree" and line is not None:
-            self._opened[int(str(line.key))] = bool(is_open)
+            self._opened[cast(int, line.key)] = bool(is_open)
             self._list()
 
     def on_listing_chosen(self, event: Listing.Chosen) -> None:
         key = event.line.key
         if self.wish.tab == "tree":
-            was_open = "▾" in event.line.cells[-1]
-            self._opened[int(str(key))] = not was_open
+            branch = cast(int, key)
+            self._opened[branch] = not self._opened.get(branch, False)
             self._list()
         elif self.wish.tab == "processes":
             self._ask(process=str(key), thread=None, tab="sites")

@@ -114,7 +114,7 @@ class Head(Widget):
         if lost:
             text += Text.assemble("  ", (f"not recorded: {', '.join(lost)}", "yellow"))
         elif not several:
-            text += Text.assemble("  ", (f"{first_cuts(picture):,} flushes", "dim"))
+            text += Text.assemble("  ", (f"{flushes(picture):,} flushes", "dim"))
         return text
 
     @staticmethod
@@ -162,5 +162,5 @@ class Head(Widget):
         return text
 
 
-def first_cuts(picture: Picture) -> int:
+def flushes(picture: Picture) -> int:
     return int(picture.shown[0].info["cuts"])
