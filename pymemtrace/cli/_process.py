@@ -23,7 +23,8 @@ def capture_of(pid: int) -> str | None:
         try:
             if not os.path.isfile(link):
                 continue
-            if _core.Reader(link).info()["pid"] != pid:  # another's, which it reads
+            info = _core.Reader(link).info()
+            if info["pid"] != pid or info["ended"] != "running":  # one that it reads
                 continue
             path = os.readlink(link)
             return path if os.path.exists(path) and os.path.samefile(path, link) else link

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+import pymemtrace
+
 needs_tmux = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
 textual = pytest.importorskip("textual", reason="textual is not installed")
 
@@ -306,22 +308,40 @@ def test_children_appear_by_themselves(terminal: Callable[..., Terminal], tmp_pa
 # --- what cannot be watched -----------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("words", [("live", "app.pmt"), ("run", "--live", "app.py")])
+def test_it_ends_with_its_terminal(words: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(TALK)
+    if words[0] == "live":
+        with pymemtrace.record("app.pmt"):
+            pass
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*COMMAND, *words], stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+    )
+    os.close(theirs)
+    output = b""
+    while b"Sites" not in output:
+        output += os.read(ours, 4096)
+    os.close(ours)
+    assert process.wait(WAIT_S) in (-signal.SIGHUP, 128 + signal.SIGHUP)
+
+
 def in_terminal(*command: object) -> tuple[int, str]:
     """Status and output of a command that ends by itself, on a terminal."""
-    pid, fd = pty.fork()
-    if pid == 0:
-        os.execv(sys.executable, [sys.executable, *map(str, command)])
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, *map(str, command)],
+        stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+    )  # fmt: skip
+    os.close(theirs)
     output = b""
-    while True:
-        try:
-            piece = os.read(fd, 4096)
-        except OSError:  # its end is closed
-            break
-        if not piece:
-            break
-        output += piece
-    os.close(fd)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), output.decode().replace("\r\n", "\n")
+    try:
+        while piece := os.read(ours, 4096):
+            output += piece
+    except OSError:  # nobody has its other end any more
+        pass
+    os.close(ours)
+    return process.wait(WAIT_S), output.decode().replace("\r\n", "\n")
 
 
 @pytest.mark.parametrize(

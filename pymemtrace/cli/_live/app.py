@@ -1,6 +1,10 @@
 """The screen: its keys, and what is chosen on it."""
 
 import os
+import select
+import signal
+import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import ClassVar, cast
@@ -363,6 +367,18 @@ def show(app: LiveApp) -> None:
     os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
     for name in ("COLUMNS", "LINES"):  # a shell's, or readline's, before the terminal was resized
         os.environ.pop(name, None)
+    threading.Thread(target=end_with_terminal, daemon=True).start()
     app.run(mouse=True)
     if app.error is not None:
         raise app.error
+
+
+def end_with_terminal() -> None:
+    """Where nobody sends SIGHUP when the terminal goes, the screen would wait for it for ever."""
+    waiting = select.poll()
+    waiting.register(0, 0)  # a hang-up is always told
+    while not waiting.poll():
+        pass
+    os.kill(os.getpid(), signal.SIGHUP)
+    time.sleep(1.0)
+    os._exit(128 + signal.SIGHUP)  # it is ignored

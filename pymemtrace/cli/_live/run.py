@@ -114,6 +114,8 @@ def view(child: Child) -> None:
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         child.kill(number)
+        if number == signal.SIGHUP:  # there is no terminal any more
+            os._exit(128 + number)
         app.exit()
 
     for number in (signal.SIGTERM, signal.SIGHUP):
