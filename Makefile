@@ -12,7 +12,7 @@ export PYTHON JOBS
 .PHONY: help setup build demo test test-all test-c test-py test-web lint format asan tsan \
 	stress fuzz-short bench bench-overhead bench-pair bench-exactness bench-stacks bench-observer \
 	bench-memory bench-startup bench-native bench-native-stacks bench-reports bench-where bench-symbols bench-sampled \
-	bench-estimates \
+	bench-estimates bench-live \
 	docs clean
 
 help:       ## list the targets
@@ -103,6 +103,9 @@ bench-where: build  ## what of the resident memory stays unattributed
 
 bench-symbols: build  ## looking 10,000 native addresses up
 	@.venv/bin/python bench/symbols.py $(ARGS)
+
+bench-live: build  ## what being watched by `pymemtrace live` costs, how fresh its screen is
+	@.venv/bin/python bench/live.py $(ARGS)
 
 docs: setup  ## check the links of the documentation
 	@.venv/bin/python tools/check_links.py

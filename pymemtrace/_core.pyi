@@ -8,7 +8,7 @@ import builtins
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from pymemtrace._types import Event, ExportKind, SiteRow, View
+from pymemtrace._types import Event, ExportKind, LineRow, SiteRow, View
 
 version: str
 
@@ -64,6 +64,8 @@ class Reader:
     """A capture, read up to its last complete cut.
 
     `progress(done_bytes, total_bytes)` is called now and then while a large capture is read.
+
+    follow: refresh() takes in what was appended since; only one thread at a time may use it then.
     """
 
     path: str
@@ -72,10 +74,13 @@ class Reader:
         path: str,
         *,
         progress: Callable[[int, int], None] | None = None,
+        follow: bool = False,
         symbols: builtins.bytes | None = None,  # of encode_symbols, as if the capture held them
         ignore_symbols: bool = False,  # those that the capture holds
         hide_interpreter: bool = False,  # leave out the interpreter's native frames
     ) -> None: ...
+    # Whether there was anything new. PymemtraceError, OSError: it cannot go on; open the path anew.
+    def refresh(self) -> bool: ...
     def info(self) -> dict[str, Any]: ...  # the `captures[]` object of json.md
     def proc(self) -> dict[str, Any]: ...  # all facts of the PROC chunk
     def totals(self) -> dict[str, Any]: ...
@@ -104,6 +109,16 @@ class Reader:
         exclude: Sequence[str] = (),
         with_inherited: bool = True,
     ) -> dict[str, Any]: ...
+    def thread_sums(  # by_thread of stats(), alone
+        self,
+        *,
+        start_s: float | None = None,
+        end_s: float | None = None,
+        thread: str | None = None,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        with_inherited: bool = True,
+    ) -> list[dict[str, Any]]: ...
     def aggregate(
         self,
         view: View = "peak",
@@ -166,6 +181,8 @@ class Aggregate:
     # merged by the line that is blamed, or by the innermost frame, native ones too
     def sites(self, limit: int | None = None, *, native: bool = False) -> list[SiteRow]: ...
     def stacks(self, limit: int | None = None) -> list[SiteRow]: ...  # one row per distinct stack
+    # the first lines by a number of `own`, what they allocated themselves, or `total`, with callees
+    def lines(self, limit: int, *, by: str = "bytes", total: bool = False) -> list[LineRow]: ...
     def tree(
         self, *, inverted: bool = False, max_depth: int = 0, min_share: float = 0.0
     ) -> dict[str, Any]: ...

@@ -88,6 +88,11 @@ def resolve(
     return result
 
 
+def look_up(unresolved: Iterable[Job]) -> list[Place]:
+    """What Reader.unresolved() gives, for encode_symbols()."""
+    return _Search(None, 0).run(unresolved)
+
+
 class _Search:
     """The look-ups of one capture."""
 

@@ -42,6 +42,24 @@ class SiteRow(TypedDict):
     samples: NotRequired[int]
 
 
+class LineValue(TypedDict):
+    """What a view holds of one line, or of all that was called from it."""
+
+    bytes: int
+    blocks: int
+    share: float
+    allocated_bytes: int
+    allocations: int
+    temporary_bytes: int
+    temporaries: int
+
+
+class LineRow(TypedDict):
+    site: Site
+    own: LineValue
+    total: LineValue
+
+
 EventKind = Literal["alloc", "free", "realloc-alloc", "realloc-free", "reuse-alloc", "reuse-free"]
 # number, t_s, kind, site id, address, size (None: a free in a site of many sizes)
 Event = tuple[int, float, EventKind, int, int, int | None]

@@ -47,6 +47,8 @@ elif [ ! -e "$(gcc -print-file-name=libbacktrace.a)" ]; then
     missing+=("libgcc-$(gcc -dumpversion | cut -d. -f1)-dev")
 fi
 [ -e /usr/include/libiberty/demangle.h ] || missing+=(libiberty-dev)
+# the tests of `pymemtrace live` are left out without it
+[ -z "${CI:-}" ] || command -v tmux > /dev/null || missing+=(tmux)
 if [ $system_python = yes ]; then
     [ -e "$include/Python.h" ] || missing+=("python$version-dev")
     [ "$venv" != .venv ] || [ -e "$ready" ] || "$python" -c "import ensurepip, venv" 2> /dev/null ||

@@ -1,7 +1,7 @@
 /* Reading captures and aggregating them.
 
    A pmt_reader holds one capture, read once up to its last complete cut; after opening it does not
-   change and may be used from several threads at once. Texts come from the recorded process: they
+   change and may be used from several threads at once (that of a pmt_follower does change). Texts come from the recorded process: they
    are not NUL-terminated, may hold any byte, and are UTF-8 with surrogates as three bytes.
 
    Units: bytes, blocks, nanoseconds since the start of the recording unless a name says otherwise. */
@@ -49,6 +49,21 @@ int pmt_reader_open(pmt_reader **out, const char *path, const pmt_reader_options
 int pmt_reader_open_bytes(pmt_reader **out, const void *bytes, size_t size,
                           const pmt_reader_options *options, pmt_error *err);
 void pmt_reader_destroy(pmt_reader *self); /* NULL is allowed */
+
+/* A reader of a capture that is being written: each refresh takes in what has been appended since. The reader
+   also remembers its sums from one refresh to the next, so that only one thread at a time may ask it for anything,
+   and none while it is refreshed. Aggregates that were made before a refresh can be asked after it. */
+typedef struct pmt_follower pmt_follower;
+
+/* As pmt_reader_open. `progress` is called for what is there now, not in refreshes. */
+int pmt_follower_open(pmt_follower **out, const char *path, const pmt_reader_options *options,
+                      pmt_error *err);
+/* 1: there is something new. 0: there is not. PMT_ERR_STATE: the path names another file by now (the writer puts a
+   shorter one in its place now and then), the file is another capture or shorter than it was, or symbols have been put behind
+   its end: open it anew. Other errors are those of opening. After any error, there is no more to be had from the follower and its reader. */
+int pmt_follower_refresh(pmt_follower *self, pmt_error *err);
+const pmt_reader *pmt_follower_reader(const pmt_follower *self); /* borrowed */
+void pmt_follower_destroy(pmt_follower *self);                   /* NULL is allowed */
 
 /* --- facts ----------------------------------------------------------------------------------- */
 
@@ -353,6 +368,8 @@ typedef struct pmt_value {
     uint64_t allocations;
     uint64_t inuse_bytes; /* peak view: as bytes; else what is alive at the window's end */
     uint64_t inuse_blocks;
+    uint64_t temporary_bytes; /* in the window, whatever the view */
+    uint64_t temporaries;
 } pmt_value;
 
 /* How sure a value is. */

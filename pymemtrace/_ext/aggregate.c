@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "analyze/combine.h"
+#include "analyze/lines.h"
 #include "analyze/tree.h"
 #include "render/render.h"
 #include "state.h"
@@ -498,6 +499,102 @@ aggregate_stacks(PyObject *object, PyObject *args, PyObject *kwargs)
     return make_rows(self, rows, count, limit, ROWS_STACKS);
 }
 
+/* --- lines ----------------------------------------------------------------------------------- */
+
+static PyObject *
+make_value(const pmt_value *value, uint64_t total_bytes)
+{
+    PyObject *dict = PyDict_New();
+    double share = total_bytes == 0 ? 0.0 : (double)value->bytes / (double)total_bytes;
+    if (dict != NULL
+        && (values_put_u64(dict, "bytes", value->bytes) < 0
+            || values_put_u64(dict, "blocks", value->blocks) < 0
+            || values_put(dict, "share", PyFloat_FromDouble(share)) < 0
+            || values_put_u64(dict, "allocated_bytes", value->allocated_bytes) < 0
+            || values_put_u64(dict, "allocations", value->allocations) < 0
+            || values_put_u64(dict, "temporary_bytes", value->temporary_bytes) < 0
+            || values_put_u64(dict, "temporaries", value->temporaries) < 0)) {
+        Py_CLEAR(dict);
+    }
+    return dict;
+}
+
+static PyObject *
+make_lines(const aggregate_object *self, const pmt__line *lines, size_t count)
+{
+    values_sites sites;
+    if (values_sites_init(&sites, self->reader) < 0) {
+        return NULL;
+    }
+    pmt_value total;
+    pmt_aggregate_total(self->aggregate, &total);
+    PyObject *list = PyList_New(0);
+    for (size_t i = 0; list != NULL && i < count; i++) {
+        PyObject *dict = PyDict_New();
+        if (dict != NULL
+            && (values_put(dict, "site", values_site(&sites, lines[i].frame)) < 0
+                || values_put(dict, "own", make_value(&lines[i].own, total.bytes)) < 0
+                || values_put(dict, "total", make_value(&lines[i].total, total.bytes)) < 0)) {
+            Py_CLEAR(dict);
+        }
+        if (values_append(list, dict) < 0) {
+            Py_CLEAR(list);
+        }
+    }
+    values_sites_dispose(&sites);
+    return list;
+}
+
+static const struct {
+    const char *name;
+    size_t number;
+} line_orders[] = {
+    {"bytes", offsetof(pmt_value, bytes)},
+    {"blocks", offsetof(pmt_value, blocks)},
+    {"allocated_bytes", offsetof(pmt_value, allocated_bytes)},
+    {"allocations", offsetof(pmt_value, allocations)},
+    {"temporary_bytes", offsetof(pmt_value, temporary_bytes)},
+    {"temporaries", offsetof(pmt_value, temporaries)},
+};
+
+static PyObject *
+aggregate_lines(PyObject *object, PyObject *args, PyObject *kwargs)
+{
+    static char limit_key[] = "limit";
+    static char by_key[] = "by";
+    static char total_key[] = "total";
+    static char *keywords[] = {limit_key, by_key, total_key, NULL};
+    aggregate_object *self = (aggregate_object *)object;
+    Py_ssize_t limit;
+    const char *by = "bytes";
+    int by_total = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "n|$sp:lines", keywords, &limit, &by,
+                                     &by_total)) {
+        return NULL;
+    }
+    size_t number = SIZE_MAX;
+    for (size_t i = 0; i < sizeof line_orders / sizeof *line_orders; i++) {
+        number = strcmp(by, line_orders[i].name) == 0 ? line_orders[i].number : number;
+    }
+    if (limit < 0 || number == SIZE_MAX) {
+        return PyErr_Format(PyExc_ValueError,
+                            limit < 0 ? "limit must not be negative" : "no order '%.50s'", by);
+    }
+    pmt_error err = PMT_ERROR_INIT;
+    pmt__line *lines;
+    size_t count;
+    int result;
+    Py_BEGIN_ALLOW_THREADS
+    result = pmt__lines_make(&lines, &count, self->aggregate, number, by_total != 0, &err);
+    Py_END_ALLOW_THREADS
+    if (result < 0) {
+        return ext_raise(Py_TYPE(object), &err);
+    }
+    PyObject *list = make_lines(self, lines, (size_t)limit < count ? (size_t)limit : count);
+    pmt__release(self->reader->allocator, lines);
+    return list;
+}
+
 /* --- tree ------------------------------------------------------------------------------------ */
 
 static PyObject *
@@ -862,6 +959,10 @@ static PyMethodDef aggregate_methods[] = {
                "first.")},
     {"stacks", METHOD(aggregate_stacks), METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("stacks($self, limit=None)\n--\n\nOne row per distinct stack, the heaviest first.")},
+    {"lines", METHOD(aggregate_lines), METH_VARARGS | METH_KEYWORDS,
+     PyDoc_STR("lines($self, limit, *, by='bytes', total=False)\n--\n\nThe first lines by a number "
+               "of theirs: own, what a line allocated itself, and total, what was allocated below "
+               "it.")},
     {"tree", METHOD(aggregate_tree), METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("tree($self, *, inverted=False, max_depth=0, min_share=0.0)\n--\n\nThe stacks as "
                "nested dicts; max_depth 0 means no limit.")},

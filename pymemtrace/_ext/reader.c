@@ -15,10 +15,22 @@
 
 typedef struct {
     PyObject_HEAD
-    PyObject *path;     /* owned: str */
-    pmt_reader *reader; /* owned; NULL until __init__ */
+    PyObject *path;         /* owned: str */
+    pmt_follower *follower; /* owned, or NULL */
+    pmt_reader
+        *reader; /* owned, or the follower's; NULL until __init__ and after a refresh that failed */
     values_sites sites; /* frames that site() has made; reader is NULL until then */
 } reader_object;
+
+static pmt_reader *
+get_reader(PyObject *object)
+{
+    pmt_reader *reader = ((reader_object *)object)->reader;
+    if (reader == NULL) {
+        PyErr_SetString(PyExc_ValueError, "this reader is not open");
+    }
+    return reader;
+}
 
 /* --- opening --------------------------------------------------------------------------------- */
 
@@ -44,6 +56,17 @@ report_progress(void *context, uint64_t done_bytes, uint64_t total_bytes)
     return failed;
 }
 
+static void
+raise_for_file(reader_object *self, const pmt_error *err)
+{
+    if (err->code == PMT_ERR_IO) {
+        errno = err->sys_errno;
+        PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, self->path);
+    } else {
+        ext_raise(Py_TYPE(self), err);
+    }
+}
+
 static int
 reader_init(PyObject *object, PyObject *args, PyObject *kwargs)
 {
@@ -52,7 +75,9 @@ reader_init(PyObject *object, PyObject *args, PyObject *kwargs)
     static char symbols_key[] = "symbols";
     static char ignore_key[] = "ignore_symbols";
     static char hide_key[] = "hide_interpreter";
-    static char *keywords[] = {path_key, progress_key, symbols_key, ignore_key, hide_key, NULL};
+    static char follow_key[] = "follow";
+    static char *keywords[] = {path_key, progress_key, symbols_key, ignore_key,
+                               hide_key, follow_key,   NULL};
     reader_object *self = (reader_object *)object;
     PyObject *path;
     PyObject *callable = Py_None;
@@ -60,11 +85,12 @@ reader_init(PyObject *object, PyObject *args, PyObject *kwargs)
     Py_ssize_t symbols_size = 0;
     int ignore = 0;
     int hide = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$Oz#pp:Reader", keywords, &path, &callable,
-                                     &symbols, &symbols_size, &ignore, &hide)) {
+    int follow = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$Oz#ppp:Reader", keywords, &path, &callable,
+                                     &symbols, &symbols_size, &ignore, &hide, &follow)) {
         return -1;
     }
-    if (self->reader != NULL) {
+    if (self->reader != NULL || self->follower != NULL) {
         PyErr_SetString(PyExc_RuntimeError, "this reader is open already");
         return -1;
     }
@@ -86,19 +112,50 @@ reader_init(PyObject *object, PyObject *args, PyObject *kwargs)
                                   .hide_interpreter = hide};
     pmt_error err = PMT_ERROR_INIT;
     state.saved = PyEval_SaveThread();
-    int result = pmt_reader_open(&self->reader, PyBytes_AS_STRING(bytes), &options, &err);
+    int result = follow
+                     ? pmt_follower_open(&self->follower, PyBytes_AS_STRING(bytes), &options, &err)
+                     : pmt_reader_open(&self->reader, PyBytes_AS_STRING(bytes), &options, &err);
     PyEval_RestoreThread(state.saved);
     Py_DECREF(bytes);
     if (result == PMT_OK) {
+        if (follow) {
+            self->reader = (pmt_reader *)(uintptr_t)pmt_follower_reader(self->follower);
+        }
         return 0;
     }
-    if (result == PMT_ERR_IO) {
-        errno = err.sys_errno;
-        PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, self->path);
-    } else if (!PyErr_Occurred()) { /* what the progress function raised stays */
-        ext_raise(Py_TYPE(object), &err);
+    if (!PyErr_Occurred()) { /* what the progress function raised stays */
+        raise_for_file(self, &err);
     }
     return -1;
+}
+
+static PyObject *
+reader_refresh(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    reader_object *self = (reader_object *)object;
+    if (get_reader(object) == NULL) {
+        return NULL;
+    }
+    if (self->follower == NULL) {
+        PyErr_SetString(PyExc_ValueError, "this reader does not follow its capture");
+        return NULL;
+    }
+    if (self->sites.reader != NULL) {
+        values_sites_dispose(&self->sites); /* it has room for the frames that there were */
+        self->sites.reader = NULL;
+    }
+    pmt_error err = PMT_ERROR_INIT;
+    int result;
+    Py_BEGIN_ALLOW_THREADS
+    result = pmt_follower_refresh(self->follower, &err);
+    Py_END_ALLOW_THREADS
+    if (result < 0) {
+        self->reader = NULL;
+        raise_for_file(self, &err);
+        return NULL;
+    }
+    return PyBool_FromLong(result);
 }
 
 static void
@@ -109,20 +166,14 @@ reader_dealloc(PyObject *object)
     if (self->sites.reader != NULL) {
         values_sites_dispose(&self->sites);
     }
-    pmt_reader_destroy(self->reader);
+    if (self->follower != NULL) {
+        pmt_follower_destroy(self->follower);
+    } else {
+        pmt_reader_destroy(self->reader);
+    }
     Py_XDECREF(self->path);
     type->tp_free(object);
     Py_DECREF(type);
-}
-
-static pmt_reader *
-get_reader(PyObject *object)
-{
-    pmt_reader *reader = ((reader_object *)object)->reader;
-    if (reader == NULL) {
-        PyErr_SetString(PyExc_ValueError, "this reader is not open");
-    }
-    return reader;
 }
 
 /* --- facts ----------------------------------------------------------------------------------- */
@@ -737,7 +788,7 @@ ext_stats_make(const pmt__stats *stats, PyObject *by_thread)
 }
 
 static PyObject *
-reader_stats(PyObject *object, PyObject *args, PyObject *kwargs)
+ask_stats(PyObject *object, PyObject *args, PyObject *kwargs, int only_threads)
 {
     const pmt_reader *reader = get_reader(object);
     if (reader == NULL) {
@@ -745,21 +796,37 @@ reader_stats(PyObject *object, PyObject *args, PyObject *kwargs)
     }
     static char inherited_key[] = "with_inherited";
     ext_query query = {.flag = 1};
-    PyObject *dict = NULL;
+    PyObject *answer = NULL;
     if (ext_query_parse(&query, args, kwargs, 0, inherited_key) == 0) {
         query.query.exclude_epoch = query.flag ? 0 : pmt_reader_inherited_epoch(reader);
         pmt_error err = PMT_ERROR_INIT;
         pmt__stats stats;
         int result;
         Py_BEGIN_ALLOW_THREADS
-        result = pmt__stats_query(&stats, reader, &query.query, &err);
+        result = only_threads ? pmt__stats_query_threads(&stats, reader, &query.query, &err)
+                              : pmt__stats_query(&stats, reader, &query.query, &err);
         Py_END_ALLOW_THREADS
-        dict = result < 0 ? ext_raise(Py_TYPE(object), &err)
-                          : ext_stats_make(&stats, ext_thread_sums_make(&stats, reader));
+        answer =
+            result < 0 ? ext_raise(Py_TYPE(object), &err) : ext_thread_sums_make(&stats, reader);
+        if (answer != NULL && !only_threads) {
+            answer = ext_stats_make(&stats, answer);
+        }
         pmt__stats_dispose(&stats);
     }
     ext_query_dispose(&query);
-    return dict;
+    return answer;
+}
+
+static PyObject *
+reader_stats(PyObject *object, PyObject *args, PyObject *kwargs)
+{
+    return ask_stats(object, args, kwargs, 0);
+}
+
+static PyObject *
+reader_thread_sums(PyObject *object, PyObject *args, PyObject *kwargs)
+{
+    return ask_stats(object, args, kwargs, 1);
 }
 
 static PyObject *
@@ -821,6 +888,9 @@ static PyGetSetDef reader_getset[] = {
 };
 
 static PyMethodDef reader_methods[] = {
+    {"refresh", reader_refresh, METH_NOARGS,
+     PyDoc_STR("refresh($self, /)\n--\n\nTakes in what was appended to a capture that is followed; "
+               "whether there was anything.")},
     {"info", reader_info, METH_NOARGS,
      PyDoc_STR("info($self, /)\n--\n\nThe capture in short: one entry of `captures` in the JSON of "
                "the commands.")},
@@ -849,6 +919,9 @@ static PyMethodDef reader_methods[] = {
      PyDoc_STR("stats($self, *, start_s=None, end_s=None, thread=None, include=(), exclude=(), "
                "with_inherited=True)\n--\n\nSizes, domains, threads, lifetimes of what the filters "
                "let through.")},
+    {"thread_sums", (PyCFunction)(void (*)(void))reader_thread_sums, METH_VARARGS | METH_KEYWORDS,
+     PyDoc_STR("thread_sums($self, *, start_s=None, end_s=None, thread=None, include=(), "
+               "exclude=(), with_inherited=True)\n--\n\n`by_thread` of stats(), alone.")},
     {"where", (PyCFunction)(void (*)(void))reader_where, METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("where($self, at_s=None)\n--\n\nHow the resident memory was made up at the last "
                "measurement (not behind at_s); None if there is none.")},
@@ -868,8 +941,9 @@ static PyMethodDef reader_methods[] = {
 };
 
 static PyType_Slot reader_slots[] = {
-    {Py_tp_doc, (void *)(uintptr_t)"Reader(path, *, progress=None)\n--\n\nA capture, read up to "
-                                   "its last complete cut."},
+    {Py_tp_doc,
+     (void *)(uintptr_t)"Reader(path, *, progress=None, follow=False)\n--\n\nA capture, read up to "
+                        "its last complete cut."},
     {Py_tp_init, (void *)(uintptr_t)reader_init},
     {Py_tp_dealloc, (void *)(uintptr_t)reader_dealloc},
     {Py_tp_methods, reader_methods},

@@ -159,6 +159,8 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="leave out what goes past Python's allocators: malloc and mmap")  # fmt: skip
     add("--no-follow", action="store_true",
         help="do not record children (they go into FILE's name with .<pid>.pmt)")  # fmt: skip
+    add("--live", action="store_true",
+        help="show it meanwhile, as `pymemtrace live`; its output goes to a file")  # fmt: skip
     add("-X", metavar="OPT", dest="x_options", action="append", default=[],
         help="as python -X OPT")  # fmt: skip
     add("-W", metavar="ARG", dest="warnings", action="append", default=[],
@@ -199,13 +201,13 @@ def skips_first_line(options: Sequence[str]) -> bool:
     return any(re.match(r"-[^-XW]*x", option) for option in options)
 
 
-def default_output(target: Sequence[str]) -> str:
-    """pymemtrace-<program>.<pid>.pmt; the process keeps its id when it becomes the program."""
+def default_output(target: Sequence[str], pid: int) -> str:
+    """pymemtrace-<program>.<pid>.pmt"""
     first = target[0]
     name = {"-c": "command", "-": "stdin", "-m": target[1] if len(target) > 1 else ""}.get(
         first, Path(os.path.abspath(first)).name or "root"
     )
-    return f"pymemtrace-{name.replace('/', '_')}.{os.getpid()}.pmt"
+    return f"pymemtrace-{name.replace('/', '_')}.{pid}.pmt"
 
 
 def original_environment() -> dict[bytes, bytes]:
@@ -272,6 +274,7 @@ def launch_command(args: argparse.Namespace, path: str) -> list[str]:
         f"async_parents={args.async_parents:d}",
         f"sample_bytes={args.sample}",
         f"follow={not args.no_follow:d}",
+        f"live={args.live:d}",
         f"library={PRELOAD}",
         "--",
         *args.target,
@@ -285,11 +288,25 @@ def run(args: argparse.Namespace) -> int:
     if not sys.executable:
         fail(EXIT_IMPOSSIBLE, "cannot find the interpreter", "sys.executable is empty",
              "start pymemtrace by the python that is to run the program")  # fmt: skip
+    if args.live:
+        from pymemtrace.cli._live.run import run as run_live
+
+        return run_live(
+            lambda path: execute(args, path), lambda pid: capture_path(args, pid), args.quiet
+        )
+    return execute(args, capture_path(args, os.getpid()))
+
+
+def capture_path(args: argparse.Namespace, pid: int) -> str:
+    """pid: of the process that becomes the program, and keeps its id."""
     try:
-        path = str(Path(args.output or default_output(args.target)).absolute())
+        return str(Path(args.output or default_output(args.target, pid)).absolute())
     except OSError as error:
         fail(EXIT_USAGE, f"no current directory ({error.strerror})", args.output or ".",
              "give the capture's absolute path with -o")  # fmt: skip
+
+
+def execute(args: argparse.Namespace, path: str) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     environment = original_environment()

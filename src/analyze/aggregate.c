@@ -15,6 +15,8 @@ pmt__value_add(pmt_value *to, const pmt_value *value)
     to->allocations += value->allocations;
     to->inuse_bytes += value->inuse_bytes;
     to->inuse_blocks += value->inuse_blocks;
+    to->temporary_bytes += value->temporary_bytes;
+    to->temporaries += value->temporaries;
 }
 
 void
@@ -45,6 +47,8 @@ value_of(const pmt__sums *sums, pmt_view view)
     pmt_value value;
     value.allocated_bytes = sums->total_bytes;
     value.allocations = sums->total_blocks;
+    value.temporary_bytes = sums->temp_bytes;
+    value.temporaries = sums->temp_blocks;
     value.inuse_bytes = view == PMT_VIEW_PEAK ? sums->peak_bytes : sums->leak_bytes;
     value.inuse_blocks = view == PMT_VIEW_PEAK ? sums->peak_blocks : sums->leak_blocks;
     switch (view) {

@@ -48,6 +48,11 @@ void pmt__sums_add(pmt__sums *to, const pmt__sums *sums);
 int pmt__sums_compute(pmt__sums **out, const pmt_reader *reader, const pmt__window *window,
                       pmt_error *err);
 
+/* The same of a capture that is followed, for the whole run with an exact peak: walks over the cuts that came since the last
+   time. */
+int pmt__running_sums(pmt__sums **out, const pmt_reader *reader, const pmt__window *window,
+                      pmt_error *err);
+
 /* What of a capture a query asks for. */
 typedef struct pmt__selection {
     pmt__window window;

@@ -151,10 +151,11 @@ add_sites(pmt__stats *self, const pmt_reader *reader, const pmt__selection *only
     }
 }
 
-/* filtered: sizes that the capture knows for the whole run only are not to be used. */
+/* filtered: sizes that the capture knows for the whole run only are not to be used. ages: lifetimes and frees as well,
+   for which alone every row has to be looked at. */
 static int
 stats_of(pmt__stats *out, const pmt_reader *reader, const pmt_query *query, bool filtered,
-         pmt_error *err)
+         bool ages, pmt_error *err)
 {
     begin(out, reader->allocator);
     out->is_estimate = pmt__reader_is_sampled(reader);
@@ -174,9 +175,11 @@ stats_of(pmt__stats *out, const pmt_reader *reader, const pmt_query *query, bool
         out->start_ns = only.window.start_ns;
         out->end_ns = only.window.end_ns;
         add_sites(out, reader, &only, sums);
-        add_ages(out, reader, &only);
-        move_ages(out, reader, &only);
-        settle_ages(out);
+        if (ages) {
+            add_ages(out, reader, &only);
+            move_ages(out, reader, &only);
+            settle_ages(out);
+        }
     }
     pmt__release(reader->allocator, sums);
     pmt__selection_dispose(&only, reader->allocator);
@@ -186,7 +189,14 @@ stats_of(pmt__stats *out, const pmt_reader *reader, const pmt_query *query, bool
 int
 pmt__stats_query(pmt__stats *out, const pmt_reader *reader, const pmt_query *query, pmt_error *err)
 {
-    return stats_of(out, reader, query, false, err);
+    return stats_of(out, reader, query, false, true, err);
+}
+
+int
+pmt__stats_query_threads(pmt__stats *out, const pmt_reader *reader, const pmt_query *query,
+                         pmt_error *err)
+{
+    return stats_of(out, reader, query, false, false, err);
 }
 
 int
@@ -261,7 +271,7 @@ add_parts(pmt__stats *out, pmt__stats *parts, const pmt_reader *const *readers, 
         if (!pmt__query_for(&own, query, readers[i], offsets_ns[i], with_inherited)) {
             continue;
         }
-        result = stats_of(&parts[i], readers[i], &own, filtered, err);
+        result = stats_of(&parts[i], readers[i], &own, filtered, true, err);
         if (result == PMT_ERR_ARGUMENT && own.thread != NULL) {
             pmt__stats_dispose(&parts[i]); /* it has no such thread */
             result = PMT_OK;

@@ -34,6 +34,9 @@ typedef struct pmt__stats {
    pmt_aggregate_create. */
 int pmt__stats_query(pmt__stats *out, const pmt_reader *reader, const pmt_query *query,
                      pmt_error *err);
+/* The same without lifetimes and frees: quick where the capture is followed. */
+int pmt__stats_query_threads(pmt__stats *out, const pmt_reader *reader, const pmt_query *query,
+                             pmt_error *err);
 /* The same without filters. */
 int pmt__stats_init(pmt__stats *out, const pmt_reader *reader, pmt_error *err);
 void pmt__stats_dispose(pmt__stats *self); /* also after an error */

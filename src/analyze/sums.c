@@ -152,6 +152,10 @@ int
 pmt__sums_compute(pmt__sums **out, const pmt_reader *reader, const pmt__window *window,
                   pmt_error *err)
 {
+    if (reader->running != NULL && window->whole && window->exact_peak
+        && !pmt__reader_is_sampled(reader)) { /* the spreads of samples are with the cuts */
+        return pmt__running_sums(out, reader, window, err);
+    }
     size_t sites = reader->sites.len;
     pmt__sums *sums = pmt__alloc_zeroed(reader->allocator, sites, sizeof *sums);
     straddle *straddles = NULL;

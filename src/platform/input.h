@@ -17,6 +17,8 @@ int pmt__input_open(const char *path, uint64_t *size_bytes);
 int pmt__input_read_at(int fd, void *bytes, size_t size, uint64_t offset, size_t *done);
 /* Its size now. 0 or a negative errno. */
 int pmt__input_size(int fd, uint64_t *size_bytes);
+/* Whether another file has this path by now. Not so if nothing has it any more. */
+int pmt__input_is_replaced(int fd, const char *path);
 void pmt__input_close(int fd);
 
 /* The same for reading and writing. */

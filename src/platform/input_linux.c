@@ -86,6 +86,17 @@ pmt__input_size(int fd, uint64_t *size_bytes)
     return 0;
 }
 
+int
+pmt__input_is_replaced(int fd, const char *path)
+{
+    struct stat open_one;
+    struct stat named;
+    if (fstat(fd, &open_one) < 0 || stat(path, &named) < 0) {
+        return 0;
+    }
+    return open_one.st_dev != named.st_dev || open_one.st_ino != named.st_ino;
+}
+
 void
 pmt__input_close(int fd)
 {

@@ -37,6 +37,11 @@ typedef struct instruction {
     uint64_t offset;
 } instruction;
 
+/* A site whose thread has no record yet. */
+typedef struct stray {
+    uint32_t site;
+    uint32_t thread; /* its id */
+} stray;
 /* A native place whose frames are known: those of the source code, or one named by the place. */
 typedef struct native_place {
     uint32_t object; /* string */
@@ -57,6 +62,9 @@ typedef struct loader {
     PMT__VEC(uint8_t) tables;
     PMT__VEC(instruction) instructions;
     PMT__VEC(uint32_t) node_stacks; /* by id, 0 = root */
+    uint64_t data_end; /* behind the last chunk that was taken in; symbols may follow */
+    size_t resolved;   /* sites below this name their thread by its place */
+    PMT__VEC(stray) strays;
     pmt__symbols symbols;
     pmt__index native_index;
     PMT__VEC(native_place) natives;
@@ -880,6 +888,7 @@ loader_init(loader *self, pmt_reader *reader, pmt_error *err)
     pmt__symbols_init(&self->symbols, self->allocator);
     pmt__text_init(&self->scratch, self->allocator);
     self->cwd = (pmt_string){"", 0};
+    self->resolved = 1; /* site 0 is not used */
 
     /* What has the place 0 in each column: the empty text, no code object, the root, no site, the
        unknown thread. */
@@ -910,6 +919,7 @@ loader_dispose(loader *self)
     PMT__VEC_DISPOSE(self->allocator, &self->tables);
     PMT__VEC_DISPOSE(self->allocator, &self->instructions);
     PMT__VEC_DISPOSE(self->allocator, &self->node_stacks);
+    PMT__VEC_DISPOSE(self->allocator, &self->strays);
     pmt__text_dispose(&self->scratch);
 }
 
@@ -981,17 +991,16 @@ find_end(loader *self, pmt__chunk_reader *chunks)
     return PMT_OK;
 }
 
+/* What there is behind the chunks that were read before. */
 static int
-load_chunks(loader *self, const pmt__source *source, const pmt_reader_options *options)
+load_chunks(loader *self, pmt__chunk_reader *chunks, const pmt_reader_options *options)
 {
     pmt_reader *reader = self->reader;
-    pmt__chunk_reader chunks;
-    pmt__chunk_reader_init(&chunks, source, reader->header.size, self->allocator);
     uint64_t reported = 0;
     int result = PMT_OK;
     while (!reader->has_end) {
         pmt__chunk chunk;
-        result = pmt__chunk_next(&chunks, &chunk, self->err);
+        result = pmt__chunk_next(chunks, &chunk, self->err);
         if (result <= 0) {
             break;
         }
@@ -1001,35 +1010,37 @@ load_chunks(loader *self, const pmt__source *source, const pmt_reader_options *o
         }
         if (options->progress != NULL && chunk.end - reported >= PROGRESS_STEP) {
             reported = chunk.end;
-            if (options->progress(options->context, chunk.end, source->size) != 0) {
+            if (options->progress(options->context, chunk.end, chunks->source.size) != 0) {
                 result = pmt__error_set(self->err, PMT_ERR_STATE, "reading was interrupted");
                 break;
             }
         }
     }
     if (result == PMT_OK && !reader->has_proc) {
-        result =
-            pmt__error_set(self->err, PMT_ERR_DAMAGED, "the capture holds nothing: %s",
-                           chunks.stop[0] != '\0' ? chunks.stop : "it ends behind its file header");
+        result = pmt__error_set(self->err, PMT_ERR_DAMAGED, "the capture holds nothing: %s",
+                                chunks->stop[0] != '\0' ? chunks->stop
+                                                        : "it ends behind its file header");
     }
+    reader->damaged = false;
+    reader->torn[0] = '\0';
     if (result == PMT_OK && !reader->has_end) {
-        memcpy(reader->torn, chunks.stop, sizeof reader->torn);
+        memcpy(reader->torn, chunks->stop, sizeof reader->torn);
         /* The slot was read before the chunks: what it says was complete then. */
         if (reader->has_slot
-            && (reader->slot.data_end > chunks.next_offset
+            && (reader->slot.data_end > chunks->next_offset
                 || reader->slot.status == PMT_STATUS_ENDED)) {
             reader->damaged = true;
             if (reader->torn[0] == '\0') {
                 snprintf(reader->torn, sizeof reader->torn,
                          "the file ends before its data do (at offset %llu)",
-                         (unsigned long long)chunks.next_offset);
+                         (unsigned long long)chunks->next_offset);
             }
         }
     }
+    self->data_end = chunks->next_offset;
     if (result == PMT_OK) {
-        result = find_end(self, &chunks);
+        result = find_end(self, chunks);
     }
-    pmt__chunk_reader_dispose(&chunks);
     return result;
 }
 
@@ -1044,14 +1055,31 @@ resolve_objects(loader *self)
 }
 
 /* Sites name threads by id, and a thread's record may follow its first site. */
-static void
+static int
 resolve_threads(loader *self)
 {
     pmt_reader *reader = self->reader;
-    for (size_t i = 1; i < reader->sites.len; i++) {
-        uint32_t at = find_thread(self, reader->sites.data[i].thread);
-        reader->sites.data[i].thread = at == PMT_INDEX_NONE ? 0 : at;
+    size_t left = 0;
+    for (size_t i = 0; i < self->strays.len; i++) {
+        stray it = self->strays.data[i];
+        uint32_t at = find_thread(self, it.thread);
+        if (at == PMT_INDEX_NONE) {
+            self->strays.data[left++] = it;
+        } else {
+            reader->sites.data[it.site].thread = at;
+        }
     }
+    self->strays.len = left;
+    for (; self->resolved < reader->sites.len; self->resolved++) {
+        pmt__stored_site *site = &reader->sites.data[self->resolved];
+        stray it = {(uint32_t)self->resolved, site->thread};
+        uint32_t at = find_thread(self, it.thread);
+        site->thread = at == PMT_INDEX_NONE ? 0 : at;
+        if (at == PMT_INDEX_NONE && !PMT__VEC_PUSH(self->allocator, &self->strays, it)) {
+            return no_memory(self);
+        }
+    }
+    return PMT_OK;
 }
 
 static bool
@@ -1090,57 +1118,120 @@ find_ended(const pmt_reader *self)
     return PMT_ENDED_KILLED;
 }
 
+/* Reading that can go on where it has stopped. */
+struct pmt_follower {
+    pmt_reader *reader; /* owned */
+    loader loader;
+    pmt__chunk_reader chunks;
+    char *path; /* owned, or NULL: it is not followed */
+    bool broken;
+};
+
+static const pmt_reader_options defaults = {.allocator = NULL};
+
+/* An error leaves nothing to dispose of. */
 static int
-open_source(pmt_reader **out, pmt__source *source, const pmt_reader_options *options,
-            pmt_error *err)
+begin(pmt_follower *self, const pmt__source *source, const pmt_reader_options *options,
+      pmt_error *err)
 {
-    static const pmt_reader_options defaults = {.allocator = NULL};
-    if (options == NULL) {
-        options = &defaults;
-    }
     const pmt_allocator *allocator =
         options->allocator == NULL ? pmt_allocator_default() : options->allocator;
-    *out = NULL;
-    pmt_reader *self = pmt__alloc_zeroed(allocator, 1, sizeof *self);
-    if (self == NULL) {
+    memset(self, 0, sizeof *self);
+    self->reader = pmt__alloc_zeroed(allocator, 1, sizeof *self->reader);
+    if (self->reader == NULL) {
         return pmt__error_set(err, PMT_ERR_NOMEM, "out of memory");
     }
-    self->allocator = allocator;
-    loader it;
-    int result = loader_init(&it, self, err);
+    self->reader->allocator = allocator;
+    int result = loader_init(&self->loader, self->reader, err);
     if (result == PMT_OK) {
-        result = pmt__header_read(&self->header, source, err);
+        result = pmt__header_read(&self->reader->header, source, err);
     }
     if (result == PMT_OK) {
-        result = pmt__slot_read(&self->slot, &self->has_slot, source, err);
+        self->loader.hide_interpreter = options->hide_interpreter != 0;
+        result = load_symbols(&self->loader, source, options);
     }
+    if (result < 0) {
+        loader_dispose(&self->loader);
+        pmt_reader_destroy(self->reader);
+        self->reader = NULL;
+        return result;
+    }
+    pmt__chunk_reader_init(&self->chunks, source, self->reader->header.size, allocator);
+    return PMT_OK;
+}
+
+static int
+read_on(pmt_follower *self, const pmt_reader_options *options, pmt_error *err)
+{
+    pmt_reader *reader = self->reader;
+    self->loader.err = self->loader.intern.err = err;
+    int result = pmt__slot_read(&reader->slot, &reader->has_slot, &self->chunks.source, err);
     if (result == PMT_OK) {
         /* The writer appends first and updates the slot then: a size that is asked for after the slot
            was read covers all that the slot says is there. */
-        result = pmt__source_refresh(source, err);
+        result = pmt__source_refresh(&self->chunks.source, err);
     }
     if (result == PMT_OK) {
-        it.hide_interpreter = options->hide_interpreter != 0;
-        result = load_symbols(&it, source, options);
+        result = load_chunks(&self->loader, &self->chunks, options);
     }
     if (result == PMT_OK) {
-        result = load_chunks(&it, source, options);
+        result = resolve_threads(&self->loader);
     }
     if (result == PMT_OK) {
-        resolve_threads(&it);
-        resolve_objects(&it);
-        self->fork_epoch = fact_number(self, "fork_epoch");
-        self->ended = find_ended(self);
-        if (self->ended == PMT_ENDED_RUNNING && !self->damaged) {
-            self->torn[0] = '\0'; /* a chunk that is being written right now */
+        resolve_objects(&self->loader);
+        reader->fork_epoch = fact_number(reader, "fork_epoch");
+        reader->ended = find_ended(reader);
+        if (reader->ended == PMT_ENDED_RUNNING && !reader->damaged) {
+            reader->torn[0] = '\0'; /* a chunk that is being written right now */
         }
-        *out = self;
-    }
-    loader_dispose(&it);
-    if (result < 0) {
-        pmt_reader_destroy(self);
     }
     return result;
+}
+
+static void
+finish(pmt_follower *self)
+{
+    loader_dispose(&self->loader);
+    pmt__chunk_reader_dispose(&self->chunks);
+}
+
+static int
+open_source(pmt_reader **out, const pmt__source *source, const pmt_reader_options *options,
+            pmt_error *err)
+{
+    options = options == NULL ? &defaults : options;
+    *out = NULL;
+    pmt_follower it;
+    int result = begin(&it, source, options, err);
+    if (result < 0) {
+        return result;
+    }
+    result = read_on(&it, options, err);
+    finish(&it);
+    if (result < 0) {
+        pmt_reader_destroy(it.reader);
+        return result;
+    }
+    *out = it.reader;
+    return PMT_OK;
+}
+
+static int
+open_file(pmt__source *out, const char *path, pmt_error *err)
+{
+    *out = (pmt__source){NULL, -1, 0};
+    out->fd = pmt__input_open(path, &out->size);
+    return out->fd < 0 ? pmt__error_set_errno(err, PMT_ERR_IO, -out->fd, "cannot read %s", path)
+                       : PMT_OK;
+}
+
+static void
+name_file(pmt_error *err, const char *path, const pmt_error *inner)
+{
+    if (err != NULL) {
+        *err = *inner;
+        snprintf(err->message, sizeof err->message, "%.*s: %.*s", 160, path, 220, inner->message);
+    }
 }
 
 int
@@ -1148,17 +1239,16 @@ pmt_reader_open(pmt_reader **out, const char *path, const pmt_reader_options *op
                 pmt_error *err)
 {
     *out = NULL;
-    pmt__source source = {NULL, -1, 0};
-    source.fd = pmt__input_open(path, &source.size);
-    if (source.fd < 0) {
-        return pmt__error_set_errno(err, PMT_ERR_IO, -source.fd, "cannot read %s", path);
+    pmt__source source;
+    int result = open_file(&source, path, err);
+    if (result < 0) {
+        return result;
     }
     pmt_error inner = PMT_ERROR_INIT;
-    int result = open_source(out, &source, options, &inner);
+    result = open_source(out, &source, options, &inner);
     pmt__input_close(source.fd);
-    if (result < 0 && err != NULL) {
-        *err = inner;
-        snprintf(err->message, sizeof err->message, "%.*s: %.*s", 160, path, 220, inner.message);
+    if (result < 0) {
+        name_file(err, path, &inner);
     }
     return result;
 }
@@ -1169,6 +1259,126 @@ pmt_reader_open_bytes(pmt_reader **out, const void *bytes, size_t size,
 {
     pmt__source source = {size == 0 ? (const uint8_t *)"" : bytes, -1, size};
     return open_source(out, &source, options, err);
+}
+
+/* --- following ------------------------------------------------------------------------------- */
+
+/* `self` is zeroed, and for the caller to destroy also after an error. */
+static int
+follow(pmt_follower *self, const pmt__source *source, const char *path,
+       const pmt_reader_options *options, pmt_error *err)
+{
+    int result = begin(self, source, options, err);
+    if (result < 0) {
+        return result;
+    }
+    const pmt_allocator *allocator = self->reader->allocator;
+    self->path = pmt__alloc_zeroed(allocator, strlen(path) + 1, 1);
+    self->reader->running = pmt__alloc_zeroed(allocator, 1, sizeof *self->reader->running);
+    if (self->path == NULL || self->reader->running == NULL) {
+        return pmt__error_set(err, PMT_ERR_NOMEM, "out of memory");
+    }
+    memcpy(self->path, path, strlen(path));
+    return read_on(self, options, err);
+}
+
+int
+pmt_follower_open(pmt_follower **out, const char *path, const pmt_reader_options *options,
+                  pmt_error *err)
+{
+    options = options == NULL ? &defaults : options;
+    const pmt_allocator *allocator =
+        options->allocator == NULL ? pmt_allocator_default() : options->allocator;
+    *out = NULL;
+    pmt__source source;
+    int result = open_file(&source, path, err);
+    if (result < 0) {
+        return result;
+    }
+    pmt_error inner = PMT_ERROR_INIT;
+    pmt_follower *self = pmt__alloc_zeroed(allocator, 1, sizeof *self);
+    result = self == NULL ? pmt__error_set(&inner, PMT_ERR_NOMEM, "out of memory")
+                          : follow(self, &source, path, options, &inner);
+    if (result < 0) {
+        name_file(err, path, &inner);
+        if (self != NULL && self->reader != NULL) {
+            pmt_follower_destroy(self); /* closes the file */
+        } else {
+            pmt__release(allocator, self);
+            pmt__input_close(source.fd);
+        }
+        return result;
+    }
+    *out = self;
+    return PMT_OK;
+}
+
+/* Is what was read still the beginning of what is at the path? */
+static int
+check_file(const pmt_follower *self, pmt_error *err)
+{
+    const pmt__source *source = &self->chunks.source;
+    if (pmt__input_is_replaced(source->fd, self->path)) {
+        return pmt__error_set(err, PMT_ERR_STATE, "another file has taken its place");
+    }
+    pmt__header header;
+    int result = pmt__header_read(&header, source, err);
+    if (result < 0) {
+        return result;
+    }
+    pmt__source now = *source;
+    result = pmt__source_refresh(&now, err);
+    if (result == PMT_OK
+        && (memcmp(header.id, self->reader->header.id, sizeof header.id) != 0
+            || now.size + 7 < self->chunks.next_offset)) { /* at most 7 bytes of padding */
+        return pmt__error_set(err, PMT_ERR_STATE, "the file is not what it was");
+    }
+    return result;
+}
+
+int
+pmt_follower_refresh(pmt_follower *self, pmt_error *err)
+{
+    if (self->broken) {
+        return pmt__error_set(err, PMT_ERR_STATE, "there is no more to be had: open it anew");
+    }
+    uint64_t before = self->chunks.next_offset;
+    pmt_ended ended_before = self->reader->ended;
+    pmt_error inner = PMT_ERROR_INIT;
+    int result = check_file(self, &inner);
+    if (result == PMT_OK) {
+        result = read_on(self, &defaults, &inner);
+    }
+    if (result == PMT_OK && self->chunks.next_offset != self->loader.data_end) {
+        result = pmt__error_set(&inner, PMT_ERR_STATE, "names have been added to it");
+    }
+    if (result < 0) {
+        self->broken = true;
+        name_file(err, self->path, &inner);
+        return result;
+    }
+    return self->chunks.next_offset != before || self->reader->ended != ended_before;
+}
+
+const pmt_reader *
+pmt_follower_reader(const pmt_follower *self)
+{
+    return self->reader;
+}
+
+void
+pmt_follower_destroy(pmt_follower *self)
+{
+    if (self == NULL) {
+        return;
+    }
+    const pmt_allocator *allocator = self->reader->allocator;
+    int fd = self->chunks.source.fd;
+    finish(self);
+    pmt_reader_destroy(self->reader);
+    pmt__input_close(fd);
+    pmt__release(allocator, self->path);
+    pmt__release(allocator, self);
 }
 
 void
@@ -1201,6 +1411,10 @@ pmt_reader_destroy(pmt_reader *self)
     PMT__VEC_DISPOSE(allocator, &self->moments);
     PMT__VEC_DISPOSE(allocator, &self->sample_bytes);
     PMT__VEC_DISPOSE(allocator, &self->samples);
+    if (self->running != NULL) {
+        PMT__VEC_DISPOSE(allocator, &self->running->sites);
+        pmt__release(allocator, self->running);
+    }
     PMT__VEC_DISPOSE(allocator, &self->objects);
     PMT__VEC_DISPOSE(allocator, &self->unresolved);
     pmt__release(allocator, self);

@@ -99,6 +99,28 @@ typedef struct pmt__stored_samples {
     size_t cut; /* its place among the cuts */
 } pmt__stored_samples;
 
+/* Of a capture that is followed: what its cuts up to `cuts` add up to, so that the analysis (running.c) need not walk over
+   them again. */
+typedef struct pmt__running_site {
+    uint64_t live_blocks;
+    uint64_t live_bytes;
+    uint64_t peak_blocks; /* at the last cut with `peak moved` */
+    uint64_t peak_bytes;
+    uint64_t end_blocks; /* when main had returned; until then as live */
+    uint64_t end_bytes;
+    uint64_t total_blocks;
+    uint64_t total_bytes;
+    uint64_t temp_blocks;
+    uint64_t temp_bytes;
+} pmt__running_site;
+
+typedef struct pmt__running {
+    size_t cuts;
+    uint64_t exclude_epoch; /* as in pmt_query */
+    bool main_returned;
+    PMT__VEC(pmt__running_site) sites; /* owned */
+} pmt__running;
+
 /* An executable or library that native frames are of. */
 typedef struct pmt__stored_object {
     uint32_t path; /* string */
@@ -157,6 +179,7 @@ struct pmt_reader {
     uint64_t end_sequence; /* the number that a chunk there would have */
     uint64_t counters[PMT_COUNTERS];
     pmt__size_class large_sizes[64]; /* by log2 */
+    pmt__running *running;           /* owned; NULL: the capture is not followed */
 };
 
 static inline pmt_string

@@ -279,6 +279,47 @@ test_trees_hold_together(void **state)
     pmt_aggregate_destroy(aggregate);
 }
 
+/* A line's total is that of all stacks that it is on. */
+static void
+check_lines(const pmt_aggregate *aggregate, size_t number, bool by_total)
+{
+    pmt__line *lines;
+    size_t count;
+    assert_int_equal(pmt__lines_make(&lines, &count, aggregate, number, by_total, NULL), PMT_OK);
+    assert_true(count > 5);
+    uint64_t own = 0;
+    for (size_t i = 0; i < count; i++) {
+        pmt_value expected = {0};
+        for (size_t n = 0; n < aggregate->rows.len; n++) {
+            const pmt_row *row = &aggregate->rows.data[n];
+            uint32_t stack = row->stack;
+            while (stack != 0 && pmt_reader_stack_frame(reader, stack) != lines[i].frame) {
+                stack = pmt_reader_stack_parent(reader, stack);
+            }
+            if (stack != 0 || row->frame == lines[i].frame) {
+                pmt__value_add(&expected, &row->value);
+            }
+        }
+        assert_memory_equal(&lines[i].total, &expected, sizeof expected);
+        own += lines[i].own.bytes;
+        assert_true(i == 0 || lines[i - 1].key >= lines[i].key);
+    }
+    assert_int_equal(own, aggregate->total.bytes);
+    pmt__release(reader->allocator, lines);
+}
+
+static void
+test_lines_have_what_is_below_them(void **state)
+{
+    (void)state;
+    for (int view = PMT_VIEW_PEAK; view <= PMT_VIEW_TEMPORARY; view++) {
+        pmt_aggregate *aggregate = aggregate_of((pmt_view)view);
+        check_lines(aggregate, offsetof(pmt_value, bytes), true);
+        check_lines(aggregate, offsetof(pmt_value, temporaries), false);
+        pmt_aggregate_destroy(aggregate);
+    }
+}
+
 /* --- lives ----------------------------------------------------------------------------------- */
 
 static const pmt__life *
@@ -476,6 +517,7 @@ main(void)
         cmocka_unit_test(test_spreads_of_a_window_are_parts),
         cmocka_unit_test(test_intervals),
         cmocka_unit_test(test_trees_hold_together),
+        cmocka_unit_test(test_lines_have_what_is_below_them),
         cmocka_unit_test(test_lives_become_coarser_to_fit),
         cmocka_unit_test(test_patterns),
         cmocka_unit_test(test_patterns_take_linear_time),
