@@ -10,6 +10,7 @@
 #include "cpython/run_main.h"
 #include "errors.h"
 #include "format/encode.h"
+#include "head.h"
 #include "native/children.h"
 #include "native/connect.h"
 #include "native/pair.h"
@@ -408,11 +409,14 @@ core_run_main(PyObject *module, PyObject *args)
 }
 
 static PyObject *
-core_main_returned(PyObject *module, PyObject *unused)
+core_main_returned(PyObject *module, PyObject *args)
 {
     (void)module;
-    (void)unused;
-    main_returned_py(NULL, PMT_MAIN_UNKNOWN, 0);
+    int raised = 0;
+    if (!PyArg_ParseTuple(args, "|p:main_returned", &raised)) {
+        return NULL;
+    }
+    main_returned_py(NULL, raised ? PMT_MAIN_RAISED : PMT_MAIN_UNKNOWN, raised);
     Py_RETURN_NONE;
 }
 
@@ -525,8 +529,10 @@ PyMethodDef ext_recording_methods[] = {
     {"start", (PyCFunction)(void (*)(void))core_start, METH_VARARGS | METH_KEYWORDS, start_doc},
     {"stop", core_stop, METH_NOARGS, "Ends the recording of this process, if there is one."},
     {"flush", core_flush, METH_NOARGS, "Writes what happened since the last cut now."},
-    {"main_returned", core_main_returned, METH_NOARGS,
-     "Marks this moment as the one for \"alive at the end\"."},
+    {"main_returned", core_main_returned, METH_VARARGS,
+     "main_returned(raised=False): marks this moment as the one for \"alive at the end\". raised: by an unhandled "
+     "exception."},
+    {"read_head", ext_read_head, METH_O, EXT_READ_HEAD_DOC},
     {"run_main", core_run_main, METH_VARARGS,
      "Runs a program as the interpreter would and ends the process (see src/cpython/run_main.h)."},
     {"mark", core_mark, METH_O,
