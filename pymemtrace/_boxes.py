@@ -586,7 +586,9 @@ def _stamped(folder: Folder, base: str) -> "Iterator[str]":
 
 
 def stderr(text: str) -> None:
-    """One line, past sys.stderr, which may not exist yet or be the program's own."""
+    """One line, past sys.stderr, which is the program's own; nothing, where there is none."""
+    if sys.__stderr__ is None:
+        return
     line = "".join(c if c.isprintable() else "?" for c in text)[:1000]
     try:
         os.write(2, f"pymemtrace: {line}\n".encode(sys.getfilesystemencoding(), "replace"))

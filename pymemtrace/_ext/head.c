@@ -46,18 +46,13 @@ ext_read_head(PyObject *module, PyObject *descriptor)
         || pmt__slot_read(&slot, &found, &source, NULL) < 0 || !found) {
         Py_RETURN_NONE;
     }
-    bool is_box = false;
-#ifdef PMT_REQUIRED_BOX
-    is_box = header.region_bytes != 0;
+    bool is_box = header.region_bytes != 0;
     PyObject *facts = NULL;
     /* the region that counts, or the other one, which holds the same facts */
     for (uint64_t other = 0; other < 2 && facts == NULL; other++) {
         pmt__source region = source;
         facts = facts_read(&region, pmt__source_enter(&region, &header, slot.flips + other));
     }
-#else
-    PyObject *facts = facts_read(&source, header.size);
-#endif
     if (facts == NULL) {
         Py_RETURN_NONE;
     }

@@ -443,6 +443,14 @@ core_is_recording(PyObject *module, PyObject *unused)
 }
 
 static PyObject *
+core_is_preloaded(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    return PyBool_FromLong(pmt__native_library() != NULL);
+}
+
+static PyObject *
 core_status(PyObject *module, PyObject *unused)
 {
     (void)module;
@@ -535,6 +543,8 @@ PyMethodDef ext_recording_methods[] = {
     {"mark", core_mark, METH_O,
      "Ends the current epoch under a label; returns the epoch's number."},
     {"is_recording", core_is_recording, METH_NOARGS, "Whether this process is being recorded."},
+    {"is_preloaded", core_is_preloaded, METH_NOARGS,
+     "Whether the library of `pymemtrace run` was loaded into this process."},
     {"status", core_status, METH_NOARGS, "Figures of the running recording, as a dict."},
     {"self_test", core_self_test, METH_NOARGS,
      "What works here: a list of checks (name, ok, detail, remedy)."},
