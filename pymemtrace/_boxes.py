@@ -457,9 +457,9 @@ class Limits:
 
 
 def tidy(folder: Folder, program: str, limits: Limits, now_s: float) -> "list[str]":
-    """Gives the boxes of processes that are gone their last names and removes the oldest; the
-    caller holds the lock. Returns the files of this program's deaths that nobody had seen before,
-    the newest first."""
+    """Gives this program's boxes of processes that are gone their last names and removes the oldest,
+    those of other programs only where there are too many bytes; the caller holds the lock. Returns
+    the files of deaths that nobody had seen before, the newest first."""
     gone: list[Box] = []
     found: list[Box] = []
     for box in folder.boxes(now_s):
@@ -467,11 +467,11 @@ def tidy(folder: Folder, program: str, limits: Limits, now_s: float) -> "list[st
             continue
         if box.state == UNREADABLE and now_s - box.changed_s < UNREADABLE_QUIET_S:
             continue
-        if not box.name.stamp:
-            name = Name(box.name.program, box.name.pid, 0, stamp_of(box.started_s), False)
+        if not box.name.stamp and box.name.program == program:
+            name = Name(program, box.name.pid, 0, stamp_of(box.started_s), False)
             if not folder.rename(box, name):
                 continue
-            if box.state == GONE_DEAD and box.name.program == program:
+            if box.state == GONE_DEAD:
                 found.append(box)
         gone.append(box)
     kept: list[Box] = []

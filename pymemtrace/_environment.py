@@ -174,10 +174,15 @@ class Running:
 
 
 _running: Running | None = None
+_begun = False
 
 
 def begin() -> None:
-    """Called by pymemtrace.pth."""
+    """Called by pymemtrace.pth, in a virtual environment twice."""
+    global _begun
+    if _begun:
+        return
+    _begun = True
     try:
         _begin(os.environ.get(VARIABLE, ""))
     except Exception as error:  # whatever it is, it is not to end the program

@@ -84,6 +84,8 @@ def last_state_s(info: dict[str, Any]) -> float | None:
 
     if not info["started"] or not info["cuts"]:
         return None
+    if info.get("last_flush"):
+        return datetime.fromisoformat(info["last_flush"]).timestamp()
     return datetime.fromisoformat(info["started"]).timestamp() + float(info["duration_s"])
 
 

@@ -278,9 +278,10 @@ def test_a_death_is_found_once_and_keeps_its_start_in_its_name(tmp_path: Path) -
     put(tmp_path, "other.1.pmt")
     found = tidy(tmp_path)
     assert found == [f"app.1.{stamp(NOW - 100)}.pmt"]
-    # another program's process finds the other one
     assert tidy(tmp_path) == []
-    assert names(tmp_path) == {*found, f"other.1.{stamp(NOW - 100)}.pmt"}
+    # that of another program is for that program's next process
+    assert names(tmp_path) == {*found, "other.1.pmt"}
+    assert tidy(tmp_path, "other") == [f"other.1.{stamp(NOW - 100)}.pmt"]
 
 
 def test_living_ones_stay(tmp_path: Path) -> None:
