@@ -281,7 +281,7 @@ def process_lives(pid: int, ticks: int) -> bool:
 
 
 def state_of(head: Head | None, changed_s: float, now_s: float, name_is_mine: bool) -> str:
-    """name_is_mine: the calling process could be the one that wrote it, before it executed itself."""
+    """name_is_mine: the calling process may have written it, before it executed itself."""
     if head is None:
         return UNREADABLE
     if head.status == ENDED:
@@ -457,8 +457,8 @@ class Limits:
 
 
 def tidy(folder: Folder, program: str, limits: Limits, now_s: float) -> "list[str]":
-    """Gives this program's boxes of processes that are gone their last names and removes the oldest,
-    those of other programs only where there are too many bytes; the caller holds the lock. Returns
+    """Gives this program's boxes of processes that are gone their last names, removes the oldest,
+    and those of other programs where there are too many bytes; the caller holds the lock. Returns
     the files of deaths that nobody had seen before, the newest first."""
     gone: list[Box] = []
     found: list[Box] = []
@@ -546,7 +546,7 @@ def choose(folder: Folder, program: str, pid: int) -> str:
 
 
 def make_way(path: str, limits: Limits) -> str | None:
-    """For a file that the user has named: if a box of a process that is gone is there, it becomes
+    """For a file that a user has named: if a box of a process that is gone is there, it becomes
     <name>.<start>.pmt, and of these the newest are kept. Returns its new path, or None: the file is
     as it was. Raises OSError, Refused."""
     import time

@@ -43,7 +43,7 @@ class Group:
 
 
 def find(path: str, version: object = None, root: str = ROOT) -> Group | None:
-    """The group of this path, as /proc/<pid>/cgroup has it. version: 1, 2; else it is looked for."""
+    """The group of this path, as /proc/<pid>/cgroup has it. version: 1, 2; else it is found out."""
     if ".." in path.split("/"):
         return None
     for number, folder, limit in (

@@ -179,7 +179,8 @@ def _probably(cause: str, score: int, text: str, reasons: list[str], e: Evidence
 
 def _cgroup_score(e: Evidence) -> tuple[int, list[str]]:
     """0: no sign; 1: possible; 2: probable; 3: very probable."""
-    limit, reasons = e.limit_bytes, []
+    limit = e.limit_bytes
+    reasons: list[str] = []
     if not limit:
         return 0, reasons
     used = e.used_bytes if e.used_bytes is not None else e.rss_bytes

@@ -7,6 +7,7 @@ session, with the lowest priority, is the first to go where memory is short, and
 
 import os
 import sys
+from typing import Any
 
 TIME_S = 20
 LINES = 3
@@ -35,7 +36,7 @@ def be_modest() -> None:
         pass
 
 
-def describe(folder: str, program: str, file: str) -> "tuple[dict[str, object], str] | None":
+def describe(folder: str, program: str, file: str) -> "tuple[dict[str, Any], str] | None":
     """What the state file says of a death, and the line of it; None: it was none."""
     from datetime import datetime
 
@@ -55,7 +56,7 @@ def describe(folder: str, program: str, file: str) -> "tuple[dict[str, object], 
     died_s = _evidence.last_state_s(info)
     when = datetime.fromtimestamp(died_s).astimezone() if died_s else None
     usage = _death.usage_text(evidence)
-    entry: dict[str, object] = {
+    entry: dict[str, Any] = {
         "file": file,
         "pid": info["pid"],
         "when": when.isoformat(timespec="seconds") if when else None,
@@ -73,7 +74,7 @@ def describe(folder: str, program: str, file: str) -> "tuple[dict[str, object], 
     return entry, f"{line}: pymemtrace report {path}"
 
 
-def count(folder: str, program: str, entries: "list[dict[str, object]]") -> None:
+def count(folder: str, program: str, entries: "list[dict[str, Any]]") -> None:
     """Adds to <program>.deaths.json, as a whole or not at all."""
     import json
 
@@ -105,11 +106,11 @@ def count(folder: str, program: str, entries: "list[dict[str, object]]") -> None
         opened.close()
 
 
-def read_state(folder_fd: int, name: str) -> "dict[str, object]":
+def read_state(folder_fd: int, name: str) -> "dict[str, Any]":
     """What was counted so far; from nothing, if that cannot be read."""
     import json
 
-    state: dict[str, object] = {}
+    state: dict[str, Any] = {}
     try:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         with os.fdopen(os.open(name, flags, dir_fd=folder_fd)) as file:
@@ -118,10 +119,10 @@ def read_state(folder_fd: int, name: str) -> "dict[str, object]":
             state = found
     except (OSError, ValueError, RecursionError):
         pass
-    kinds = (("deaths", int, 0), ("causes", dict, {}), ("recent", list, []))
-    for key, kind, empty in kinds:
-        if type(state.get(key)) is not kind:
-            state[key] = empty
+    empty: dict[str, Any] = {"deaths": 0, "causes": {}, "recent": []}
+    for key, value in empty.items():
+        if type(state.get(key)) is not type(value):
+            state[key] = value
     state["causes"] = {
         str(key): value for key, value in state["causes"].items() if type(value) is int
     }

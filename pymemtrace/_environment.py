@@ -14,7 +14,7 @@ from pymemtrace import _boxes, _core
 
 TYPE_CHECKING = False  # as in typing, which is not to be imported here
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 VARIABLE = "PYMEMTRACE"
 VALUE_MAX = 4096
@@ -97,7 +97,7 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 15
 
 
-def _size_between(low: int, high: int, what: str, zero: bool = False) -> "object":
+def _size_between(low: int, high: int, what: str, zero: bool = False) -> "Callable[[str], object]":
     def read(text: str) -> int:
         value = size(text)
         if not (low <= value <= high or (zero and value == 0)):
@@ -107,7 +107,7 @@ def _size_between(low: int, high: int, what: str, zero: bool = False) -> "object
     return read
 
 
-def _number_between(low: int, high: int) -> "object":
+def _number_between(low: int, high: int) -> "Callable[[str], object]":
     def read(text: str) -> int:
         if not _is_number(text) or not low <= int(text) <= high:
             raise Wrong(f"is no number from {low} to {high}")
@@ -140,7 +140,7 @@ def _folder(text: str) -> str:
     return text
 
 
-KEYS: "dict[str, tuple[str, object]]" = {
+KEYS: "dict[str, tuple[str, Callable[[str], object]]]" = {
     "sample": ("sample_bytes", _size_between(KIB, TIB, "1K to 1T")),
     "box": ("box_bytes", _size_between(MIB, GIB, "1M to 1G", zero=True)),
     "dir": ("dir", _folder),
@@ -247,9 +247,7 @@ def _start(settings: Settings) -> None:
         report(folder.path, program, deaths)
 
 
-def _tidy(
-    folder: _boxes.Folder, program: str, settings: Settings, now_s: float
-) -> "list[str]":
+def _tidy(folder: _boxes.Folder, program: str, settings: Settings, now_s: float) -> "list[str]":
     limits = _boxes.Limits(settings.keep, settings.keep_normal, settings.max_bytes)
     if not folder.lock():
         return []  # who has the lock does it
@@ -296,7 +294,7 @@ def report(folder: str, program: str, files: "list[str]") -> None:
     wait() of the program finds it."""
     if not sys.executable:
         return
-    import _signal
+    import _signal  # type: ignore[import-not-found]  # not signal, which imports more
 
     here = os.path.dirname(os.path.abspath(__file__))
     alone = os.path.dirname(os.path.abspath(_core.__file__)) == here

@@ -97,7 +97,9 @@ def host_of(proc: dict[str, Any], info: dict[str, Any]) -> tuple[bool, bool | No
         return False, None
     state_s = last_state_s(info)
     booted_s = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-    return True, state_s is None or state_s < booted_s
+    if state_s is not None and state_s >= booted_s:
+        return False, None  # another one, of the same name
+    return True, True
 
 
 # --- growth ---------------------------------------------------------------------------------------

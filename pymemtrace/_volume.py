@@ -91,9 +91,9 @@ def detect_container(mounts: list[Mount], membership: str, marks: frozenset[str]
         return "/.dockerenv"
     if "/run/.containerenv" in marks:
         return "/run/.containerenv"
-    for word in ("kubepods", "docker", "containerd", "libpod", "lxc"):
-        if re.search(rf"[/:_-]{word}[/:_.-]", membership):
-            return f"the cgroup's name has {word}"
+    found = re.search(r"/(kubepods|docker|cri-containerd|libpod|lxc)[./-](?!service)", membership)
+    if found is not None:
+        return f"the cgroup's name has {found[1]}"
     root = mount_of("/", mounts)
     if root is not None and root.kind in ("overlay", "aufs"):
         return f"the root file system is {root.kind}"

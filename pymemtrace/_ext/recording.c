@@ -535,7 +535,8 @@ PyMethodDef ext_recording_methods[] = {
     {"stop", core_stop, METH_NOARGS, "Ends the recording of this process, if there is one."},
     {"flush", core_flush, METH_NOARGS, "Writes what happened since the last cut now."},
     {"main_returned", core_main_returned, METH_VARARGS,
-     "main_returned(raised=False): marks this moment as the one for \"alive at the end\". raised: by an unhandled "
+     "main_returned(raised=False): marks this moment as the one for \"alive at the end\". raised: "
+     "by an unhandled "
      "exception."},
     {"read_head", ext_read_head, METH_O, EXT_READ_HEAD_DOC},
     {"run_main", core_run_main, METH_VARARGS,

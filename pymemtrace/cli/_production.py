@@ -1,4 +1,4 @@
-"""What `pymemtrace doctor` says of recordings in production: their start, their place, the limits."""
+"""What `pymemtrace doctor` says of recordings in production: their start, place and limits."""
 
 import os
 import shutil
@@ -57,7 +57,9 @@ def check_box() -> Check:
             folder = os.path.dirname(folder)
         free = shutil.disk_usage(folder).free
     except _boxes.Refused as refused:
-        return Check(name, False, _format.clean(str(refused)).partition(": name another")[0], remedy)
+        return Check(
+            name, False, _format.clean(str(refused)).partition(": name another")[0], remedy
+        )
     except OSError as error:
         return Check(name, False, f"{shown}: {error.strerror}", remedy)
     volume = _volume.volume_of(folder)

@@ -131,9 +131,7 @@ def check_recording() -> Check:
             sys.executable, "-I", "-c", RECORDING, str(Path(temporary) / "test.pmt"), core, folder,
         ]  # fmt: skip
         environment = {key: value for key, value in os.environ.items() if key != "PYMEMTRACE"}
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, env=environment
-        )
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode == 0 and done.stdout.strip().isdigit():
         count = _format.count(int(done.stdout))
         return Check("recording", True, f"a test recording held {count} allocations", needed=True)

@@ -78,7 +78,7 @@ class Findings:
 
 
 def find_out(opened: _captures.Opened, args: argparse.Namespace) -> Findings:
-    reader, info = opened.reader, opened.info
+    reader = opened.reader
     evidence = _evidence.gather(reader, known_status=args.exit_status)
     timeline = reader.timeline()
     end_s = timeline[-1]["t_s"] if timeline else 0.0
@@ -143,7 +143,10 @@ def answer(
         "ran",
         [
             (_format.duration(info["duration_s"]), "bold"),
-            (f" from {local(info['started'])}; CPython {info['python']}, process {info['pid']}", ""),
+            (
+                f" from {local(info['started'])}; CPython {info['python']}, process {info['pid']}",
+                "",
+            ),
         ],
     )
     if not found.timeline:
@@ -153,7 +156,10 @@ def answer(
     of = f", {_format.part(rss, limit)} of its cgroup's {size(limit)}" if limit else ""
     yield (
         "resident (RSS)",
-        [(size(rss), "bold"), (f" at the last state{of}; {size(totals['rss_bytes_peak'])} at most", "")],
+        [
+            (size(rss), "bold"),
+            (f" at the last state{of}; {size(totals['rss_bytes_peak'])} at most", ""),
+        ],
     )
     where = opened.reader.where()
     if where is not None:

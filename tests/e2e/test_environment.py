@@ -21,14 +21,17 @@ def wait_for_state():
     from pymemtrace import _core
     _core.flush()
 """
-KILL = WAIT + """
+KILL = (
+    WAIT
+    + """
 kept = [bytearray(100_000) for _ in range(50)]
 wait_for_state()
 os.kill(os.getpid(), 9)
 """
+)
 
 
-@pytest.fixture()
+@pytest.fixture
 def boxes(tmp_path: Path) -> Path:
     folder = tmp_path / "boxes"
     folder.mkdir(mode=0o700)
@@ -40,9 +43,7 @@ def environment(boxes: Path, more: str = "", **others: str) -> dict[str, str]:
     return os.environ | {"PYMEMTRACE": value} | others
 
 
-def run(
-    boxes: Path, *words: str, more: str = "", **how: Any
-) -> "subprocess.CompletedProcess[str]":
+def run(boxes: Path, *words: str, more: str = "", **how: Any) -> "subprocess.CompletedProcess[str]":
     how.setdefault("env", environment(boxes, more))
     return subprocess.run(
         [sys.executable, *words], capture_output=True, text=True, timeout=60, check=False, **how
@@ -343,11 +344,7 @@ def test_a_hostile_state_file_is_replaced(boxes: Path) -> None:
 
 def test_a_wait_of_the_program_finds_no_child_of_ours(boxes: Path) -> None:
     run(boxes, "-c", KILL)
-    code = (
-        "import os\n"
-        "try: print(os.wait())\n"
-        "except ChildProcessError: print('none')\n"
-    )
+    code = "import os\ntry: print(os.wait())\nexcept ChildProcessError: print('none')\n"
     done = run(boxes, "-c", code)
     assert done.stdout == "none\n"
     assert len(done.stderr.splitlines()) == 1
@@ -413,7 +410,8 @@ def test_a_pid_that_is_used_again_overwrites_nothing(boxes: Path) -> None:
         "generation = int(sys.argv[1])\n"
         "kept = bytearray(1_000_000 * (generation + 1))\n"
         "wait_for_state()\n"
-        "if generation < 2: os.execv(sys.executable, [sys.executable, 'app.py', str(generation + 1)])\n"
+        "if generation < 2:\n"
+        "    os.execv(sys.executable, [sys.executable, 'app.py', str(generation + 1)])\n"
         "os.kill(os.getpid(), 9)\n"
     )
     (boxes.parent / "app.py").write_text(code)

@@ -375,8 +375,7 @@ def test_the_lock_is_one_for_all_processes(tmp_path: Path) -> None:
     folder = Folder(str(tmp_path))
     assert folder.lock()
     code = (
-        "import sys; from pymemtrace._boxes import Folder\n"
-        "sys.exit(Folder(sys.argv[1]).lock())\n"
+        "import sys; from pymemtrace._boxes import Folder\nsys.exit(Folder(sys.argv[1]).lock())\n"
     )
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 0
     folder.unlock()

@@ -109,9 +109,7 @@ def test_a_probable_verdict_has_its_reasons() -> None:
     verdict = judge(replace(KILLED, used_bytes=498 * MIB, kills_now=1, rebooted=True))
     assert verdict.reasons[0] == "its cgroup used 498 of 512 MiB at its last state"
     assert "has risen since its last state" in verdict.reasons[1]
-    assert verdict.against == [
-        "the host was started anew since, which may have ended it instead"
-    ]
+    assert verdict.against == ["the host was started anew since, which may have ended it instead"]
 
 
 def test_every_verdict_that_is_not_certain_says_probably_or_not_known() -> None:

@@ -6,8 +6,8 @@ from rich.text import Text
 from textual.widget import Widget
 
 from pymemtrace.cli import _captures, _format, _options
-from pymemtrace.cli._spark import sparkline
 from pymemtrace.cli._live.watch import Picture, Wish, filter_text
+from pymemtrace.cli._spark import sparkline
 
 RECENT_S = 60.0  # the time line's, unless it shows the whole run
 
