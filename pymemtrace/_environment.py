@@ -45,6 +45,7 @@ class Settings:
     keep_normal = _boxes.KEEP_NORMAL
     max_bytes = _boxes.MAX_BYTES
     interval_s = 1.0
+    max_overhead_ppm = 20_000
     native = True
     follow = True
     verbose = False
@@ -126,6 +127,17 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _share(text: str) -> int:
+    """A part of the CPU time, in millionths."""
+    try:
+        percent = float(text.removesuffix("%"))
+    except ValueError:
+        percent = -1.0
+    if not 0 <= percent <= 100:
+        raise Wrong("is no percentage from 0 to 100")
+    return round(percent * 10_000)
+
+
 def _switch(text: str) -> bool:
     if text.lower() in ON:
         return True
@@ -148,6 +160,7 @@ KEYS: "dict[str, tuple[str, Callable[[str], object]]]" = {
     "keep": ("keep", _number_between(0, 1000)),
     "keep_normal": ("keep_normal", _number_between(0, 1000)),
     "max_bytes": ("max_bytes", _size_between(MIB, TIB, "1M to 1T")),
+    "max_overhead": ("max_overhead_ppm", _share),
     "interval": ("interval_s", _seconds),
     "native": ("native", _switch),
     "follow": ("follow", _switch),
@@ -268,6 +281,7 @@ def _record(folder: _boxes.Folder, program: str, settings: Settings) -> str:
                 sample_bytes=settings.sample_bytes,
                 box_bytes=settings.box_bytes,
                 interval_s=settings.interval_s,
+                max_overhead_ppm=settings.max_overhead_ppm,
                 native=settings.native,
                 # forked children; executed ones find the variable themselves
                 follow="" if settings.follow else None,

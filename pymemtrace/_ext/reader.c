@@ -201,6 +201,10 @@ static const struct {
     {15, "flushes without new stacks", 0},
     {16, "events that could not wait", 1},
     {17, "task steps without their parents", 0},
+    {18, "CPU us of the recorder", 0},
+    {19, "CPU us of samples", 0},
+    {20, "CPU us of the process", 0},
+    {21, "times that the overhead was too much", 0},
 };
 
 static int

@@ -18,6 +18,7 @@ HELP = "say how a process ended, why probably, and what its memory was like then
 
 WINDOW_S = 300.0  # "the final minutes"
 SPARK_WIDTH = 60
+INTERVAL_MAX_S = 4.0  # what --max-overhead may make of it
 GROWING = 5  # lines
 PARTS = 4  # of the resident memory
 STEADY_BYTES_S = 1024  # less than that is no trend worth a line
@@ -224,9 +225,10 @@ def state_text(opened: _captures.Opened) -> str:
     if info["ended"] == "normal":
         return f"{when}, at its end"
     interval = opened.reader.proc().get("interval_ns", 10**9) / 1e9
+    last_s = max(interval, min(opened.reader.timeline()[-1]["span_s"], INTERVAL_MAX_S))
     return (
-        f"{when}; one is written every {_format.duration(interval)}, so it most likely ended within"
-        f" {_format.duration(2 * interval)} of it"
+        f"{when}; one is written every {_format.duration(last_s)}, so it most likely ended within"
+        f" {_format.duration(2 * last_s)} of it"
     )
 
 

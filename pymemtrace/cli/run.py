@@ -23,6 +23,7 @@ Other options of python go to python: python -I -m pymemtrace run SCRIPT.
 # Names and the stacks of a small program alone take some ten KiB; below this, nothing useful fits.
 SAMPLE_MIN, SAMPLE_MAX = 1 << 10, 1 << 40
 KEEP_DEFAULT = 8
+OVERHEAD_DEFAULT = 0.02
 BOX_MIN, BOX_MAX, BOX_DEFAULT = 1 << 20, 1 << 30, 16 << 20
 MIN_FILE_SIZE = 256 << 10
 
@@ -55,6 +56,13 @@ def parse_box(text: str) -> int:
     if size and not BOX_MIN <= size <= BOX_MAX:
         raise argparse.ArgumentTypeError(f"{text!r}: give 1M to 1G, or 0: a file that grows")
     return size
+
+
+def parse_share(text: str) -> float:
+    number, whole = text.removesuffix("%"), 100 if text.endswith("%") else 1
+    if not re.fullmatch(r"\d+(\.\d+)?", number, re.ASCII) or float(number) > whole:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share: write 1% or 0.01")
+    return float(number) / whole
 
 
 def parse_sample(text: str) -> int:
@@ -154,6 +162,10 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--keep", metavar="N", type=parse_count, default=KEEP_DEFAULT,
         help="with --sample: if FILE is the box of a process that is gone, it becomes"
              " FILE.<its start>.pmt, and the newest N of these stay (default: 8)",
+    )  # fmt: skip
+    add(
+        "--max-overhead", metavar="SHARE", type=parse_share, default=None,
+        help="with --sample: sample less where that takes more of the CPU time (2%%; 0: never)",
     )  # fmt: skip
     add("--native", action="store_true",
         help="the stacks contain the frames of C, C++ and Rust functions, too")  # fmt: skip
@@ -292,12 +304,18 @@ def launch_command(args: argparse.Namespace, path: str) -> list[str]:
         f"async_parents={args.async_parents:d}",
         f"sample_bytes={args.sample}",
         f"box_bytes={box_bytes(args)}",
+        f"max_overhead_ppm={max_overhead_ppm(args)}",
         f"follow={not args.no_follow:d}",
         f"live={args.live:d}",
         f"library={PRELOAD}",
         "--",
         *args.target,
     ]
+
+
+def max_overhead_ppm(args: argparse.Namespace) -> int:
+    share = OVERHEAD_DEFAULT if args.max_overhead is None else args.max_overhead
+    return round(share * 1e6) if args.sample else 0
 
 
 def box_bytes(args: argparse.Namespace) -> int:
@@ -307,6 +325,8 @@ def box_bytes(args: argparse.Namespace) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.max_overhead and not args.sample:
+        fail(EXIT_USAGE, "a full recording cannot do less", "--max-overhead", "give --sample")
     if args.box and (not args.sample or args.max_size):
         fail(EXIT_USAGE, "a file of fixed size is for samples, and its size is its limit", "--box",
              "give --sample, and no --max-size")  # fmt: skip

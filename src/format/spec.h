@@ -156,7 +156,11 @@ enum {
     PMT_COUNTER_FOLDED_CUTS = 15,
     PMT_COUNTER_WAITED = 16,
     PMT_COUNTER_NO_PARENTS = 17,
-    PMT_COUNTER_LIMIT = 18 /* one behind the last */
+    PMT_COUNTER_OWN_CPU = 18,     /* us, of the recorder's thread */
+    PMT_COUNTER_SAMPLE_CPU = 19,  /* us, of samples in the program's threads */
+    PMT_COUNTER_PROCESS_CPU = 20, /* us, of all since the start */
+    PMT_COUNTER_BACKED_OFF = 21,
+    PMT_COUNTER_LIMIT = 22 /* one behind the last */
 };
 
 enum { /* of the event log */

@@ -29,6 +29,7 @@
 #include "record/lane.h"
 #include "record/log.h"
 #include "record/mixed.h"
+#include "record/overhead.h"
 #include "record/resident.h"
 #include "record/sample.h"
 #include "record/shadow.h"
@@ -90,7 +91,8 @@ static struct {
     uint64_t offset; /* where the next chunk goes */
     uint64_t sequence;
     uint64_t max_size_bytes;
-    uint64_t interval_ns;
+    pmt__overhead overhead; /* owned by the thread, but for mean_asked */
+    pmt__control control;   /* as above */
     void (*before_cut)(void);
     uint64_t unloaded; /* objects, at the last look */
     pmt__slot slot;
@@ -710,10 +712,62 @@ unloaded_forget(void)
     }
 }
 
+int
+pmt__record_order(const pmt__order *order)
+{
+    if (!w.active || !pmt__sampling_now.on) {
+        return PMT_ERR_STATE;
+    }
+    static const pmt__text off = {"sampling off", 12, 1}, on = {"sampling on", 11, 1};
+    const pmt__text *label = NULL;
+    pmt__tables_acquire();
+    if (order->kind == PMT_ORDER_MEAN) {
+        pmt__sampling_mean_set_nopy(order->mean);
+        __atomic_store_n(&w.overhead.mean_asked, order->mean, __ATOMIC_RELAXED);
+    } else if (order->kind == PMT_ORDER_OFF && !pmt__sampling_now.paused) {
+        label = &off;
+    } else if (order->kind == PMT_ORDER_ON && pmt__sampling_now.paused) {
+        label = &on;
+    }
+    if (label != NULL) {
+        pmt__sampling_pause_nopy(order->kind == PMT_ORDER_OFF);
+        pmt__mark_nopy(label);
+    }
+    pmt__tables_release();
+    return 0;
+}
+
+static void
+orders_follow(void)
+{
+    if (pmt__sampling_now.on) {
+        pmt__order order = pmt__control_look(&w.control, w.path);
+        if (order.kind != PMT_ORDER_NONE) {
+            pmt__record_order(&order);
+        }
+    }
+}
+
+/* What the recorder costs, and that it costs less where that is too much. */
+static void
+overhead_look(void)
+{
+    uint64_t before = pmt__sampling_now.on ? pmt__sampling_now.mean : 0, mean = before;
+    pmt__overhead_look(&w.overhead, &mean);
+    if (mean != before) {
+        pmt__tables_acquire();
+        if (pmt__sampling_now.mean == before) {
+            pmt__sampling_mean_set_nopy(mean);
+        }
+        pmt__tables_release();
+    }
+}
+
 static void
 cut_due(void)
 {
     unloaded_forget();
+    orders_follow();
     if (w.before_cut != NULL) {
         w.before_cut();
     }
@@ -721,11 +775,12 @@ cut_due(void)
     cut_write(0);
     io_give();
     if (pmt__clock_mono_ns() >= next_cut_ns) { /* else it was in a hurry */
-        next_cut_ns += w.interval_ns;
+        next_cut_ns += w.overhead.interval_ns;
     }
     if (next_cut_ns < pmt__clock_mono_ns()) {
-        next_cut_ns = pmt__clock_mono_ns() + w.interval_ns;
+        next_cut_ns = pmt__clock_mono_ns() + w.overhead.interval_ns;
     }
+    overhead_look();
 }
 
 /* Between two steps of the thread's compaction. */
@@ -897,7 +952,8 @@ writer_main(void *unused)
     __atomic_store_n(&w.thread_native_id, pmt__thread_native_id(), __ATOMIC_RELEASE);
     pmt__thread_set_name("pymemtrace");
     pmt__lanes_closed = 1;
-    next_cut_ns = pmt__clock_mono_ns() + w.interval_ns;
+    next_cut_ns = pmt__clock_mono_ns() + w.overhead.interval_ns;
+    pmt__overhead_thread_begins(&w.overhead);
     if (w.unborn) {
         birth_wait();
         next_cut_ns = pmt__clock_mono_ns();
@@ -1027,6 +1083,9 @@ child_goes_on(void)
     w.born_live = pmt__t.live_bytes;
     w.log_bytes = w.compacted_size = w.compact_after_ns = w.compact_plan = 0;
     w.exhausted = w.folded = 0;
+    pmt__overhead_begin(&w.overhead, w.overhead.limit, w.overhead.interval_asked_ns,
+                        w.overhead.mean_asked);
+    w.overhead.ticks_seen = pmt__sampling_now.ticks;
     w.definition_bytes = w.last_epoch = 0;
     w.main_ended = PMT_MAIN_UNKNOWN;
     pmt__attention_set(PMT_ATTENTION_WRITER);
@@ -1259,7 +1318,8 @@ pmt__record_start(const pmt__record_options *options, const pmt__frame_source *s
     }
     memset(&w, 0, sizeof w);
     w.pid = pmt__process_id();
-    w.interval_ns = options->interval_ns;
+    pmt__overhead_begin(&w.overhead, options->max_overhead, options->interval_ns,
+                        options->sample_mean);
     w.before_cut = options->before_cut;
     w.generation = options->generation;
     w.max_size_bytes = options->max_size_bytes;
@@ -1279,6 +1339,8 @@ pmt__record_start(const pmt__record_options *options, const pmt__frame_source *s
         return rc;
     }
     base_set(options);
+    pmt__control_look(&w.control,
+                      w.path); /* an order to an earlier recording is none to this one */
     if (tables_create(options, source) < 0 || facts_keep(options) < 0) {
         rc = pmt__error_set(err, PMT_ERR_NOMEM,
                             "cannot reserve the recording tables (address space limit?): try a "

@@ -32,24 +32,25 @@ def test_the_usual_settings() -> None:
 def test_all_keys() -> None:
     settings, problems = parse(
         "sample=64K, box=0,dir=/var/lib/my app,program=a/b,keep=3,keep_normal=0,max_bytes=1G,"
-        "interval=0.5s,native=0,follow=off,verbose,"
+        "interval=0.5s,max_overhead=1.5%,native=0,follow=off,verbose,"
     )
     assert settings is not None
     assert problems == []
     assert vars(settings) == {
         "sample_bytes": 64 << 10, "box_bytes": 0, "dir": "/var/lib/my app", "program": "a_b",
-        "keep": 3, "keep_normal": 0, "max_bytes": 1 << 30, "interval_s": 0.5, "native": False,
+        "keep": 3, "keep_normal": 0, "max_bytes": 1 << 30, "interval_s": 0.5, "max_overhead_ppm": 15_000,
+        "native": False,
         "follow": False, "verbose": True,
     }  # fmt: skip
 
 
 def test_what_is_wrong_is_said_and_the_rest_holds() -> None:
-    settings, problems = parse("sample=0,box=64K,interval=inf,keep=-1,dir=,what=1,verbose=1")
+    settings, problems = parse("sample=0,box=64K,interval=inf,keep=-1,dir=,max_overhead=200,what=1,verbose=1")
     assert settings is not None
     assert vars(settings) == {"verbose": True}
-    assert len(problems) == 6
-    assert all("usual value" in problem for problem in problems[:5])
-    assert problems[5].startswith("unknown key 'what'")
+    assert len(problems) == 7
+    assert all("usual value" in problem for problem in problems[:6])
+    assert problems[6].startswith("unknown key 'what'")
 
 
 @pytest.mark.parametrize("value", ["x\n", "dir=\x00", "dir=\ud800", "d" * 4097])
