@@ -280,17 +280,38 @@ def process_lives(pid: int, ticks: int) -> bool:
     return False
 
 
-def state_of(head: Head | None, changed_s: float, now_s: float, name_is_mine: bool) -> str:
-    """name_is_mine: the calling process may have written it, before it executed itself."""
+def is_held(fd: int) -> bool | None:
+    """Whether a recorder has the file open, in whatever container. None: this file system has no
+    locks."""
+    import fcntl
+
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    return False
+
+
+def state_of(
+    head: Head | None, changed_s: float, now_s: float, name_is_mine: bool, held: bool | None = None
+) -> str:
+    """name_is_mine: the calling process may have written it, before it executed itself. held: see
+    is_held(); a program that closes all its files can lose it for a moment."""
     if head is None:
         return UNREADABLE
+    if held:
+        return LIVING
     if head.status == ENDED:
         return GONE_NORMAL
     pid, ticks = head.number("pid"), head.number("start_ticks")
     same_boot = head.text("boot_id") == boot_id() != ""
-    if head.text("hostname") != os.uname().nodename or not (
-        same_boot or _boot_is_older(head.cut_unix_ns / 1e9)
-    ):
+    same_name = head.text("hostname") == os.uname().nodename
+    if same_boot and not same_name and held is False and head.fixed:
+        return GONE_DEAD  # of another container
+    if not same_name or not (same_boot or _boot_is_older(head.cut_unix_ns / 1e9)):
         return LIVING if abs(now_s - changed_s) < FOREIGN_QUIET_S else GONE_DEAD
     if not same_boot:
         return GONE_DEAD
@@ -391,11 +412,12 @@ class Folder:
             box = Box(file, name, status, read_head(fd))
             if not (box.head.is_box if box.head is not None else _is_blank(fd)):
                 return None  # somebody's file, which happens to be called like that
+            held = is_held(fd)
         except OSError:
             return None
         finally:
             os.close(fd)
-        box.state = state_of(box.head, box.changed_s, now_s, not name.stamp)
+        box.state = state_of(box.head, box.changed_s, now_s, not name.stamp, held)
         if name.stamp and box.state == LIVING:
             box.state = GONE_DEAD  # the one who gave it its last name has seen it gone
         return box

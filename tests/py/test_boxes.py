@@ -1,8 +1,10 @@
 """Names of boxes, who lives, what is kept. The files are made here; no process is started."""
 
+import fcntl
 import os
 import socket
 import struct
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -151,8 +153,6 @@ def test_the_head_of_a_capture(tmp_path: Path) -> None:
 
 
 def test_the_head_that_the_core_writes(tmp_path: Path) -> None:
-    import subprocess
-
     code = (
         "import sys; from pymemtrace import _core\n"
         "_core.start(sys.argv[1], argv=['x', 'y'], sample_bytes=1 << 19); _core.flush()\n"
@@ -213,6 +213,40 @@ def test_states_of_other_hosts_and_boots(tmp_path: Path) -> None:
     assert state(tmp_path, boot="another", started=long_ago) == _boxes.GONE_DEAD
     # the same name, another boot id, and yet it wrote after this host had started
     assert state(tmp_path, boot="another", started=time.time()) == _boxes.LIVING
+
+
+def test_a_box_that_is_open_lives_whatever_its_process_is_called(tmp_path: Path) -> None:
+    """Two containers with one folder: both processes have the pid 1."""
+    path = put(tmp_path, "app.1.pmt")
+    fd = os.open(path, os.O_RDWR)
+    fcntl.flock(fd, fcntl.LOCK_SH)
+    assert tidy(tmp_path, limits=Limits(keep=0, keep_normal=0, max_bytes=0)) == []
+    assert names(tmp_path) == {"app.1.pmt"}
+    os.close(fd)
+    assert len(tidy(tmp_path)) == 1
+
+
+def test_a_recorder_holds_its_box_and_its_children_do_not(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from pymemtrace import _boxes, _core\n"
+        "_core.start(sys.argv[1], argv=['x'], sample_bytes=1 << 19, box_bytes=1 << 20)\n"
+        "fd = os.open(sys.argv[1], os.O_RDONLY)\n"
+        "print(_boxes.is_held(fd), flush=True)\n"
+        "if os.fork(): os.kill(os.getpid(), 9)\n"
+        "print('child', flush=True); sys.stdin.read()\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "x.1.pmt")],
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
+    assert child.stdin is not None
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"True\n"
+    assert child.stdout.readline() == b"child\n"
+    assert child.wait() == -9  # its own child waits for us
+    fd = os.open(tmp_path / "x.1.pmt", os.O_RDONLY)
+    assert _boxes.is_held(fd) is False
+    os.close(fd)
+    child.stdin.close()
+    child.stdout.close()
 
 
 # --- folders --------------------------------------------------------------------------------------
@@ -370,8 +404,6 @@ def test_the_name_for_a_new_process(tmp_path: Path) -> None:
 
 
 def test_the_lock_is_one_for_all_processes(tmp_path: Path) -> None:
-    import subprocess
-
     folder = Folder(str(tmp_path))
     assert folder.lock()
     code = (
@@ -407,8 +439,6 @@ def test_no_way_is_made(tmp_path: Path) -> None:
 
 
 def test_it_imports_next_to_nothing() -> None:
-    import subprocess
-
     code = (
         "import sys; before = set(sys.modules)\n"
         "import pymemtrace._boxes\n"
