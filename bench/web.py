@@ -148,9 +148,7 @@ def connected(process: "subprocess.Popen[bytes]", port: int, log: Path) -> Serve
 def interval(ratios: list[float], rounds: int = 4000) -> tuple[float, float]:
     """Bootstrap percentiles of the median, 95 %."""
     chance = random.Random(1)
-    found = sorted(
-        statistics.median(chance.choices(ratios, k=len(ratios))) for _ in range(rounds)
-    )
+    found = sorted(statistics.median(chance.choices(ratios, k=len(ratios))) for _ in range(rounds))
     return found[int(rounds * 0.025)], found[int(rounds * 0.975)]
 
 
@@ -266,7 +264,17 @@ def main() -> int:
                         f"<= +{TARGET:.0%}, surely < +{EXCLUDED:.0%}",
                         f"{r['added']:+.2%} ({r['low']:+.2%} to {r['high']:+.2%})",
                         r["added"] <= TARGET and r["high"] < EXCLUDED))  # fmt: skip
-    heads = ("server", "pairs", "CPU ms", "recorded", "added", "95 %", "of it writes", "p50 ms", "p99 ms")
+    heads = (
+        "server",
+        "pairs",
+        "CPU ms",
+        "recorded",
+        "added",
+        "95 %",
+        "of it writes",
+        "p50 ms",
+        "p99 ms",
+    )
     data = {"sample_bytes": args.sample, "native": not args.python_only, "web": results}
     return finish(args, table(heads, lines), data, rows)
 

@@ -25,7 +25,7 @@ def recording(request, on):
     return JsonResponse(switch(on))
 
 
-def state(request):  # noqa: ARG001
+def state(request):
     return JsonResponse(status())
 
 
@@ -41,9 +41,7 @@ django_app.urlpatterns[:] = [
 with connection.schema_editor() as editor:
     editor.create_model(django_app.Author)
     editor.create_model(django_app.Book)
-django_app.Author.objects.bulk_create(
-    [django_app.Author(name=f"Author {i}") for i in range(50)]
-)
+django_app.Author.objects.bulk_create([django_app.Author(name=f"Author {i}") for i in range(50)])
 django_app.Book.objects.bulk_create(
     [
         django_app.Book(

@@ -45,9 +45,7 @@ BOOKS = [
 app = FastAPI()
 
 
-def page_of(
-    page: int, size: Annotated[int, Query(ge=1, le=100)] = 40
-) -> tuple[int, int]:
+def page_of(page: int, size: Annotated[int, Query(ge=1, le=100)] = 40) -> tuple[int, int]:
     return page * size, page * size + size
 
 

@@ -13,7 +13,7 @@ _recording: pymemtrace.record | None = None
 
 def switch(on: str) -> dict[str, int]:
     """on: "0", or the mean distance of samples in bytes, with "n" behind it: without native."""
-    global _recording  # noqa: PLW0603  one process, one recording
+    global _recording
     if _recording is not None:
         _recording.stop()
         _recording = None
