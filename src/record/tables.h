@@ -372,8 +372,6 @@ uint32_t pmt__node_plain_nopy(uint32_t parent, uint32_t place);
 /* The code object at this address dies now. */
 void pmt__code_died_nopy(const void *object);
 int pmt__code_known(const void *object);
-/* Is what stands at this address still the code object that was known there? Else that one has died. */
-void pmt__code_verify_nopy(const void *object);
 uint32_t pmt__string_intern_nopy(const pmt__text *text);
 
 /* The cohort of the current epoch for (node, size, domain, thread id). Never fails: at the limits it folds. */

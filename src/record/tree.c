@@ -415,20 +415,6 @@ pmt__code_died_nopy(const void *object)
     *head = id;
 }
 
-void
-pmt__code_verify_nopy(const void *object)
-{
-    uint32_t at = code_hash_find(object);
-    if (at == UINT32_MAX) {
-        return;
-    }
-    pmt__code_facts facts;
-    pmt__t.source->code_describe_nopy(object, &facts);
-    if (fingerprint(&facts) != pmt__t.codes[pmt__t.code_hash[at]].fingerprint) {
-        pmt__code_died_nopy(object);
-    }
-}
-
 /* --- places -------------------------------------------------------------------------------------------------------------- */
 
 static uint32_t
