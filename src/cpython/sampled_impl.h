@@ -51,6 +51,22 @@ sampled_node_nopy(PMT_FRAME *top)
     return node == PMT_NODE_ROOT ? PMT_NODE_NO_STACK : node;
 }
 
+/* The node of its innermost line alone. */
+static uint32_t
+sampled_line_nopy(PMT_FRAME *top)
+{
+    for (PMT_FRAME *f = top; f != NULL; f = PMT_FRAME_PREVIOUS(f)) {
+        uint32_t place = PMT_FRAME_IS_ENTRY(f)
+                             ? PMT_PLACE_NOT_BEGUN
+                             : pmt__place_plain_nopy(PMT_FRAME_INSTR(f), PMT_FRAME_CODE(f),
+                                                     PMT_FRAME_IN_HEAP(f));
+        if (!(place & PMT_PLACE_NOT_BEGUN)) {
+            return pmt__node_line_nopy(place);
+        }
+    }
+    return PMT_NODE_NO_STACK;
+}
+
 /* state: NULL, or that of the calling thread. With the tables. */
 static uint32_t
 sampled_cohort_nopy(PyThreadState *state, uint64_t size, uint32_t domain, pmt__thread **thread)
@@ -67,9 +83,10 @@ sampled_cohort_nopy(PyThreadState *state, uint64_t size, uint32_t domain, pmt__t
     if (top == NULL) {
         pmt__t.counters[PMT_COUNTER_NO_STACK]++;
     }
-    return pmt__cohort_get_nopy(sampled_node_nopy(top),
+    bool lean = pmt__tables_lean_nopy();
+    return pmt__cohort_get_nopy(lean ? sampled_line_nopy(top) : sampled_node_nopy(top),
                                 size <= PMT_SIZE_EXACT_MAX ? (uint32_t)size : PMT_SIZE_LARGE,
-                                domain, *thread == NULL ? 0 : (*thread)->id);
+                                domain, *thread == NULL || lean ? 0 : (*thread)->id);
 }
 
 static void

@@ -35,7 +35,7 @@
 #include "record/shadow.h"
 
 #define DEFAULT_MAX_MEMORY ((uint64_t)1 << 30)
-#define SAMPLED_MAX_MEMORY ((uint64_t)8 << 20)
+#define SAMPLED_MAX_MEMORY ((uint64_t)6 << 20)
 #define MIN_MAX_MEMORY ((uint64_t)16 << 20)
 #define BUFFER_KEEP ((size_t)256 << 10)
 #define RESTART_DELAY_NS 5000000
@@ -484,6 +484,9 @@ cut_encode(uint32_t flags, uint64_t rss_bytes, int measure)
         if (w.max_size_bytes == 0 || w.payload.failed || w.out.failed
             || w.definition_bytes + definitions <= definition_room() || fold_begin() < 0) {
             w.definition_bytes += definitions;
+            if (w.max_size_bytes != 0 && w.definition_bytes > definition_room() / 4 * 3) {
+                __atomic_store_n(&pmt__t.lean, 1, __ATOMIC_RELAXED);
+            }
             return;
         }
     }
