@@ -35,7 +35,7 @@
 #include "record/shadow.h"
 
 #define DEFAULT_MAX_MEMORY ((uint64_t)1 << 30)
-#define SAMPLED_MAX_MEMORY ((uint64_t)8 << 20)
+#define SAMPLED_MAX_MEMORY ((uint64_t)6 << 20)
 #define MIN_MAX_MEMORY ((uint64_t)16 << 20)
 #define BUFFER_KEEP ((size_t)256 << 10)
 #define RESTART_DELAY_NS 5000000
@@ -59,6 +59,8 @@
 
 /* The resident memory is taken apart at cuts, so often that it takes at most a hundredth of the time; rarely where little changes. */
 #define MEASURE_SHARE 200u /* the other half is for the ones at the end and for what varies */
+#define MEASURE_SHARE_SAMPLED \
+    2000u /* in a sampled recording a hundredth is the budget for everything */
 #define MEASURE_IDLE_NS ((uint64_t)10 * 1000000000)
 /* A cut during which nobody measures, besides PMT_CUT_*: it must be short. */
 #define CUT_SHORT 0x80000000u
@@ -352,7 +354,9 @@ measure_write(uint32_t flags, uint64_t rss_bytes)
     w.measured_ns = now_ns;
     w.measured_rss = rss_bytes;
     uint64_t left_ns = w.measure_after_ns > now_ns ? w.measure_after_ns - now_ns : 0;
-    w.measure_after_ns = now_ns + left_ns + (now_ns - from_ns) * MEASURE_SHARE;
+    w.measure_after_ns =
+        now_ns + left_ns
+        + (now_ns - from_ns) * (pmt__sampling_now.on ? MEASURE_SHARE_SAMPLED : MEASURE_SHARE);
     if (rc == -ECANCELED) {
         return;
     }
@@ -480,6 +484,9 @@ cut_encode(uint32_t flags, uint64_t rss_bytes, int measure)
         if (w.max_size_bytes == 0 || w.payload.failed || w.out.failed
             || w.definition_bytes + definitions <= definition_room() || fold_begin() < 0) {
             w.definition_bytes += definitions;
+            if (w.max_size_bytes != 0 && w.definition_bytes > definition_room() / 4 * 3) {
+                __atomic_store_n(&pmt__t.lean, 1, __ATOMIC_RELAXED);
+            }
             return;
         }
     }

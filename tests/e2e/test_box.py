@@ -161,6 +161,24 @@ def test_somebody_cuts_it_off(left: int) -> None:
         pymemtrace.open(path).info()
 
 
+def test_lines_are_known_where_stacks_are_too_many() -> None:
+    path = Path("x.pmt")
+    Path("boxed.py").write_text(PROGRAM.replace("randrange(6)", "randrange(40)"))
+    words = [sys.executable, "boxed.py", str(path), str(SIZE), "4", "0.02"]
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL, timeout=60)
+    capture = pymemtrace.open(path)
+    assert capture.info()["folded"] > 0
+    total = sum(row["allocated_bytes"] for row in capture.sites("total"))
+    unknown = sum(
+        row["allocated_bytes"]
+        for row in capture.sites("total")
+        if row["site"]["function"] == "[folded]"
+    )
+    assert unknown < total * 0.02
+    below = [row["stack"] for row in capture.stacks("total") if len(row["stack"]) == 2]
+    assert any(stack[1]["function"] == "[folded]" for stack in below)
+
+
 def test_no_room_for_it_is_said_at_the_start() -> None:
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (SIZE // 2, SIZE // 2))
