@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 ENDING = ".pmt"
 FIRST = ".first"
 OF_RUN = "pymemtrace-"  # captures of `pymemtrace run`, which stay until their user removes them
-LOCK = ".pymemtrace.lock"
+LOCK = ".pymemtrace.{uid}.lock"
 
 KEEP = 8  # boxes of dead processes, per program
 KEEP_NORMAL = 1  # boxes of processes that ended by themselves, per program
@@ -350,7 +350,7 @@ class Folder:
         except OSError as error:
             raise Refused(f"cannot open the folder ({error.strerror}): {path}: name another with"
                           " dir=") from None  # fmt: skip
-        wrong = _distrust(os.fstat(self.fd))
+        wrong = _distrust(os.fstat(self.fd)) or _distrust_link(path)
         if wrong:
             os.close(self.fd)
             raise Refused(f"{wrong}: {path}: name a folder of your own with dir=")
@@ -366,10 +366,11 @@ class Folder:
         import time
 
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        name = LOCK.format(uid=os.geteuid())
         try:
-            self._locked = os.open(LOCK, flags, 0o600, dir_fd=self.fd)
+            self._locked = os.open(name, flags, 0o600, dir_fd=self.fd)
         except OSError as error:
-            raise Refused(f"cannot write here ({error.strerror}): {self.path}/{LOCK}: name another"
+            raise Refused(f"cannot write here ({error.strerror}): {self.path}/{name}: name another"
                           " folder with dir=") from None  # fmt: skip
         for _ in range(LOCK_TRIES):
             try:
@@ -451,6 +452,14 @@ class Folder:
             os.unlink(box.file, dir_fd=self.fd)
         except OSError:
             pass
+
+
+def _distrust_link(path: str) -> str:
+    """In /tmp, a link could have been put where the folder was to be."""
+    status = os.lstat(path.rstrip("/") or "/")
+    if status.st_mode & 0o170000 == 0o120000 and status.st_uid not in (0, os.geteuid()):
+        return "the folder is another user's link"
+    return ""
 
 
 def _is_blank(fd: int) -> bool:

@@ -145,7 +145,8 @@ if __name__ == "__main__":
     detach()
     be_modest()
     if sys.flags.no_site:
-        sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        # behind the standard library, of which it may hold old copies
+        sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     try:
         main(sys.argv[1], sys.argv[2], sys.argv[3:])
     except Exception:  # nobody waits for it

@@ -306,14 +306,17 @@ def _verbose_line(settings: Settings, path: str) -> str:
 def report(folder: str, program: str, files: "list[str]") -> None:
     """Has a process of its own say how these processes died; it is nobody's child, so that no
     wait() of the program finds it."""
-    if not sys.executable:
+    # of an embedded interpreter it is another program
+    if not os.path.basename(sys.executable or "").startswith("python"):
         return
     import _signal  # type: ignore[import-not-found]  # not signal, which imports more
 
     here = os.path.dirname(os.path.abspath(__file__))
     alone = os.path.dirname(os.path.abspath(_core.__file__)) == here
-    command = [sys.executable, "-I", *(["-S"] if alone else []), os.path.join(here, "_deaths.py"),
-               folder, program, *files[:FILES_REPORTED]]  # fmt: skip
+    options = ["-I"] if "PYTHONHOME" not in os.environ else []
+    options += ["-S"] if alone else []
+    command = [sys.executable, *options, os.path.join(here, "_deaths.py")]
+    command += [folder, program, *files[:FILES_REPORTED]]
     environment = {key: value for key, value in os.environ.items() if key != VARIABLE}
     # the handler of a program that waits for its children need not hear of this one
     before = _signal.pthread_sigmask(_signal.SIG_BLOCK, [_signal.SIGCHLD])

@@ -279,6 +279,16 @@ def test_a_folder_of_another_user_is_refused(tmp_path: Path) -> None:
         Folder(str(tmp_path))
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a link away")
+def test_a_link_of_another_user_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to("real")
+    Folder(str(tmp_path / "link")).close()
+    os.lchown(tmp_path / "link", 12345, -1)
+    with pytest.raises(Refused, match="another user's link"):
+        Folder(str(tmp_path / "link"))
+
+
 def test_files_that_are_no_boxes_are_left_alone(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()

@@ -38,14 +38,15 @@ def test_all_keys() -> None:
     assert problems == []
     assert vars(settings) == {
         "sample_bytes": 64 << 10, "box_bytes": 0, "dir": "/var/lib/my app", "program": "a_b",
-        "keep": 3, "keep_normal": 0, "max_bytes": 1 << 30, "interval_s": 0.5, "max_overhead_ppm": 15_000,
-        "native": False,
-        "follow": False, "verbose": True,
+        "keep": 3, "keep_normal": 0, "max_bytes": 1 << 30, "interval_s": 0.5,
+        "max_overhead_ppm": 15_000, "native": False, "follow": False, "verbose": True,
     }  # fmt: skip
 
 
 def test_what_is_wrong_is_said_and_the_rest_holds() -> None:
-    settings, problems = parse("sample=0,box=64K,interval=inf,keep=-1,dir=,max_overhead=200,what=1,verbose=1")
+    settings, problems = parse(
+        "sample=0,box=64K,interval=inf,keep=-1,dir=,max_overhead=200,what=1,verbose=1"
+    )
     assert settings is not None
     assert vars(settings) == {"verbose": True}
     assert len(problems) == 7
