@@ -20,7 +20,8 @@ CLOSE = 0.75  # with other signs
 LOW_HOST = 0.05  # of the host's memory available
 LOW_HOST_BYTES = 200 << 20  # and never more than that: what large hosts keep is theirs
 PRESSED = 10.0  # per cent of the last ten seconds that some waited for memory (PSI "full")
-REACH_S = 3.0  # a state is about a second old when its process is killed; growth goes on meanwhile
+REACH_S = 3.0  # growth goes on behind the last state; so long at least,
+REACH_STATES = 2.5  # and so many times the time between two states
 
 SIGNALS = {
     1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE",
@@ -39,6 +40,7 @@ class Evidence:
     exit_status: int | None = None  # of an end that the capture has recorded
     stopped: str | None = None  # why the recording ended early
     states: int = 1  # that were written
+    interval_s: float = 1.0  # between two of them
     known_status: int | None = None  # from a parent: as a shell has it, 128 + a signal, or -signal
     same_host: bool | None = None
     rebooted: bool | None = None  # the host was started anew since
@@ -219,7 +221,7 @@ def _host_score(e: Evidence) -> tuple[int, list[str]]:
     score = 0
     if e.available_bytes <= low:
         score += 2
-    elif (e.growth_bytes_s or 0) * REACH_S >= e.available_bytes:
+    elif _grows(e) >= e.available_bytes:
         score += 1
         reasons.append(f"it grew by {_rate(e.growth_bytes_s)}, what was left within seconds")
     if score and e.swap_free_bytes == 0:
@@ -234,7 +236,12 @@ def _host_score(e: Evidence) -> tuple[int, list[str]]:
 
 
 def _reaches(e: Evidence, used: int, limit: int) -> bool:
-    return (e.growth_bytes_s or 0) * REACH_S >= limit - used
+    return _grows(e) >= limit - used
+
+
+def _grows(e: Evidence) -> float:
+    """By how much it may have grown behind its last state."""
+    return (e.growth_bytes_s or 0) * max(REACH_S, REACH_STATES * e.interval_s)
 
 
 def _no_lack(e: Evidence) -> Iterator[str]:

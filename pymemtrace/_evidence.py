@@ -11,6 +11,7 @@ from pymemtrace._core import Reader
 from pymemtrace._death import Evidence
 
 MINUTE_S = 60.0
+INTERVAL_MAX_S = 4.0  # between two states: what --max-overhead may make of it
 TREND_S = 10.0  # of the growth that goes on until the death
 KMSG = "/dev/kmsg"
 KMSG_RECORDS = 20_000
@@ -46,6 +47,7 @@ def gather(reader: Reader, *, known_status: int | None = None) -> Evidence:
         same_host=same_host,
         rebooted=rebooted,
         kernel=log,
+        interval_s=interval_of(proc, timeline),
         rss_bytes=timeline[-1]["rss_bytes"] if timeline else None,
         limit_bytes=limit,
         used_bytes=used if used is not None else charged,
@@ -67,6 +69,13 @@ def pressure_of(reader: Reader) -> list[dict[str, Any]]:
     """One row per cut; nothing in captures of older versions."""
     read = getattr(reader, "pressure", None)
     return list(read()) if read is not None else []
+
+
+def interval_of(proc: dict[str, Any], timeline: Sequence[dict[str, Any]]) -> float:
+    """Seconds between two states, at the end."""
+    asked = float(proc.get("interval_ns", 10**9)) / 1e9
+    last = float(timeline[-1].get("span_s", 0.0)) if timeline else 0.0
+    return max(asked, min(last, INTERVAL_MAX_S))
 
 
 def before(rows: Sequence[dict[str, Any]], key: str) -> Any:

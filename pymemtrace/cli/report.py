@@ -18,7 +18,7 @@ HELP = "say how a process ended, why probably, and what its memory was like then
 
 WINDOW_S = 300.0  # "the final minutes"
 SPARK_WIDTH = 60
-INTERVAL_MAX_S = 4.0  # what --max-overhead may make of it
+LITTLE_PSI = 0.05  # per cent
 GROWING = 5  # lines
 PARTS = 4  # of the resident memory
 STEADY_BYTES_S = 1024  # less than that is no trend worth a line
@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
         opened.paths.learn_rows([*sites, *grown])
         page.title(opened.heading)
         page.facts(answer(opened, found, sites, grown))
-        page.notes([*opened.notes("leaks"), *_rows.sample_notes(found.live)])
+        page.notes(notes(opened, found))
         if sites:
             query = _options.Query("leaks", None, None, None, (), ())
             _rows.show(page, opened, query, sites)
@@ -118,6 +118,13 @@ def run(args: argparse.Namespace) -> int:
             page.line([("  " + command, "")])
 
     return _captures.report_each(args, collect, show)
+
+
+def notes(opened: _captures.Opened, found: Findings) -> Iterator[str]:
+    """Without what the first line says better: that it was killed, or runs."""
+    yield from _captures.notes({**opened.info, "ended": "as said"})
+    yield from _captures.native_notes(opened.resolved)
+    yield from _rows.sample_notes(found.live)
 
 
 # --- the page -------------------------------------------------------------------------------------
@@ -139,7 +146,7 @@ def answer(
         yield "because" if index == 0 else "", [(_format.clean(reason), "")]
     for reason in verdict.against:
         yield "but", [(_format.clean(reason), "yellow")]
-    yield "last state", [(state_text(opened), "")]
+    yield "last state", [(state_text(opened, found), "")]
     yield (
         "ran",
         [
@@ -182,6 +189,11 @@ def answer(
                 (f" of it: {opened.paths.frame(sites[0]['site'])}", ""),
             ],
         )
+        stack = found.live.stacks(1)[0]
+        yield (
+            "leading stack",
+            [(_format.share(stack["share"]), "bold"), (f": {_rows.chain(stack)}", "")],
+        )
     yield "growth", growth_text(found)
     if grown and found.grown is not None and found.grown.bytes:
         yield (
@@ -214,7 +226,7 @@ def local(instant: str | None) -> str:
     return datetime.fromisoformat(instant).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
-def state_text(opened: _captures.Opened) -> str:
+def state_text(opened: _captures.Opened, found: Findings) -> str:
     info = opened.info
     written_s = _evidence.last_state_s(info)
     if written_s is None:
@@ -224,8 +236,7 @@ def state_text(opened: _captures.Opened) -> str:
         return f"{when}, {_format.duration(info['age_s'])} ago"
     if info["ended"] == "normal":
         return f"{when}, at its end"
-    interval = opened.reader.proc().get("interval_ns", 10**9) / 1e9
-    last_s = max(interval, min(opened.reader.timeline()[-1]["span_s"], INTERVAL_MAX_S))
+    last_s = found.evidence.interval_s
     return (
         f"{when}; one is written every {_format.duration(last_s)}, so it most likely ended within"
         f" {_format.duration(2 * last_s)} of it"
@@ -279,10 +290,15 @@ def pressure_text(found: Findings) -> str:
                       ("cgroup_oom_kills", "{} OOM kills in its cgroup")):  # fmt: skip
         if last.get(key) is not None and first.get(key) is not None:
             texts.append(what.format(_format.count(last[key] - first[key])))
-    for key, what in (("psi_some_avg10", "some"), ("psi_full_avg10", "all")):
-        values = [row[key] for row in rows if row.get(key) is not None]
-        if values:
-            texts.append(f"{what} waited for memory {max(values):.1f} % at most (PSI)")
+    for keys, what in (
+        (("max_psi_some_avg10", "psi_some_avg10"), "some"),
+        (("psi_full_avg10",), "all"),
+    ):
+        values = [row[key] for row in rows for key in keys if row.get(key) is not None]
+        if values and max(values) >= LITTLE_PSI:
+            texts.append(f"{what} waited for memory {max(values):.1f} % of 10 s at most (PSI)")
+        elif values and what == "some":
+            texts.append("no time was lost waiting for memory (PSI)")
     if last.get("host_available_bytes") is not None and last.get("host_bytes"):
         texts.append(
             f"the host had {_format.size(last['host_available_bytes'])} of"
