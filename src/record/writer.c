@@ -29,6 +29,7 @@
 #include "record/lane.h"
 #include "record/log.h"
 #include "record/mixed.h"
+#include "record/pressure.h"
 #include "record/resident.h"
 #include "record/sample.h"
 #include "record/shadow.h"
@@ -95,6 +96,7 @@ static struct {
     pmt__buffer payload;
     pmt__buffer out; /* encoded chunk that waits to be written; empty: none */
     pmt__measure measure;
+    pmt__pressure pressure;
     uint64_t measured_ns, measure_after_ns, measured_rss;
     int measured_end; /* when main had returned */
     uint64_t own_bytes;
@@ -419,6 +421,9 @@ cut_encode(uint32_t flags, uint64_t rss_bytes, int measure)
     pmt__buffer_clear(&w.payload);
     if (measure) {
         measure_write(flags, rss_bytes);
+    }
+    if ((flags & CUT_SHORT) == 0) {
+        pmt__pressure_put(&w.pressure, &w.payload, (flags & ~CUT_SHORT) != 0);
     }
     w.own_bytes = own_bytes();
     pmt__cut_encode(&w.cut, &w.payload, flags & ~CUT_SHORT, rss_bytes, w.own_bytes);
@@ -787,6 +792,7 @@ birth(void)
     }
     pmt__cut_dispose(&w.cut);
     pmt__cut_init(&w.cut);
+    pmt__pressure_begin(&w.pressure);
     w.sequence = 0;
     pmt_error err = PMT_ERROR_INIT;
     if (child_file_create() < 0 || first_chunks_write(&err) < 0) {
@@ -975,6 +981,7 @@ static void
 fork_child(void)
 {
     pmt__process_files_close(); /* it speaks of the parent */
+    pmt__pressure_close(&w.pressure);
     if (!forking) {
         return;
     }
@@ -1199,6 +1206,7 @@ pmt__record_start(const pmt__record_options *options, const pmt__frame_source *s
     pmt__buffer_init(&w.facts);
     pmt__cut_init(&w.cut);
     pmt__measure_init(&w.measure);
+    pmt__pressure_init(&w.pressure);
     pmt__buffer_init(&w.payload);
     pmt__buffer_init(&w.out);
     int rc = file_open(options, err);
@@ -1352,6 +1360,7 @@ pmt__record_stop(uint32_t reason)
     io_take();
     capture_finish(reason);
     pmt__process_files_close();
+    pmt__pressure_close(&w.pressure);
     w.active = 0;
     pmt__log_dispose();
     pmt__tables_dispose();
