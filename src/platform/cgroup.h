@@ -37,7 +37,13 @@ typedef struct pmt__cgroup {
     uint64_t limit_above, high_above; /* of further ones, as they were once */
     uint64_t hierarchical;            /* version 1: the limit in force */
     pmt__cgroup_figures now;
-    char text[4096];
+    /* Not on the stack: the last cut of a program can be taken in a signal handler. */
+    struct {
+        int version;
+        char path[PMT_CGROUP_PATH];
+    } asked;
+    char name[2 * PMT_CGROUP_PATH + 64]; /* of the file that is being opened */
+    char text[4096];                     /* of the file that is being read */
 } pmt__cgroup;
 
 void pmt__cgroup_init(pmt__cgroup *self, const char *root, const char *proc);

@@ -63,11 +63,6 @@ pmt__cgroup_close(pmt__cgroup *self)
 
 /* --- which group ------------------------------------------------------------------------------------------------------- */
 
-typedef struct membership {
-    int version;
-    char path[PMT_CGROUP_PATH];
-} membership;
-
 /* Is the word in the list, which ends at `end`? */
 static int
 has_word(const char *list, const char *end, const char *word)
@@ -88,17 +83,17 @@ has_word(const char *list, const char *end, const char *word)
 static int
 membership_line(void *context, char *line)
 {
-    membership *self = context;
+    pmt__cgroup *self = context;
     const char *first = strchr(line, ':');
     const char *second = first == NULL ? NULL : strchr(first + 1, ':');
     if (second == NULL || second[1] != '/') {
         return 0;
     }
     int unified = strncmp(line, "0::", 3) == 0;
-    int wanted = unified ? self->version == 0 : has_word(first + 1, second, "memory");
-    if (wanted && strlen(second + 1) < sizeof self->path) {
-        self->version = unified ? 2 : 1;
-        strcpy(self->path, second + 1);
+    int wanted = unified ? self->asked.version == 0 : has_word(first + 1, second, "memory");
+    if (wanted && strlen(second + 1) < sizeof self->asked.path) {
+        self->asked.version = unified ? 2 : 1;
+        strcpy(self->asked.path, second + 1);
     }
     return 0;
 }
@@ -107,16 +102,17 @@ membership_line(void *context, char *line)
 static int
 membership_read(pmt__cgroup *self)
 {
-    char path[PMT_CGROUP_PATH];
-    membership found = {0, ""};
-    snprintf(path, sizeof path, "%s/self/cgroup", self->proc);
-    int fd = pmt__kept_fd(&self->membership, path, O_RDONLY);
+    self->asked.version = 0;
+    self->asked.path[0] = '\0';
+    snprintf(self->name, sizeof self->name, "%s/self/cgroup", self->proc);
+    int fd = pmt__kept_fd(&self->membership, self->name, O_RDONLY);
     if (fd >= 0) {
-        pmt__lines_read(fd, self->text, sizeof self->text, membership_line, &found);
+        pmt__lines_read(fd, self->text, sizeof self->text, membership_line, self);
     }
-    int changed = found.version != self->version || strcmp(found.path, self->path) != 0;
-    self->version = found.version;
-    strcpy(self->path, found.path);
+    int changed =
+        self->asked.version != self->version || strcmp(self->asked.path, self->path) != 0;
+    self->version = self->asked.version;
+    strcpy(self->path, self->asked.path);
     return changed;
 }
 
@@ -206,11 +202,10 @@ mount_line(void *context, char *line)
 static int
 folder_find(pmt__cgroup *self)
 {
-    char path[PMT_CGROUP_PATH];
     mounts all = {self, 0};
-    snprintf(path, sizeof path, "%s/self/mountinfo", self->proc);
+    snprintf(self->name, sizeof self->name, "%s/self/mountinfo", self->proc);
     pmt__kept file = {0, 0, 0, 0};
-    int fd = self->version == 0 ? -1 : pmt__kept_fd(&file, path, O_RDONLY);
+    int fd = self->version == 0 ? -1 : pmt__kept_fd(&file, self->name, O_RDONLY);
     self->folder[0] = '\0';
     self->folder_length = 0;
     if (fd >= 0) {
@@ -230,15 +225,14 @@ folder_find(pmt__cgroup *self)
 
 /* A file of the group that `length` bytes of the folder name. */
 static int
-group_file(const pmt__cgroup *self, pmt__kept *file, size_t length, const char *name)
+group_file(pmt__cgroup *self, pmt__kept *file, size_t length, const char *name)
 {
-    char path[sizeof self->folder + 64];
-    snprintf(path, sizeof path, "%.*s/%s", (int)length, self->folder, name);
-    return pmt__kept_fd(file, path, O_RDONLY);
+    snprintf(self->name, sizeof self->name, "%.*s/%s", (int)length, self->folder, name);
+    return pmt__kept_fd(file, self->name, O_RDONLY);
 }
 
 static int
-own_file(const pmt__cgroup *self, pmt__kept *file, const char *name)
+own_file(pmt__cgroup *self, pmt__kept *file, const char *name)
 {
     return group_file(self, file, self->folder_length, name);
 }
@@ -456,8 +450,6 @@ void
 pmt__cgroup_read(pmt__cgroup *self, int thorough)
 {
     int saved = errno;
-    pmt__psi psi;
-    char path[sizeof self->folder + 64];
     if (thorough || !self->known) {
         int changed = membership_read(self);
         if (changed || !self->known) {
@@ -479,10 +471,11 @@ pmt__cgroup_read(pmt__cgroup *self, int thorough)
             limits_read(self);
         }
         events_read(self);
-        snprintf(path, sizeof path, "%.*s/memory.pressure", (int)self->folder_length, self->folder);
         if (self->version == 2) {
-            pmt__psi_read(&psi, &self->pressure, path, self->text, sizeof self->text);
-            self->now.psi = psi;
+            snprintf(self->name, sizeof self->name, "%.*s/memory.pressure",
+                     (int)self->folder_length, self->folder);
+            pmt__psi_read(&self->now.psi, &self->pressure, self->name, self->text,
+                          sizeof self->text);
         }
         if (self->now.usage == PMT_UNKNOWN && access(self->folder, F_OK) != 0) {
             group_close(self); /* it was removed */

@@ -73,11 +73,11 @@ static void
 lines_of(pmt__pressure_source *self, pmt__kept *file, const char *name,
          int (*each)(void *context, char *line))
 {
-    char path[PMT_CGROUP_PATH];
-    snprintf(path, sizeof path, "%s/%s", self->cgroup.proc, name);
-    int fd = pmt__kept_fd(file, path, O_RDONLY);
+    pmt__cgroup *cgroup = &self->cgroup;
+    snprintf(cgroup->name, sizeof cgroup->name, "%s/%s", cgroup->proc, name);
+    int fd = pmt__kept_fd(file, cgroup->name, O_RDONLY);
     if (fd >= 0) {
-        pmt__lines_read(fd, self->cgroup.text, sizeof self->cgroup.text, each, self);
+        pmt__lines_read(fd, cgroup->text, sizeof cgroup->text, each, self);
     }
 }
 
@@ -104,9 +104,8 @@ pmt__pressure_source_read(pmt__pressure_source *self, int thorough)
     self->stalls = cgroup->now.psi;
     self->stalls_of = PMT_PSI_OF_CGROUP;
     if (self->stalls.some_us == PMT_UNKNOWN) {
-        char path[PMT_CGROUP_PATH];
-        snprintf(path, sizeof path, "%s/pressure/memory", cgroup->proc);
-        pmt__psi_read(&self->stalls, &self->psi, path, cgroup->text, sizeof cgroup->text);
+        snprintf(cgroup->name, sizeof cgroup->name, "%s/pressure/memory", cgroup->proc);
+        pmt__psi_read(&self->stalls, &self->psi, cgroup->name, cgroup->text, sizeof cgroup->text);
         self->stalls_of = self->stalls.some_us == PMT_UNKNOWN ? PMT_UNKNOWN : PMT_PSI_OF_HOST;
     }
     lines_of(self, &self->meminfo, "meminfo", meminfo_line);

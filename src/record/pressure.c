@@ -39,6 +39,21 @@ pmt__pressure_close(pmt__pressure *self)
     pmt__pressure_source_close(&self->source);
 }
 
+void
+pmt__pressure_facts_put(pmt__pressure *self, pmt__buffer *out, uint32_t *count)
+{
+    pmt__pressure_source_read(&self->source, 1);
+    const pmt__cgroup *group = &self->source.cgroup;
+    uint64_t limit = group->now.limit;
+    pmt__fact_put_number(out, "memory_limit_bytes", limit >= PMT_NO_LIMIT ? 0 : limit);
+    *count += 1;
+    if (group->version != 0) {
+        pmt__fact_put_number(out, "cgroup_version", (uint64_t)group->version);
+        pmt__fact_put_text(out, "cgroup_path", group->path);
+        *count += 2;
+    }
+}
+
 /* --- the section ------------------------------------------------------------------------------------------------------- */
 
 static uint8_t *
@@ -63,8 +78,7 @@ section_put(pmt__buffer *payload, uint64_t count, const uint8_t *pairs, size_t s
 static int
 has_highest(size_t which)
 {
-    return which == PMT_PRESSURE_USAGE || which == PMT_PRESSURE_SOME_AVG10
-           || which == PMT_PRESSURE_PEAK_RSS;
+    return which == PMT_PRESSURE_USAGE || which == PMT_PRESSURE_SOME_AVG10;
 }
 
 void
@@ -120,7 +134,13 @@ pmt__pressure_put(pmt__pressure *self, pmt__buffer *payload, int thorough)
         now[PMT_PRESSURE_OOM_SCORE_ADJ] = pmt__zigzag(source->oom_score_adj);
     }
     now[PMT_PRESSURE_SWAP] = source->swap;
-    now[PMT_PRESSURE_PEAK_RSS] = source->peak_rss;
+    /* The kernel's own figure falls now and then: it is made of counters that are not exact. */
+    uint64_t told_peak = self->told[PMT_PRESSURE_PEAK_RSS];
+    now[PMT_PRESSURE_PEAK_RSS] = told_peak != PMT_PRESSURE_UNKNOWN
+                                         && (source->peak_rss == PMT_UNKNOWN
+                                             || source->peak_rss < told_peak)
+                                     ? told_peak
+                                     : source->peak_rss;
     pmt__pressure_put_changes(self->told, now, payload);
 }
 
@@ -166,10 +186,6 @@ pmt__pressure_merge_add(pmt__pressure_merge *self, pmt__cursor *in)
             highest_note(self, PMT_PRESSURE_MAX_USAGE, value);
         } else if (which == PMT_PRESSURE_SOME_AVG10) {
             highest_note(self, PMT_PRESSURE_MAX_SOME_AVG10, value);
-        } else if (which == PMT_PRESSURE_PEAK_RSS && has(self, which)
-                   && self->value[which] != PMT_PRESSURE_UNKNOWN
-                   && (value == PMT_PRESSURE_UNKNOWN || value < self->value[which])) {
-            continue; /* the kernel's own maximum was reset, and the one of the window stays */
         }
         self->value[which] = value;
         self->has |= 1u << which;

@@ -23,6 +23,9 @@ void pmt__pressure_close(pmt__pressure *self);
 /* A capture begins, which knows nothing yet. */
 void pmt__pressure_begin(pmt__pressure *self);
 
+/* Appends facts for PROC about the cgroup; *count: of the facts. */
+void pmt__pressure_facts_put(pmt__pressure *self, pmt__buffer *out, uint32_t *count);
+
 /* Reads, and appends the section. Some 50 us. thorough: also what is otherwise read every 5 s only. */
 void pmt__pressure_put(pmt__pressure *self, pmt__buffer *payload, int thorough);
 

@@ -1019,14 +1019,14 @@ host_facts_put(pmt__buffer *out, uint32_t *count)
     pmt__fact_put_text(out, "cgroup", host.cgroup);
     pmt__fact_put_number(out, "cpus", host.cpus);
     pmt__fact_put_number(out, "memory_bytes", host.memory_bytes);
-    pmt__fact_put_number(out, "memory_limit_bytes", host.memory_limit_bytes);
+    pmt__pressure_facts_put(&w.pressure, out, count);
     pmt__fact_put_number(out, "pid", w.pid);
     pmt__fact_put_number(out, "ppid", pmt__process_parent_id());
     pmt__fact_put_number(out, "exec_generation", w.generation);
     pmt__fact_put_number(out, "start_ticks", pmt__process_start_ticks());
     pmt__fact_put_number(out, "started_unix_ns", pmt__clock_unix_ns());
     pmt__fact_put_number(out, "started_mono_ns", pmt__clock_mono_ns());
-    *count += 14;
+    *count += 13;
 }
 
 /* Where a forked child comes from. */
