@@ -68,10 +68,10 @@ make_pressure(const pmt__pressure_walk *walk)
     }
     for (size_t i = 0; result == 0 && i < sizeof shares / sizeof *shares; i++) {
         uint64_t share = value[shares[i].which];
-        result = values_put(dict, shares[i].name,
-                            share == PMT_PRESSURE_UNKNOWN
-                                ? Py_NewRef(Py_None)
-                                : PyFloat_FromDouble((double)share / 100.0));
+        result =
+            values_put(dict, shares[i].name,
+                       share == PMT_PRESSURE_UNKNOWN ? Py_NewRef(Py_None)
+                                                     : PyFloat_FromDouble((double)share / 100.0));
     }
     if (result < 0
         || values_put_known(dict, "cgroup_working_set_bytes", working_set,

@@ -23,8 +23,8 @@ typedef struct pmt__cgroup_figures { /* bytes; PMT_UNKNOWN where it is not known
 typedef struct pmt__cgroup {
     const char *root, *proc; /* borrowed: "/sys/fs/cgroup", "/proc" */
     int version; /* of the hierarchy that has the memory controller: 1, 2; 0: there is none, or it is not known */
-    int known; /* which group it is was asked */
-    int found; /* `folder` is there */
+    int known;                  /* which group it is was asked */
+    int found;                  /* `folder` is there */
     char path[PMT_CGROUP_PATH]; /* as /proc/self/cgroup has it */
     char folder[2 * PMT_CGROUP_PATH];
     size_t folder_length, mount_length; /* of it: the part that is the mount point */

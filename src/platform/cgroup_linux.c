@@ -18,12 +18,18 @@ static void
 forget(pmt__cgroup_figures *now)
 {
     *now = (pmt__cgroup_figures){
-        PMT_UNKNOWN, PMT_UNKNOWN,
-        PMT_UNKNOWN, PMT_UNKNOWN,
-        PMT_UNKNOWN, PMT_UNKNOWN,
-        PMT_UNKNOWN, PMT_UNKNOWN,
-        PMT_UNKNOWN, PMT_UNKNOWN,
-        PMT_UNKNOWN, PMT_UNKNOWN,
+        PMT_UNKNOWN,
+        PMT_UNKNOWN,
+        PMT_UNKNOWN,
+        PMT_UNKNOWN,
+        PMT_UNKNOWN,
+        PMT_UNKNOWN,
+        PMT_UNKNOWN,
+        PMT_UNKNOWN,
+        PMT_UNKNOWN,
+        PMT_UNKNOWN,
+        PMT_UNKNOWN,
+        PMT_UNKNOWN,
         {PMT_UNKNOWN, PMT_UNKNOWN, PMT_UNKNOWN, PMT_UNKNOWN},
     };
 }
@@ -109,8 +115,7 @@ membership_read(pmt__cgroup *self)
     if (fd >= 0) {
         pmt__lines_read(fd, self->text, sizeof self->text, membership_line, self);
     }
-    int changed =
-        self->asked.version != self->version || strcmp(self->asked.path, self->path) != 0;
+    int changed = self->asked.version != self->version || strcmp(self->asked.path, self->path) != 0;
     self->version = self->asked.version;
     strcpy(self->path, self->asked.path);
     return changed;
@@ -425,8 +430,8 @@ events_read(pmt__cgroup *self)
 static uint64_t
 usage_read(pmt__cgroup *self)
 {
-    return number_read(own_file(
-        self, &self->usage, self->version == 1 ? "memory.usage_in_bytes" : "memory.current"));
+    return number_read(own_file(self, &self->usage,
+                                self->version == 1 ? "memory.usage_in_bytes" : "memory.current"));
 }
 
 /* Goes up to where memory is counted: in version 2, a group may leave that to the one above it. */

@@ -9,7 +9,7 @@
 
 typedef struct pmt__kept { /* all zero: not open */
     int fd;                /* 0 = none */
-    int absent;            /* it could not be opened, and will not be tried again: that takes a descriptor too */
+    int absent; /* it could not be opened, and will not be tried again: that takes a descriptor too */
     uint64_t device, inode;
 } pmt__kept;
 

@@ -136,11 +136,11 @@ pmt__pressure_put(pmt__pressure *self, pmt__buffer *payload, int thorough)
     now[PMT_PRESSURE_SWAP] = source->swap;
     /* The kernel's own figure falls now and then: it is made of counters that are not exact. */
     uint64_t told_peak = self->told[PMT_PRESSURE_PEAK_RSS];
-    now[PMT_PRESSURE_PEAK_RSS] = told_peak != PMT_PRESSURE_UNKNOWN
-                                         && (source->peak_rss == PMT_UNKNOWN
-                                             || source->peak_rss < told_peak)
-                                     ? told_peak
-                                     : source->peak_rss;
+    now[PMT_PRESSURE_PEAK_RSS] =
+        told_peak != PMT_PRESSURE_UNKNOWN
+                && (source->peak_rss == PMT_UNKNOWN || source->peak_rss < told_peak)
+            ? told_peak
+            : source->peak_rss;
     pmt__pressure_put_changes(self->told, now, payload);
 }
 

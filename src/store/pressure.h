@@ -12,9 +12,10 @@ size_t pmt__reader_pressure_count(const pmt_reader *self);
 /* A walk over all of them, in file order: each has what changed since the one before. */
 typedef struct pmt__pressure_walk {
     const pmt_reader *reader;
-    size_t at;                          /* of the next one */
-    uint64_t t_ns;                      /* of the cut */
-    uint64_t value[PMT_PRESSURE_COUNT]; /* by PMT_PRESSURE_*; PMT_PRESSURE_UNKNOWN, PMT_PRESSURE_NONE */
+    size_t at;     /* of the next one */
+    uint64_t t_ns; /* of the cut */
+    uint64_t
+        value[PMT_PRESSURE_COUNT]; /* by PMT_PRESSURE_*; PMT_PRESSURE_UNKNOWN, PMT_PRESSURE_NONE */
 } pmt__pressure_walk;
 
 void pmt__pressure_walk_init(pmt__pressure_walk *self, const pmt_reader *reader);

@@ -18,10 +18,10 @@
 
 #define MIB ((uint64_t)1 << 20)
 #define V2_MOUNT "30 24 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
-#define V1_MOUNTS                                                                             \
-    "31 24 0:27 / /sys/fs/cgroup ro shared:4 - tmpfs tmpfs rw,mode=755\n"                     \
-    "32 31 0:28 / /sys/fs/cgroup/cpu,cpuacct rw shared:5 - cgroup cgroup rw,cpu,cpuacct\n"    \
-    "33 31 0:29 / /sys/fs/cgroup/memory rw shared:6 - cgroup cgroup rw,memory\n"              \
+#define V1_MOUNTS                                                                          \
+    "31 24 0:27 / /sys/fs/cgroup ro shared:4 - tmpfs tmpfs rw,mode=755\n"                  \
+    "32 31 0:28 / /sys/fs/cgroup/cpu,cpuacct rw shared:5 - cgroup cgroup rw,cpu,cpuacct\n" \
+    "33 31 0:29 / /sys/fs/cgroup/memory rw shared:6 - cgroup cgroup rw,memory\n"           \
     "34 31 0:30 / /sys/fs/cgroup/unified rw shared:7 - cgroup2 cgroup2 rw\n"
 
 static char folder[] = "/tmp/test_cgroup_XXXXXX", root[64], proc[64];
@@ -114,8 +114,7 @@ static void
 put_pod(void)
 {
     put("proc/self/cgroup", "0::/kubepods.slice/pod1/ctr1\n");
-    put("proc/self/mountinfo",
-        "24 1 0:22 / / rw - overlay overlay rw,lowerdir=/a:/b\n" V2_MOUNT);
+    put("proc/self/mountinfo", "24 1 0:22 / / rw - overlay overlay rw,lowerdir=/a:/b\n" V2_MOUNT);
     put("sys/cgroup.controllers", "cpu memory\n");
     put_group("/kubepods.slice", "900000000\n", "max\n", "max\n");
     put_group("/kubepods.slice/pod1", "600000000\n", "536870912\n", "max\n");
