@@ -52,7 +52,8 @@ pmt__pressure_facts_put(pmt__pressure *self, pmt__buffer *out, uint32_t *count)
         pmt__fact_put_text(out, "cgroup_path", group->path);
         *count += 2;
     }
-    pmt__pressure_close(self); /* a process that ends before its first cut has no descriptors of ours */
+    pmt__pressure_close(
+        self); /* a process that ends before its first cut has no descriptors of ours */
 }
 
 /* --- the section ------------------------------------------------------------------------------------------------------- */

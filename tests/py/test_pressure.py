@@ -248,17 +248,16 @@ def test_a_child_has_figures_of_its_own(tmp_path: Path) -> None:
 
 
 def test_no_descriptor_stays_open(tmp_path: Path) -> None:
-    def names() -> list[str]:
-        return sorted(os.readlink(f"/proc/self/fd/{fd}") for fd in fds())
+    def files() -> list[Path]:
+        return [file for file in Path("/proc/self/fd").iterdir() if os.path.lexists(file)]
 
-    def fds() -> list[str]:
-        found = os.listdir("/proc/self/fd")
-        return [fd for fd in found if os.path.lexists(f"/proc/self/fd/{fd}")]
+    def names() -> list[str]:
+        return sorted(str(file.readlink()) for file in files())
 
     before = names()
     with pymemtrace.record(tmp_path / "x.pmt") as recording:
         recording.flush()
-        during = [int(fd) for fd in fds()]
+        during = [int(file.name) for file in files()]
         assert sum(fd >= 512 for fd in during) >= 3  # out of the way of programs
     assert names() == before
 
