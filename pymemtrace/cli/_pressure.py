@@ -1,5 +1,6 @@
 """How short memory was around a process, in a line or two."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -24,7 +25,7 @@ def _times(number: int, one: str, many: str) -> str:
 def _since(rows: Sequence[dict[str, Any]], key: str) -> int:
     """How much a counter has grown while it was looked at. It can start anew, in another cgroup."""
     known = [row[key] for row in rows if row[key] is not None]
-    return sum(max(0, b - a) for a, b in zip(known, known[1:], strict=False))
+    return sum(max(0, b - a) for a, b in itertools.pairwise(known))
 
 
 def _stalls(rows: Sequence[dict[str, Any]]) -> str:
