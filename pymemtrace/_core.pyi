@@ -33,6 +33,7 @@ def start(
     native_traces: bool = False,
     async_parents: bool = False,
     sample_bytes: int = 0,
+    box_bytes: int = 0,
     follow: str | None = None,
     base: str | None = None,
     parent: int = 0,

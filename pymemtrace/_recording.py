@@ -47,6 +47,8 @@ class record:
         between those of the event loop and their own.
     sample_bytes: record samples only, one per so many bytes that are allocated, on average; figures
         are estimates then. 1024 to 2**40; 0 records everything. 524288 is a good start.
+    box_bytes: of a sampled recording, the size of the file, which is taken at the start and never
+        changes (1 MiB to 1 GiB; 16 MiB is a good start); 0: the file grows.
 
     Entering raises CaptureExistsError if the file exists (without force), UnsupportedError if this
     interpreter cannot be recorded, PymemtraceError if the process is being recorded already,
@@ -73,6 +75,7 @@ class record:
         native_traces: bool = False,
         async_parents: bool = False,
         sample_bytes: int = 0,
+        box_bytes: int = 0,
     ) -> None:
         if max_memory_bytes < 0 or max_size_bytes < 0:
             raise ValueError("max_memory_bytes and max_size_bytes must not be negative")
@@ -88,6 +91,7 @@ class record:
             "native_traces": native_traces,
             "async_parents": async_parents,
             "sample_bytes": sample_bytes,
+            "box_bytes": box_bytes,
         }
         self._count = 0
         self._active = False

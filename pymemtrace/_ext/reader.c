@@ -318,6 +318,10 @@ ext_reader_info(PyObject *object)
                       capture.main_ended == 0 ? Py_NewRef(Py_None)
                                               : PyLong_FromUnsignedLongLong(capture.exit_status))
                < 0
+        || values_put(info, "last_flush",
+                      capture.last_cut_unix_ns == 0 ? Py_NewRef(Py_None)
+                                                    : values_instant(capture.last_cut_unix_ns))
+               < 0
         || values_put(info, "age_s", age_of(&capture)) < 0 || put_counters(info, &capture) < 0
         || values_put_u64(info, "folded", capture.counters[2]) < 0
         || values_put(info, "stopped", text_or_none(capture.stopped)) < 0

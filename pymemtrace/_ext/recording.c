@@ -201,7 +201,7 @@ PyDoc_STRVAR(
     start_doc,
     "start(path, *, argv, force=False, events=False, max_memory_bytes=0, max_size_bytes=0,\n"
     "      temporaries=1, interval_s=1.0, native=True, native_traces=False,\n"
-    "      async_parents=False, sample_bytes=0, follow=None, base=None, parent=0,\n"
+    "      async_parents=False, sample_bytes=0, box_bytes=0, follow=None, base=None, parent=0,\n"
     "      generation=0)\n--\n\n"
     "Records this process from now on into a new capture at path.\n\n"
     "native: also what goes past Python's allocators, where the preloaded library is there.\n"
@@ -222,37 +222,25 @@ fs_or_none(PyObject *object, void *out)
 static PyObject *
 core_start(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"path",
-                            "argv",
-                            "force",
-                            "events",
-                            "max_memory_bytes",
-                            "max_size_bytes",
-                            "temporaries",
-                            "interval_s",
-                            "native",
-                            "native_traces",
-                            "async_parents",
-                            "sample_bytes",
-                            "follow",
-                            "base",
-                            "parent",
-                            "generation",
-                            NULL};
+    static char *names[] = {
+        "path",           "argv",         "force",      "events", "max_memory_bytes",
+        "max_size_bytes", "temporaries",  "interval_s", "native", "native_traces",
+        "async_parents",  "sample_bytes", "box_bytes",  "follow", "base",
+        "parent",         "generation",   NULL};
     static int exit_registered;
     PyObject *path = NULL, *argv = NULL, *follow = NULL, *base = NULL;
     unsigned long long parent = 0;
     unsigned int generation = 0;
     int force = 0, events = 0, native = 1, native_traces = 0, async_parents = 0;
     unsigned int temporaries = 1;
-    unsigned long long max_memory = 0, max_size = 0, sample = 0;
+    unsigned long long max_memory = 0, max_size = 0, sample = 0, box = 0;
     double interval_s = DEFAULT_INTERVAL_S;
     pmt_error err = PMT_ERROR_INIT;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|$OppKKIdpppKO&O&KI:start", names,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|$OppKKIdpppKKO&O&KI:start", names,
                                      PyUnicode_FSConverter, &path, &argv, &force, &events,
                                      &max_memory, &max_size, &temporaries, &interval_s, &native,
-                                     &native_traces, &async_parents, &sample, fs_or_none, &follow,
-                                     fs_or_none, &base, &parent, &generation)) {
+                                     &native_traces, &async_parents, &sample, &box, fs_or_none,
+                                     &follow, fs_or_none, &base, &parent, &generation)) {
         return NULL;
     }
     PyObject *result = NULL;
@@ -272,6 +260,13 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
         PyErr_Format(PyExc_ValueError, "sample_bytes must be %llu to %llu, or 0: everything",
                      (unsigned long long)PMT_SAMPLE_MEAN_MIN,
                      (unsigned long long)PMT_SAMPLE_MEAN_MAX);
+        goto done;
+    }
+    if (box != 0 && (sample == 0 || max_size != 0 || box < PMT_BOX_MIN || box > PMT_BOX_MAX)) {
+        PyErr_Format(PyExc_ValueError,
+                     "box_bytes must be %llu to %llu, in a recording with sample_bytes and without "
+                     "max_size_bytes",
+                     (unsigned long long)PMT_BOX_MIN, (unsigned long long)PMT_BOX_MAX);
         goto done;
     }
     if (sample != 0 && (events || native_traces || async_parents)) {
@@ -304,6 +299,7 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
     f.count++;
     if (sample != 0) {
         fact_put_number(&f, "sample_bytes", sample);
+        fact_put_number(&f, "box_bytes", box);
     }
     if (!exit_registered && Py_AtExit(stop_at_exit) < 0) {
         PyErr_SetString(PyExc_RuntimeError, "no room for another exit handler");
@@ -315,6 +311,7 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
         .replace = force,
         .interval_ns = (uint64_t)(interval_s * 1e9),
         .max_size_bytes = max_size,
+        .box_bytes = box,
         .max_memory_bytes = max_memory,
         .temporaries_n = temporaries,
         .events = events,

@@ -22,6 +22,7 @@ Other options of python go to python: python -I -m pymemtrace run SCRIPT.
 
 # Names and the stacks of a small program alone take some ten KiB; below this, nothing useful fits.
 SAMPLE_MIN, SAMPLE_MAX = 1 << 10, 1 << 40
+BOX_MIN, BOX_MAX, BOX_DEFAULT = 1 << 20, 1 << 30, 16 << 20
 MIN_FILE_SIZE = 256 << 10
 
 PRELOAD = Path(__file__).absolute().parent.parent / "_preload.so"
@@ -45,6 +46,13 @@ def parse_file_size(text: str) -> int:
         raise argparse.ArgumentTypeError(
             f"{text!r} is too small for a capture: give {MIN_FILE_SIZE >> 10}K or more"
         )
+    return size
+
+
+def parse_box(text: str) -> int:
+    size = parse_size(text)
+    if size and not BOX_MIN <= size <= BOX_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r}: give 1M to 1G, or 0: a file that grows")
     return size
 
 
@@ -136,6 +144,10 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add(
         "--sample", metavar="SIZE", type=parse_sample, default=0,
         help="record samples only, one per SIZE bytes on average (512K): for production",
+    )  # fmt: skip
+    add(
+        "--box", metavar="SIZE", type=parse_box, default=None,
+        help="with --sample: size of FILE, which is taken at the start (16M; 0: FILE grows)",
     )  # fmt: skip
     add("--native", action="store_true",
         help="the stacks contain the frames of C, C++ and Rust functions, too")  # fmt: skip
@@ -273,6 +285,7 @@ def launch_command(args: argparse.Namespace, path: str) -> list[str]:
         f"native_traces={args.native:d}",
         f"async_parents={args.async_parents:d}",
         f"sample_bytes={args.sample}",
+        f"box_bytes={box_bytes(args)}",
         f"follow={not args.no_follow:d}",
         f"live={args.live:d}",
         f"library={PRELOAD}",
@@ -281,7 +294,16 @@ def launch_command(args: argparse.Namespace, path: str) -> list[str]:
     ]
 
 
+def box_bytes(args: argparse.Namespace) -> int:
+    if args.box is not None:
+        return int(args.box)
+    return BOX_DEFAULT if args.sample and not args.max_size else 0
+
+
 def run(args: argparse.Namespace) -> int:
+    if args.box and (not args.sample or args.max_size):
+        fail(EXIT_USAGE, "a file of fixed size is for samples, and its size is its limit", "--box",
+             "give --sample, and no --max-size")  # fmt: skip
     if args.sample and (args.events or args.native or args.async_parents):
         fail(EXIT_USAGE, "samples have no event log, no native stacks and no awaiting tasks",
              "--sample", "leave out --events, --native and --async-parents")  # fmt: skip

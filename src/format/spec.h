@@ -9,6 +9,8 @@
 #define PMT_HEADER_SIZE 4096
 #define PMT_HEADER_USED 64
 #define PMT_HEADER_ID_OFFSET 32
+#define PMT_HEADER_BOX_OFFSET 64
+#define PMT_HEADER_BOX_SIZE 16
 #define PMT_SLOT_A_OFFSET 512
 #define PMT_SLOT_B_OFFSET 1024
 #define PMT_SLOT_SIZE 256
@@ -16,6 +18,8 @@
 #define PMT_CHUNK_MAX (256u << 20) /* stored and raw payload */
 
 #define PMT_MAGIC_BYTES {0x89, 'P', 'M', 'T', '\r', '\n', 0x1a, '\n'}
+
+#define PMT_REQUIRED_BOX 1u /* a file of fixed size with two regions */
 
 #define PMT_FEATURE_EPOCHS 1u
 #define PMT_FEATURE_EVENTS 2u

@@ -470,6 +470,55 @@ pmt__file_truncate(int fd, uint64_t size_bytes)
     return rc;
 }
 
+int
+pmt__file_size(int fd, uint64_t *size_bytes)
+{
+    int saved = errno;
+    struct stat found;
+    int rc = fstat(fd, &found) == 0 ? 0 : -errno;
+    if (rc == 0) {
+        *size_bytes = (uint64_t)found.st_size;
+    }
+    errno = saved;
+    return rc;
+}
+
+/* For file systems that cannot: zeros are written behind what there is. */
+static int
+zeros_append(int fd, uint64_t from, uint64_t to)
+{
+    static const uint8_t zeros[1 << 16];
+    int rc = 0;
+    while (rc == 0 && from < to) {
+        size_t size = to - from < sizeof zeros ? (size_t)(to - from) : sizeof zeros;
+        rc = pmt__file_write_at(fd, zeros, size, from);
+        from += size;
+    }
+    return rc;
+}
+
+int
+pmt__file_allocate(int fd, uint64_t size_bytes)
+{
+    int saved = errno;
+    struct rlimit limit;
+    int rc;
+    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY
+        && size_bytes > limit.rlim_cur) {
+        rc = -EFBIG;
+    } else {
+        do {
+            rc = fallocate(fd, 0, 0, (off_t)size_bytes) == 0 ? 0 : -errno;
+        } while (rc == -EINTR);
+    }
+    uint64_t size;
+    if (rc == -EOPNOTSUPP && (rc = pmt__file_size(fd, &size)) == 0) {
+        rc = zeros_append(fd, size, size_bytes);
+    }
+    errno = saved;
+    return rc;
+}
+
 void
 pmt__file_close(int fd)
 {

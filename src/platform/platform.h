@@ -98,6 +98,11 @@ int pmt__file_replace(const char *from, const char *to, uint64_t device, uint64_
 /* Removes path if it still is the given file. */
 void pmt__file_remove(const char *path, uint64_t device, uint64_t inode);
 int pmt__file_truncate(int fd, uint64_t size_bytes);
+/* Makes the file this large, if it is smaller, with its room taken on the device: later writes in it do not fail for lack of space. What is
+   new reads as zeros. 0, or a negative errno: -ENOSPC, -EFBIG by the limit on file sizes (no SIGXFSZ) … */
+int pmt__file_allocate(int fd, uint64_t size_bytes);
+/* 0 or a negative errno. */
+int pmt__file_size(int fd, uint64_t *size_bytes);
 void pmt__file_close(int fd);
 
 /* --- the process and its host ---------------------------------------------------------------------------------------- */

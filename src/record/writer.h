@@ -12,10 +12,15 @@
 #include "pymemtrace/error.h"
 #include "record/tables.h"
 
+#define PMT_BOX_MIN ((uint64_t)1 << 20)
+#define PMT_BOX_MAX ((uint64_t)1 << 30)
+
 typedef struct pmt__record_options {
     const char *path; /* absolute */
     int replace;      /* an existing capture may be replaced */
     uint64_t interval_ns;
+    uint64_t
+        box_bytes; /* size of the file, from the first moment on (docs/design/011); 0: it grows */
     uint64_t max_size_bytes;   /* 0 = no limit */
     uint64_t max_memory_bytes; /* 0 = default */
     uint32_t temporaries_n;    /* 1 … PMT_TEMPORARIES_MAX */

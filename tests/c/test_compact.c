@@ -474,6 +474,7 @@ static pmt__compact_input
 input_of(void)
 {
     return (pmt__compact_input){.path = path,
+                                .start = PMT_HEADER_SIZE,
                                 .device = device,
                                 .inode = inode,
                                 .id = capture_id,
@@ -1000,7 +1001,7 @@ static void
 check_events(uint64_t count)
 {
     int fd = open(path, O_RDONLY);
-    const pmt__source source = {NULL, fd, end_offset};
+    const pmt__source source = {.bytes = NULL, .fd = fd, .size = end_offset};
     pmt__chunk_reader chunks;
     pmt__chunk chunk;
     pmt_error err = PMT_ERROR_INIT;
@@ -1059,7 +1060,7 @@ static size_t
 count_chunks(const char kind[4])
 {
     int fd = open(path, O_RDONLY);
-    const pmt__source source = {NULL, fd, end_offset};
+    const pmt__source source = {.bytes = NULL, .fd = fd, .size = end_offset};
     pmt__chunk_reader chunks;
     pmt__chunk chunk;
     pmt_error err = PMT_ERROR_INIT;
