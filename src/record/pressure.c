@@ -31,6 +31,9 @@ pmt__pressure_begin(pmt__pressure *self)
 {
     forget(self->told);
     self->thorough_after_ns = 0;
+    pmt__pressure_source_read(&self->source, 1);
+    /* A process that ends before its first cut has no descriptors of ours. */
+    pmt__pressure_close(self);
 }
 
 void
@@ -40,9 +43,8 @@ pmt__pressure_close(pmt__pressure *self)
 }
 
 void
-pmt__pressure_facts_put(pmt__pressure *self, pmt__buffer *out, uint32_t *count)
+pmt__pressure_facts_put(const pmt__pressure *self, pmt__buffer *out, uint32_t *count)
 {
-    pmt__pressure_source_read(&self->source, 1);
     const pmt__cgroup *group = &self->source.cgroup;
     uint64_t limit = group->now.limit;
     pmt__fact_put_number(out, "memory_limit_bytes", limit >= PMT_NO_LIMIT ? 0 : limit);
@@ -52,8 +54,6 @@ pmt__pressure_facts_put(pmt__pressure *self, pmt__buffer *out, uint32_t *count)
         pmt__fact_put_text(out, "cgroup_path", group->path);
         *count += 2;
     }
-    pmt__pressure_close(
-        self); /* a process that ends before its first cut has no descriptors of ours */
 }
 
 /* --- the section ------------------------------------------------------------------------------------------------------- */
