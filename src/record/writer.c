@@ -1037,6 +1037,19 @@ pmt__writer_restart_nopy(void)
     lock_give(&starting);
 }
 
+void
+pmt__writer_restart_now(void)
+{
+    if (!(__atomic_load_n(&pmt__t.attention, __ATOMIC_RELAXED) & PMT_ATTENTION_WRITER)) {
+        return;
+    }
+    w.forked_ns = pmt__clock_mono_ns() - RESTART_DELAY_NS;
+    int closed = pmt__lanes_closed;
+    pmt__lanes_closed = 1; /* what starting it allocates is not the program's */
+    pmt__writer_restart_nopy();
+    pmt__lanes_closed = closed;
+}
+
 /* --- fork: the parent's thread must not exist while the process forks (from CPython 3.12 on, os.fork warns of threads) --- */
 
 static int forking; /* Protected by starting: prepare has run, and parent or child must follow */
