@@ -208,6 +208,19 @@ def test_children_have_boxes_of_their_own() -> None:
         assert pymemtrace.open(box).info()["ended"] == "normal"
 
 
+@pytest.mark.parametrize("options", [["--sample", "512K"], []])
+def test_who_waits_for_a_child_is_written_meanwhile(options: list[str]) -> None:
+    program = "import os, time\nx = bytearray(9_000_000)\npid = os.fork()\n" \
+              "if pid: os.waitpid(pid, 0)\nelse: time.sleep(2.5); os._exit(0)\n"  # fmt: skip
+    command = [sys.executable, "-W", "error", "-m", "pymemtrace", "run", "-q", *options]
+    done = subprocess.run([*command, "-o", "x.pmt", "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    for path in Path().glob("x*.pmt"):
+        times = [row["t_s"] for row in pymemtrace.open(path).timeline()]
+        assert any(0.5 < at < 2.4 for at in times), (path, times)
+    assert len(list(Path().glob("x*.pmt"))) == 2
+
+
 @pytest.mark.parametrize("words", [["--box", "1K"], ["--box", "2G"], ["--box", "-1"]])
 def test_sizes_that_cannot_be(words: list[str]) -> None:
     command = [sys.executable, "-m", "pymemtrace", "run", "--sample", "64K"]
