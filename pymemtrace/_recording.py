@@ -103,6 +103,9 @@ class record:
         self.path = ""
 
     def __enter__(self) -> Self:
+        environment = sys.modules.get("pymemtrace._environment")
+        if environment is not None:
+            environment.give_way()  # what the program itself asks for comes first
         if _core.is_recording():
             raise _core.PymemtraceError(
                 "this process is being recorded already: end that recording first"

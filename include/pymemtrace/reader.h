@@ -87,10 +87,11 @@ typedef struct pmt_capture {
     pmt_ended ended;
     int main_ended; /* how the program of `pymemtrace run` ended; 0 = not known, 1 = it returned, 2 = sys.exit(), 3 = an exception */
     uint64_t exit_status; /* where that is known */
-    const char *stopped;  /* why recording stopped before the program's end, or NULL; static */
-    int stopped_errno;    /* the errno that goes with it, or 0 */
-    const char *torn;     /* where and why the reading ended early, or NULL; borrowed */
-    int damaged;          /* 1: what `torn` says is not how a killed process leaves a file */
+    int end_reason; /* how the recording ended: 0 = without an END chunk, 1 = with the process, 2 = by the program, 3 = by exec */
+    const char *stopped; /* why recording stopped before the program's end, or NULL; static */
+    int stopped_errno;   /* the errno that goes with it, or 0 */
+    const char *torn;    /* where and why the reading ended early, or NULL; borrowed */
+    int damaged;         /* 1: what `torn` says is not how a killed process leaves a file */
     uint64_t pid;
     int sampled;               /* 1: of samples; blocks and bytes are estimates */
     uint64_t sample_bytes;     /* then: mean distance of the samples in bytes, at the start */

@@ -254,6 +254,16 @@ static const char *const ended_names[] = {"", "normal", "killed", "running"};
 /* By pmt_capture.main_ended. */
 static const char *const main_names[] = {NULL, "return", "exit", "exception"};
 
+/* By pmt_capture.end_reason. */
+static const char *const end_names[] = {NULL, NULL, "stop", "exec"};
+
+static const char *
+ended_by(const pmt_capture *capture)
+{
+    const char *name = end_names[capture->end_reason];
+    return name != NULL ? name : main_names[capture->main_ended];
+}
+
 static PyObject *
 age_of(const pmt_capture *capture)
 {
@@ -317,7 +327,7 @@ ext_reader_info(PyObject *object)
         || values_put(info, "started", values_instant(capture.started_unix_ns)) < 0
         || values_put_seconds(info, "duration_s", capture.duration_ns) < 0
         || values_put(info, "ended", PyUnicode_FromString(ended_names[capture.ended])) < 0
-        || values_put(info, "ended_by", text_or_none(main_names[capture.main_ended])) < 0
+        || values_put(info, "ended_by", text_or_none(ended_by(&capture))) < 0
         || values_put(info, "exit_status",
                       capture.main_ended == 0 ? Py_NewRef(Py_None)
                                               : PyLong_FromUnsignedLongLong(capture.exit_status))

@@ -10,6 +10,7 @@
 #include "cpython/run_main.h"
 #include "errors.h"
 #include "format/encode.h"
+#include "head.h"
 #include "native/children.h"
 #include "native/connect.h"
 #include "native/pair.h"
@@ -478,11 +479,14 @@ core_run_main(PyObject *module, PyObject *args)
 }
 
 static PyObject *
-core_main_returned(PyObject *module, PyObject *unused)
+core_main_returned(PyObject *module, PyObject *args)
 {
     (void)module;
-    (void)unused;
-    main_returned_py(NULL, PMT_MAIN_UNKNOWN, 0);
+    int raised = 0;
+    if (!PyArg_ParseTuple(args, "|p:main_returned", &raised)) {
+        return NULL;
+    }
+    main_returned_py(NULL, raised ? PMT_MAIN_RAISED : PMT_MAIN_UNKNOWN, raised);
     Py_RETURN_NONE;
 }
 
@@ -540,6 +544,14 @@ core_is_recording(PyObject *module, PyObject *unused)
     (void)module;
     (void)unused;
     return PyBool_FromLong(pmt__record_active());
+}
+
+static PyObject *
+core_is_preloaded(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    return PyBool_FromLong(pmt__native_library() != NULL);
 }
 
 static PyObject *
@@ -626,8 +638,11 @@ PyMethodDef ext_recording_methods[] = {
     {"start", (PyCFunction)(void (*)(void))core_start, METH_VARARGS | METH_KEYWORDS, start_doc},
     {"stop", core_stop, METH_NOARGS, "Ends the recording of this process, if there is one."},
     {"flush", core_flush, METH_NOARGS, "Writes what happened since the last cut now."},
-    {"main_returned", core_main_returned, METH_NOARGS,
-     "Marks this moment as the one for \"alive at the end\"."},
+    {"main_returned", core_main_returned, METH_VARARGS,
+     "main_returned(raised=False): marks this moment as the one for \"alive at the end\". raised: "
+     "by an unhandled "
+     "exception."},
+    {"read_head", ext_read_head, METH_O, EXT_READ_HEAD_DOC},
     {"run_main", core_run_main, METH_VARARGS,
      "Runs a program as the interpreter would and ends the process (see src/cpython/run_main.h)."},
     {"mark", core_mark, METH_O,
@@ -636,6 +651,8 @@ PyMethodDef ext_recording_methods[] = {
      "order_sampling(what)\n--\n\nAnother mean in bytes; 'off': nothing new is a sample; 'on' "
      "again."},
     {"is_recording", core_is_recording, METH_NOARGS, "Whether this process is being recorded."},
+    {"is_preloaded", core_is_preloaded, METH_NOARGS,
+     "Whether the library of `pymemtrace run` was loaded into this process."},
     {"status", core_status, METH_NOARGS, "Figures of the running recording, as a dict."},
     {"self_test", core_self_test, METH_NOARGS,
      "What works here: a list of checks (name, ok, detail, remedy)."},

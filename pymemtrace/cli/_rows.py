@@ -32,6 +32,7 @@ ESTIMATES = (
     Column("allocations", right=True, style="dim", optional=True),
 )
 FEW_SAMPLES = 100
+FRAMES = 6  # of a stack in one line
 
 HOLDERS = Column("processes", style="dim", bends=True)  # of several captures
 
@@ -112,6 +113,19 @@ def full_cells(row: SiteRow, paths: _format.Paths) -> tuple[str, ...]:
 def is_machinery(site: Site) -> bool:
     """Frames of the import system, which stand between a module and the one that imports it."""
     return site["file"].startswith("<frozen ")
+
+
+def chain(row: SiteRow) -> str:
+    """A stack in one line, the innermost frame last; a long one without its middle."""
+    frames = [frame for frame in reversed(row["stack"]) if not is_machinery(frame)]
+    frames = frames or list(reversed(row["stack"]))
+    names = [
+        f"{_format.clean(frame['function'])}{':' + str(frame['line']) if frame['line'] else ''}"
+        for frame in frames
+    ]
+    if len(names) > FRAMES:
+        names[1 : len(names) - FRAMES + 1] = ["…"]
+    return " > ".join(names)
 
 
 def view_fields(query: _options.Query, aggregate: Aggregate) -> dict[str, Any]:

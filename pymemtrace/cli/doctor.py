@@ -11,12 +11,13 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import pymemtrace
 from pymemtrace import _core
-from pymemtrace.cli import _captures, _format
+from pymemtrace.cli import _captures, _format, _production
+from pymemtrace.cli._check import Check
 from pymemtrace.cli._failure import EXIT_IMPOSSIBLE
 from pymemtrace.cli._page import make_page
 
@@ -40,15 +41,6 @@ _core.stop()
 reader = _core.Reader(sys.argv[1])
 print(reader.totals()["allocations"])
 """
-
-
-@dataclass(frozen=True)
-class Check:
-    name: str
-    ok: bool
-    detail: str
-    remedy: str = ""
-    needed: bool = False  # without it nothing can be recorded
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -102,6 +94,9 @@ def make_checks() -> Iterator[Check]:
     yield check_name()
     yield check_disk()
     yield check_speed()
+    yield _production.check_environment()
+    yield _production.check_box()
+    yield _production.check_memory()
 
 
 def check_interpreter() -> Check:
@@ -135,7 +130,8 @@ def check_recording() -> Check:
         command = [
             sys.executable, "-I", "-c", RECORDING, str(Path(temporary) / "test.pmt"), core, folder,
         ]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        environment = {key: value for key, value in os.environ.items() if key != "PYMEMTRACE"}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode == 0 and done.stdout.strip().isdigit():
         count = _format.count(int(done.stdout))
         return Check("recording", True, f"a test recording held {count} allocations", needed=True)
@@ -184,6 +180,8 @@ def check_allocator() -> Check:
     detail = f"PYTHONMALLOC={_format.clean(value)}"
     if debug:
         detail += ": slower, and the program itself needs more memory than usual"
+    elif value != "pymalloc":
+        detail += ": samples look into a filter at every free, which costs a little more"
     return Check("allocator", not debug, detail, "unset PYTHONMALLOC for figures as in production")
 
 

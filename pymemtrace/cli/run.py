@@ -22,6 +22,7 @@ Other options of python go to python: python -I -m pymemtrace run SCRIPT.
 
 # Names and the stacks of a small program alone take some ten KiB; below this, nothing useful fits.
 SAMPLE_MIN, SAMPLE_MAX = 1 << 10, 1 << 40
+KEEP_DEFAULT = 8
 OVERHEAD_DEFAULT = 0.02
 BOX_MIN, BOX_MAX, BOX_DEFAULT = 1 << 20, 1 << 30, 16 << 20
 MIN_FILE_SIZE = 256 << 10
@@ -156,6 +157,11 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add(
         "--box", metavar="SIZE", type=parse_box, default=None,
         help="with --sample: size of FILE, which is taken at the start (16M; 0: FILE grows)",
+    )  # fmt: skip
+    add(
+        "--keep", metavar="N", type=parse_count, default=KEEP_DEFAULT,
+        help="with --sample: if FILE is the box of a process that is gone, it becomes"
+             " FILE.<its start>.pmt, and the newest N of these stay (default: 8)",
     )  # fmt: skip
     add(
         "--max-overhead", metavar="SHARE", type=parse_share, default=None,
@@ -348,7 +354,20 @@ def capture_path(args: argparse.Namespace, pid: int) -> str:
              "give the capture's absolute path with -o")  # fmt: skip
 
 
+def make_way(args: argparse.Namespace, path: str) -> None:
+    """For a box, where that of a process that is gone lies: a service starts again and again."""
+    if args.force or not box_bytes(args) or not os.path.lexists(path):
+        return
+    from pymemtrace import _boxes
+
+    try:
+        _boxes.make_way(path, _boxes.Limits(keep=args.keep))
+    except (_boxes.Refused, OSError):
+        pass  # then the start says that it exists
+
+
 def execute(args: argparse.Namespace, path: str) -> NoReturn:
+    make_way(args, path)
     sys.stdout.flush()
     sys.stderr.flush()
     environment = original_environment()

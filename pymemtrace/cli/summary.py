@@ -10,8 +10,6 @@ from pymemtrace.cli._page import Page, Segment, make_page
 
 HELP = "say in ten lines where the memory went, then name the top sites"
 
-FRAMES = 6  # of the dominating stack
-
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = subparsers.add_parser("summary", help=HELP, description=HELP)
@@ -118,7 +116,7 @@ def answer(
         yield "dominating line", dominating(sites[0], opened, title)
     if stacks:
         share = _format.share(stacks[0]["share"])
-        yield "dominating stack", [(share, "bold"), (f" {title}: {chain(stacks[0], opened)}", "")]
+        yield "dominating stack", [(share, "bold"), (f" {title}: {_rows.chain(stacks[0])}", "")]
     # When the program held most: at the end, much of what is left may be the recorder's.
     measured = opened.reader.where_timeline()
     highest = max(measured, key=lambda moment: moment["requested_bytes"], default={"t_s": None})
@@ -175,16 +173,3 @@ def dominating(row: SiteRow, opened: _captures.Opened, title: str) -> list[Segme
         (_format.share(row["share"]), "bold"),
         (f" {title}: {opened.paths.frame(row['site'])}", ""),
     ]
-
-
-def chain(row: SiteRow, opened: _captures.Opened) -> str:
-    """A stack in one line, the innermost frame last; a long one without its middle."""
-    frames = [frame for frame in reversed(row["stack"]) if not _rows.is_machinery(frame)]
-    frames = frames or list(reversed(row["stack"]))
-    names = [
-        f"{_format.clean(frame['function'])}{':' + str(frame['line']) if frame['line'] else ''}"
-        for frame in frames
-    ]
-    if len(names) > FRAMES:
-        names[1 : len(names) - FRAMES + 1] = ["…"]
-    return " > ".join(names)

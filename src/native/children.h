@@ -2,7 +2,8 @@
 #ifndef PMT_NATIVE_CHILDREN_H
 #define PMT_NATIVE_CHILDREN_H
 
-/* Tells the preloaded library whom to call (record/children_table.h). 1, or 0 if the library is not in this process. */
+/* Tells the library, preloaded or loaded later, whom to call (record/children_table.h). words: only for a preloaded one. 1, or 0 if the
+   library is not in this process. */
 int pmt__native_children(const char *words);
 
 #endif

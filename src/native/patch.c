@@ -28,6 +28,7 @@
 #include "base/error.h"
 #include "native/preload.h"
 #include "platform/platform.h"
+#include "record/children_table.h"
 #include "record/ranges.h"
 
 #if defined(__x86_64__)
@@ -61,7 +62,7 @@ typedef struct object {
 static pthread_mutex_t patching = PTHREAD_MUTEX_INITIALIZER;
 static const pmt__preload_function *functions; /* of the library */
 static size_t function_count;
-static void *connect_address;
+static void *connect_address, *children_address;
 static ElfW(
     Addr) patched[OBJECTS_MAX]; /* addresses of dynamic sections: what identifies an object */
 static unsigned patched_count, places_count;
@@ -356,6 +357,7 @@ pmt__native_patch(const char *library, pmt_error *err)
         memcpy(&get, &address, sizeof get);
         functions = get(&function_count);
         connect_address = dlsym(handle, PMT_PRELOAD_CONNECT);
+        children_address = dlsym(handle, PMT_PRELOAD_CHILDREN);
         void *originals[PMT_PRELOAD_FUNCTIONS_MAX] = {NULL};
         dl_iterate_phdr(find_originals, originals);
         for (size_t i = 0; i < function_count; i++) {
@@ -374,6 +376,12 @@ void *
 pmt__native_patched_connect(void)
 {
     return connect_address;
+}
+
+void *
+pmt__native_patched_children(void)
+{
+    return children_address;
 }
 
 void

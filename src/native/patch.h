@@ -1,4 +1,5 @@
-/* The native layer in a process that runs already: makes every loaded object call our functions instead of the C library's. */
+/* The native layer in a process that runs already: makes every loaded object call our functions instead of the C library's, also those of
+   exec.c, so that the recorder knows of _exit and exec. */
 #ifndef PMT_NATIVE_PATCH_H
 #define PMT_NATIVE_PATCH_H
 
@@ -13,6 +14,8 @@ void pmt__native_patch_again(void);
 
 /* The library's function of the name PMT_PRELOAD_CONNECT; NULL before pmt__native_patch. */
 void *pmt__native_patched_connect(void);
+/* That of the name PMT_PRELOAD_CHILDREN. */
+void *pmt__native_patched_children(void);
 
 /* How many objects and places were patched so far. */
 void pmt__native_patch_counts(unsigned *objects, unsigned *places);

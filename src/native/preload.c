@@ -550,6 +550,13 @@ static const pmt__preload_function known[] = {
     OURS(free_sized),
     OURS(free_aligned_sized),
     OURS(cfree),
+    OURS(_exit), /* exec.c */
+    OURS(_Exit),
+    OURS(execve),
+    OURS(execv),
+    OURS(execvp),
+    OURS(execvpe),
+    OURS(fexecve),
     {"dlsym", NULL, (void *)(uintptr_t)&our_dlsym},
     KNOWN(malloc), /* the last: that it is known says that all are */
 };

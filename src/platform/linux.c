@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
@@ -339,6 +340,16 @@ pmt__descriptor_move_high(int fd)
     return high;
 }
 
+/* Shared, so that several descriptors of one recorder can have it. Where the file system has no locks, there is none. */
+static int
+mark_in_use(int fd)
+{
+    int saved = errno;
+    (void)flock(fd, LOCK_SH | LOCK_NB);
+    errno = saved;
+    return fd;
+}
+
 int
 pmt__file_create(const char *path, int replace)
 {
@@ -365,7 +376,7 @@ pmt__file_create(const char *path, int replace)
         close(fd);
         return rc;
     }
-    return pmt__descriptor_move_high(fd);
+    return pmt__descriptor_move_high(mark_in_use(fd));
 }
 
 int
@@ -398,7 +409,7 @@ pmt__file_reopen(const char *path, uint64_t device, uint64_t inode)
         close(fd);
         return rc;
     }
-    return pmt__descriptor_move_high(fd);
+    return pmt__descriptor_move_high(mark_in_use(fd));
 }
 
 int

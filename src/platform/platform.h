@@ -84,11 +84,12 @@ void pmt__barrier_all(void);
 
 /* Creates path for reading and writing: new, mode 0600, never through a symlink, not inherited by children; at a high descriptor
    number, so that programs which close or reuse low numbers do not meet it. replace: an existing regular file is removed
-   first (its content is not touched: whoever has it open keeps it). Returns the descriptor or a negative errno. */
+   first (its content is not touched: whoever has it open keeps it). While it is open, flock(2) shows that somebody writes it.
+   Returns the descriptor or a negative errno. */
 int pmt__file_create(const char *path, int replace);
 /* Identity of an open file, to notice that the descriptor was closed and reused. 0 or a negative errno. */
 int pmt__file_identity(int fd, uint64_t *device, uint64_t *inode);
-/* Opens an existing file for reading and writing again if it still is the given file. Descriptor or negative errno. */
+/* Opens an existing file for reading and writing again, marked in the same way, if it still is the given file. Descriptor or negative errno. */
 int pmt__file_reopen(const char *path, uint64_t device, uint64_t inode);
 /* Reads exactly size_bytes at offset. 0 or a negative errno. */
 int pmt__file_read_at(int fd, void *bytes, size_t size_bytes, uint64_t offset);

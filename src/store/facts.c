@@ -44,6 +44,7 @@ pmt_reader_capture(const pmt_reader *self, pmt_capture *out)
     out->ended = self->ended;
     out->main_ended = (int)self->main_ended;
     out->exit_status = self->exit_status;
+    out->end_reason = self->end_reason <= PMT_END_EXEC ? (int)self->end_reason : 0;
     if (self->has_slot && self->slot.status == PMT_STATUS_STOPPED) {
         out->stopped = stop_reason(self->slot.reason);
         out->stopped_errno = self->slot.sys_errno;

@@ -863,7 +863,7 @@ load_end(loader *self, const pmt__chunk *chunk)
 {
     pmt__cursor in;
     pmt__cursor_init(&in, chunk, "END", self->err);
-    pmt__get_varint(&in); /* reason */
+    self->reader->end_reason = pmt__get_varint(&in);
     self->reader->end_t_ns = pmt__get_varint(&in);
     self->reader->has_end = in.code == PMT_OK;
     if (in.code == PMT_OK && in.at < in.end) {

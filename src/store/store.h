@@ -156,6 +156,7 @@ struct pmt_reader {
     uint64_t end_t_ns;
     uint32_t main_ended; /* PMT_MAIN_* */
     uint64_t exit_status;
+    uint64_t end_reason; /* PMT_END_* */
     bool has_proc;
     uint64_t fork_epoch; /* blocks that were born up to it are inherited; 0: no forked child */
     char torn[256];

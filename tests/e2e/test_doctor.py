@@ -15,7 +15,7 @@ from pymemtrace.cli import doctor
 
 NAMES = {
     "interpreter", "frames", "recording", "membarrier", "address space", "allocator", "name",
-    "disk", "speed",
+    "disk", "speed", "PYMEMTRACE", "box", "memory limit",
 }  # fmt: skip
 
 
@@ -109,3 +109,35 @@ def test_the_namesake(tmp_path: Path) -> None:
     assert status == 0
     assert not checks["name"]["ok"]
     assert "pip uninstall" in checks["name"]["remedy"]
+
+
+def test_the_variable_is_looked_at(tmp_path: Path) -> None:
+    _, checks = run()
+    assert checks["PYMEMTRACE"]["ok"]
+    assert "it is not set" in checks["PYMEMTRACE"]["detail"]
+    value = f"dir={tmp_path / 'boxes'}"
+    status, checks = run(env=os.environ | {"PYMEMTRACE": value})
+    assert status == 0  # the recording that it starts in the child does not disturb
+    assert "is set and starts a recording" in checks["PYMEMTRACE"]["detail"]
+    assert str(tmp_path / "boxes") in checks["box"]["detail"]
+    assert not (tmp_path / "boxes").exists()
+    _, checks = run(env=os.environ | {"PYMEMTRACE": "sample=nonsense"})
+    assert not checks["PYMEMTRACE"]["ok"]
+    assert "sample=nonsense is no size" in checks["PYMEMTRACE"]["detail"]
+
+
+def test_a_bad_place_for_a_box(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    _, checks = run(env=os.environ | {"PYMEMTRACE": f"dir={tmp_path}"})
+    assert not checks["box"]["ok"]
+    assert "everybody may write to the folder" in checks["box"]["detail"]
+    assert "dir=" in checks["box"]["remedy"]
+    _, checks = run(env=os.environ | {"PYMEMTRACE": "dir=/dev/shm"})
+    assert not checks["box"]["ok"]
+    assert "counts against the memory limit" in checks["box"]["detail"]
+
+
+def test_pythonmalloc_malloc_is_explained() -> None:
+    _, checks = run(env=os.environ | {"PYTHONMALLOC": "malloc"})
+    assert checks["allocator"]["ok"]
+    assert "look into a filter at every free" in checks["allocator"]["detail"]

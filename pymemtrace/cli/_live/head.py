@@ -1,15 +1,14 @@
 """The lines above the listing: what is watched, how it is, what of it is shown."""
 
 import time
-from collections.abc import Sequence
 
 from rich.text import Text
 from textual.widget import Widget
 
 from pymemtrace.cli import _captures, _format, _options
 from pymemtrace.cli._live.watch import Picture, Wish, filter_text
+from pymemtrace.cli._spark import sparkline
 
-BARS = " ▁▂▃▄▅▆▇█"
 RECENT_S = 60.0  # the time line's, unless it shows the whole run
 
 ORDER_TITLES = {
@@ -18,29 +17,6 @@ ORDER_TITLES = {
     "allocated_bytes": "allocated",
     "temporary_bytes": "temporary",
 }
-
-
-def sparkline(points: Sequence[tuple[float, int]], start_s: float, end_s: float, width: int) -> str:
-    """A bar for each stretch of time, as high as the highest point in it; without one, as the last
-    before it. The highest bar is full."""
-    if not points or width <= 0:
-        return ""
-    step = max(end_s - start_s, 0.001) / width
-    columns: list[int | None] = [None] * width
-    before = 0
-    for t_s, size in points:
-        at = int((t_s - start_s) / step)
-        if t_s < start_s:
-            before = size
-        else:
-            at = min(at, width - 1)
-            columns[at] = max(columns[at] or 0, size)
-    values: list[int] = []
-    for value in columns:
-        before = before if value is None else value
-        values.append(before)
-    most = max(values) or 1
-    return "".join(BARS[-(-value * (len(BARS) - 1) // most)] for value in values)
 
 
 def state_of(picture: Picture) -> tuple[str, str]:
