@@ -101,11 +101,11 @@ class Server:
         # Linux: the clock of a process, by its number (clock_getcpuclockid(3))
         return time.clock_gettime_ns(~self.pid << 3 | 2)
 
-    def threads_ns(self) -> int:
-        """CPU time of all threads but the first."""
+    def writer_ns(self) -> int:
+        """CPU time of the recorder's thread."""
         total = 0
         for task in Path(f"/proc/{self.pid}/task").iterdir():
-            if task.name != str(self.pid):
+            if (task / "comm").read_text().strip() == "pymemtrace":
                 total += int((task / "schedstat").read_text().split()[0])
         return total
 
@@ -176,7 +176,7 @@ def phase(
             for each in requests[:TURN]:
                 server.ask(*each)
     before = {key: server.cpu_ns() for key, server in servers.items()}
-    writer, start = recorded.threads_ns(), time.perf_counter()
+    writer, start = recorded.writer_ns(), time.perf_counter()
     order = (True, False)
     for at in range(0, len(requests), TURN):
         for key in order:
@@ -186,7 +186,7 @@ def phase(
                 times[key].append(time.perf_counter_ns() - began)
         order = order[::-1]
     cpu = {key: server.cpu_ns() - before[key] for key, server in servers.items()}
-    wall, writer = time.perf_counter() - start, recorded.threads_ns() - writer
+    wall, writer = time.perf_counter() - start, recorded.writer_ns() - writer
     status = json.loads(recorded.ask("GET", "/bench/status"))
     recorded.switch("0")
     return Phase(cpu, times, writer, wall, status)

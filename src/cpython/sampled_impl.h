@@ -273,16 +273,30 @@ sampled_calloc(const PyMemAllocatorEx *to, uint32_t domain, size_t count, size_t
     return block;
 }
 
+/* A realloc of an outer domain, which counts the new block, has come to the old one. */
 static PMT_NOINLINE void *
-sampled_realloc(const PyMemAllocatorEx *to, uint32_t domain, void *old, size_t size)
+sampled_realloc_nested(const PyMemAllocatorEx *to, void *old, size_t size)
+{
+    pmt__sample sample;
+    int had = old != NULL && pmt__sample_maybe(old) && sampled_take_nopy(old, &sample);
+    void *block = to->realloc(to->ctx, old, size);
+    if (had) {
+        sampled_settle_nopy(old, &sample, block == NULL);
+    }
+    return block;
+}
+
+/* deeper: where the old block is a sample, raw's realloc is going to be asked, which takes it out of the table. */
+static PMT_NOINLINE void *
+sampled_realloc(const PyMemAllocatorEx *to, uint32_t domain, void *old, size_t size, bool deeper)
 {
     uint64_t mean = 0;
     if (me.nested) {
-        return to->realloc(to->ctx, old, size);
+        return sampled_realloc_nested(to, old, size);
     }
     bool due = size != 0 && sampled_counts(size) && pmt__sample_due(size, &mean);
     pmt__sample sample;
-    int had = old != NULL && pmt__sample_maybe(old) && sampled_take_nopy(old, &sample);
+    int had = !deeper && old != NULL && pmt__sample_maybe(old) && sampled_take_nopy(old, &sample);
     bool promoted = due && sampled_promotes && domain != PMT_DOMAIN_RAW
                     && domain != PMT_DOMAIN_MALLOC && size <= PMT_SIZE_EXACT_MAX;
     int64_t left = pmt__sample_left;
@@ -319,7 +333,8 @@ sampled_realloc(const PyMemAllocatorEx *to, uint32_t domain, void *old, size_t s
     static void *sampled_##name##_realloc(void *ctx, void *old, size_t size)   \
     {                                                                          \
         (void)ctx;                                                             \
-        return sampled_realloc(&original[python_domain], domain, old, size);   \
+        return sampled_realloc(&original[python_domain], domain, old, size,    \
+                               sampled_promotes != 0);                         \
     }                                                                          \
     static void filtered_##name##_free(void *ctx, void *block)                 \
     {                                                                          \
@@ -354,7 +369,7 @@ static void *
 sampled_raw_realloc(void *ctx, void *old, size_t size)
 {
     (void)ctx;
-    return sampled_realloc(&original[PYMEM_DOMAIN_RAW], PMT_DOMAIN_RAW, old, size);
+    return sampled_realloc(&original[PYMEM_DOMAIN_RAW], PMT_DOMAIN_RAW, old, size, false);
 }
 
 static void
@@ -392,7 +407,7 @@ sampled_native_reallocate(void *(*real)(void *, size_t), void *old, size_t size)
     if (pmt__lanes_closed || native_recurses()) {
         return real(old, size);
     }
-    return sampled_realloc(&to, PMT_DOMAIN_MALLOC, old, size);
+    return sampled_realloc(&to, PMT_DOMAIN_MALLOC, old, size, false);
 }
 
 static const pmt__native_table sampled_native_table = {
