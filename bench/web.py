@@ -33,6 +33,8 @@ from typing import Any
 
 from harness import (
     BENCH,
+    PRODUCTION,
+    PRODUCTION_REQUIREMENTS,
     Failed,
     Row,
     bench_venv,
@@ -236,9 +238,9 @@ def main() -> int:
     p.add_argument("--sample", type=int, default=524288, help="bytes between samples")
     p.add_argument("--python-only", action="store_true", help="without the native layer")
     p.add_argument("--cpu", type=int, help="the server's core (default: the last)")
-    p.add_argument("--venv", default=".venv-production", help="made by bench/setup.sh")
+    p.add_argument("--venv", default=PRODUCTION, help="made by bench/setup.sh")
     args = p.parse_args()
-    venv = bench_venv(args.venv, requirements="requirements-production.txt")
+    venv = bench_venv(args.venv, requirements=PRODUCTION_REQUIREMENTS)
     cpu = last_cpu() if args.cpu is None else args.cpu
     others = os.sched_getaffinity(0) - {cpu}
     if others:

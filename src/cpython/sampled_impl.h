@@ -11,16 +11,16 @@
 
    Nobody frees a code object through a hook of ours, so its type's destructor is: an address of a code object may be kept. */
 
-#define SAMPLED_PASS(name, domain)                                \
-    static PMT_NOINLINE void *name##_pass(void *ctx, size_t size) \
-    {                                                             \
-        if (me.passing != 0) {                                    \
-            return original[sampled_##name].malloc(ctx, size);    \
-        }                                                         \
-        me.passing = (domain);                                    \
-        void *block = original[sampled_##name].malloc(ctx, size); \
-        me.passing = 0;                                           \
-        return block;                                             \
+#define SAMPLED_PASS(name, domain)                                                             \
+    static PMT_NOINLINE void *name##_pass(void *ctx, size_t size)                              \
+    {                                                                                          \
+        if (sampled_##name == PYMEM_DOMAIN_RAW && me.passing != 0) { /* it is not the first */ \
+            return original[sampled_##name].malloc(ctx, size);                                 \
+        }                                                                                      \
+        me.passing = (domain);                                                                 \
+        void *block = original[sampled_##name].malloc(ctx, size);                              \
+        me.passing = 0;                                                                        \
+        return block;                                                                          \
     }
 enum {
     sampled_obj = PYMEM_DOMAIN_OBJ,
@@ -313,35 +313,61 @@ sampled_realloc(const PyMemAllocatorEx *to, uint32_t domain, void *old, size_t s
     return block;
 }
 
-#define SAMPLED_HOOKS(name, python_domain, domain)                             \
-    static void *sampled_##name##_malloc(void *ctx, size_t size)               \
-    {                                                                          \
-        if (PMT_UNLIKELY(size > sampled_small_max)) {                          \
-            return name##_pass(ctx, size);                                     \
-        }                                                                      \
-        pmt__sample_left -= (int64_t)size;                                     \
-        if (PMT_UNLIKELY(pmt__sample_left < 0)) {                              \
-            return sampled_small(python_domain, domain, size);                 \
-        }                                                                      \
-        return original[python_domain].malloc(ctx, size);                      \
-    }                                                                          \
-    static void *sampled_##name##_calloc(void *ctx, size_t count, size_t size) \
-    {                                                                          \
-        (void)ctx;                                                             \
-        return sampled_calloc(&original[python_domain], domain, count, size);  \
-    }                                                                          \
-    static void *sampled_##name##_realloc(void *ctx, void *old, size_t size)   \
-    {                                                                          \
-        (void)ctx;                                                             \
-        return sampled_realloc(&original[python_domain], domain, old, size,    \
-                               sampled_promotes != 0);                         \
-    }                                                                          \
-    static void filtered_##name##_free(void *ctx, void *block)                 \
-    {                                                                          \
-        if (block != NULL) {                                                   \
-            sampled_freeing_nopy(block);                                       \
-        }                                                                      \
-        original[python_domain].free(ctx, block);                              \
+/* Is it an allocation with no point in it, and not within another? Then it is counted. */
+PMT_INLINE bool
+sampled_quiet(size_t size)
+{
+    if (me.nested || size == 0
+        || size >= __atomic_load_n(&pmt__sampling_now.always, __ATOMIC_RELAXED)
+        || pmt__sample_left < (int64_t)size) {
+        return false;
+    }
+    pmt__sample_left -= (int64_t)size;
+    return true;
+}
+
+/* What the call passes on its way down has been counted. */
+#define SAMPLED_NESTED(call)          \
+    int64_t left_ = pmt__sample_left; \
+    me.nested = 1;                    \
+    void *block_ = call;              \
+    me.nested = 0;                    \
+    pmt__sample_left = left_;         \
+    return block_
+
+#define SAMPLED_HOOKS(name, python_domain, domain)                                \
+    static void *sampled_##name##_malloc(void *ctx, size_t size)                  \
+    {                                                                             \
+        if (PMT_UNLIKELY(size > sampled_small_max)) {                             \
+            return name##_pass(ctx, size);                                        \
+        }                                                                         \
+        pmt__sample_left -= (int64_t)size;                                        \
+        if (PMT_UNLIKELY(pmt__sample_left < 0)) {                                 \
+            return sampled_small(python_domain, domain, size);                    \
+        }                                                                         \
+        return original[python_domain].malloc(ctx, size);                         \
+    }                                                                             \
+    static void *sampled_##name##_calloc(void *ctx, size_t count, size_t size)    \
+    {                                                                             \
+        if (PMT_UNLIKELY(!sampled_quiet(count * size))) {                         \
+            return sampled_calloc(&original[python_domain], domain, count, size); \
+        }                                                                         \
+        SAMPLED_NESTED(original[python_domain].calloc(ctx, count, size));         \
+    }                                                                             \
+    static void *sampled_##name##_realloc(void *ctx, void *old, size_t size)      \
+    {                                                                             \
+        if (PMT_UNLIKELY(!sampled_promotes || !sampled_quiet(size))) {            \
+            return sampled_realloc(&original[python_domain], domain, old, size,   \
+                                   sampled_promotes != 0);                        \
+        }                                                                         \
+        SAMPLED_NESTED(original[python_domain].realloc(ctx, old, size));          \
+    }                                                                             \
+    static void filtered_##name##_free(void *ctx, void *block)                    \
+    {                                                                             \
+        if (block != NULL) {                                                      \
+            sampled_freeing_nopy(block);                                          \
+        }                                                                         \
+        original[python_domain].free(ctx, block);                                 \
     }
 SAMPLED_HOOKS(obj, PYMEM_DOMAIN_OBJ, PMT_DOMAIN_OBJ)
 SAMPLED_HOOKS(mem, PYMEM_DOMAIN_MEM, PMT_DOMAIN_MEM)
