@@ -446,6 +446,8 @@ def nest_estimates(report: dict[str, Any]) -> None:
             waiting += item.values()
         elif isinstance(item, list):
             waiting += item
+
+
 PIECE = 1 << 24  # characters
 
 
