@@ -1,7 +1,7 @@
 """Telling people: log, webhook, command. Nothing here ever makes the watching wait.
 
-A webhook has a thread and a queue of its own, commands share some threads: what is slow or broken is
-late, and at last left out, which is said in one line.
+A webhook has a thread and a queue of its own, commands share some threads: what is slow or broken
+is late, and at last left out, which is said in one line.
 """
 
 import json
@@ -28,6 +28,12 @@ MAX_ANSWER = 1 << 16
 BACKOFF_S, MAX_BACKOFF_S = 1.0, 30.0
 KILL_S = 2.0  # from the request to end to SIGKILL
 MAX_TEXT = 2000
+
+# of the payload, in a command's environment
+VARIABLES = (
+    "state", "rule", "kind", "severity", "pid", "program", "capture", "text", "unit", "value",
+    "low", "high", "at",
+)  # fmt: skip
 
 Say = Callable[[str], None]
 
@@ -276,24 +282,7 @@ def environment_of(event: Event) -> dict[str, str]:
     facts = payload(event)
     values = {
         "JSON": json.dumps(facts),
-        **{
-            name.upper(): "" if facts[name] is None else str(facts[name])
-            for name in (
-                "state",
-                "rule",
-                "kind",
-                "severity",
-                "pid",
-                "program",
-                "capture",
-                "text",
-                "unit",
-                "value",
-                "low",
-                "high",
-                "at",
-            )  # fmt: skip
-        },
+        **{name.upper(): "" if facts[name] is None else str(facts[name]) for name in VARIABLES},
         **{f"LABEL_{name.upper()}": value for name, value in event.rule.labels},
     }
     ours = {

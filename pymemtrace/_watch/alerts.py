@@ -1,7 +1,7 @@
 """Rules against figures: what fires, and what is cleared again.
 
-One state per rule and process; of what processes share (the limit and the pressure of a cgroup, the host's
-memory) one per rule and group. All times are of a monotonic clock that is handed in.
+One state per rule and process; of what processes share (the limit and the pressure of a cgroup, the
+host's memory) one per rule and group. All times are of a monotonic clock that is handed in.
 """
 
 import fnmatch

@@ -84,7 +84,7 @@ def stalls(text: str) -> dict[str, float]:
 def cgroup_of(pid: int, root: str = "/") -> str:
     """The folder of its memory cgroup; nothing if there is none."""
     for line in read(os.path.join(root, f"proc/{pid}/cgroup")).splitlines():
-        _, controllers, path = (line.split(":", 2) + ["", ""])[:3]
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
         if "memory" in controllers.split(","):
             top, wanted = os.path.join(root, "sys/fs/cgroup/memory"), "memory.usage_in_bytes"
         elif controllers == "":

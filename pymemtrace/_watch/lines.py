@@ -1,8 +1,8 @@
 """Where in a TOML text a key is: tomllib does not tell.
 
-The text has been parsed already, so this need not judge it; it only has to know what is a header, a
-key, or within a text or an array of several lines. Where it does not know, it names the nearest line
-before.
+The text has been parsed already, so this need not judge it; it only has to know what is a header,
+a key, or within a text or an array of several lines. Where it does not know, it names the nearest
+line before.
 """
 
 import re

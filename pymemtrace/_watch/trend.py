@@ -1,9 +1,9 @@
 """The slope of a noisy series, and how sure it is.
 
 Theil and Sen: the slope is the median of the slopes between all pairs of points, which a quarter of
-wrong points do not move; its 95 % interval comes from the distribution of Kendall's S (Sen, 1968). That
-is made for independent points, which the memory of a process is not: the variance of S is multiplied
-by (1 + r) / (1 - r), r being the lag-1 correlation of what is left over beside the line
+wrong points do not move; its 95 % interval comes from the distribution of Kendall's S (Sen, 1968).
+That is made for independent points, which the memory of a process is not: the variance of S is
+multiplied by (1 + r) / (1 - r), r being the lag-1 correlation of what is left over beside the line
 (Yue and Wang, 2004), ninefold at most, so that stairs that only go up still count as growth.
 """
 

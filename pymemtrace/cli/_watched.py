@@ -1,14 +1,15 @@
 """`pymemtrace run --rules … --metrics …`: the program as a child, the watcher as its parent.
 
-As for `run --live`, the program depends on nothing of ours: it has the terminal and all that it inherits,
-and goes on if the watcher is killed. The watcher passes signals on, ends when the program does, and has
-its exit status: so it can say how a program ended that could not say it itself.
+As for `run --live`, the program depends on nothing of ours: it has the terminal and all that it
+inherits, and goes on if the watcher is killed. The watcher passes signals on, ends when the program
+does, and has its exit status: so it can say how a program ended that could not say it itself.
 """
 
 import argparse
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 
@@ -52,7 +53,7 @@ def run(
     if wait_for_capture(child):
         look_on(child, args)
     while not child.poll():
-        signal.sigtimedwait([], 0.05)
+        time.sleep(0.05)
     return leave(child)
 
 

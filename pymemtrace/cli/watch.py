@@ -155,8 +155,8 @@ def check_exports(args: argparse.Namespace) -> None:
 
 
 def make(targets: Targets, args: argparse.Namespace, *, lenient: bool = False) -> Watcher:
-    """A watcher that exports and judges as the options say. lenient: a port that cannot be had is said,
-    and all else is done."""
+    """A watcher that exports and judges as the options say. lenient: a port that cannot be had is
+    said, and all else is done."""
     rules = None
     if args.rules:
         try:
