@@ -1,8 +1,9 @@
 """The captures that are watched: they grow, come, end, are replaced or damaged.
 
 A capture's text is hostile, and so is its file: whatever it does is one line in the log, and the
-next look tries again. A process is named by its boot, id and start, which no other process ever has;
-the time is that of the monotonic clock, in captures as here, so a clock that is set changes nothing.
+next look tries again. A process is named by its boot, id and start, which no other process ever
+has; the time is that of the monotonic clock, in captures as here, so a clock that is set changes
+nothing.
 """
 
 import os

@@ -68,8 +68,8 @@ def stalls(text: str) -> dict[str, float]:
     """PSI: "some avg10=0.00 avg60=0.00 avg300=0.00 total=0", and the same of "full"."""
     figures: dict[str, float] = {}
     for line in text.splitlines():
-        kind, *words = line.split()
-        pairs = dict(word.partition("=")[::2] for word in words)
+        kind, _, rest = line.partition(" ")
+        pairs = dict(word.partition("=")[::2] for word in rest.split())
         if kind not in ("some", "full"):
             continue
         try:

@@ -183,7 +183,13 @@ class Watcher:
         while not stop.is_set():
             began, cost = time.monotonic(), time.process_time()
             last = until is not None and until()
-            self.tick()
+            try:
+                self.tick()
+            except Exception as error:  # a mistake of ours is no reason to watch no more
+                text = f"{type(error).__name__}: {error}"
+                if text not in self._failed:
+                    self._say(f"a look failed: {text}")
+                    self._failed.add(text)
             after()
             if last:
                 return

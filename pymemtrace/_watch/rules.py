@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from pymemtrace._watch import units
 from pymemtrace._watch.figures import METRICS
 from pymemtrace._watch.lines import Lines
+from pymemtrace._watch.units import shown
 from pymemtrace.cli import _format
 
 MAX_FILE_BYTES = 1 << 20
@@ -181,12 +182,7 @@ class _Table:
         for key in self._values:
             if key not in self._known:
                 known = ", ".join(sorted(self._known))
-                raise _Wrong(key, f"{what} has no key {_shown(key)}; it may have: {known}")
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+                raise _Wrong(key, f"{what} has no key {shown(key)}; it may have: {known}")
 
 
 def text(value: object) -> str:
@@ -215,7 +211,7 @@ def whole(low: int, high: int) -> Callable[[Any], int]:
 def one_of(*choices: str) -> Callable[[Any], str]:
     def parse(value: object) -> str:
         if value not in choices:
-            raise ValueError(f"{_shown(value)} is none of {', '.join(choices)}")
+            raise ValueError(f"{shown(value)} is none of {', '.join(choices)}")
         return str(value)
 
     return parse
@@ -226,7 +222,7 @@ def duration(low: float, high: float) -> Callable[[Any], float]:
         seconds = units.parse_duration(value)
         if not low <= seconds <= high:
             raise ValueError(
-                f"give {_format.duration(low)} to {_format.duration(high)}, not {_shown(value)}"
+                f"give {_format.duration(low)} to {_format.duration(high)}, not {shown(value)}"
             )
         return seconds
 
@@ -259,7 +255,7 @@ def pairs(value: object) -> tuple[tuple[str, str], ...]:
         raise ValueError('give a table of at most 20 texts: {team = "core"}')
     for key, item in value.items():
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]{0,63}", key, re.ASCII):
-            raise ValueError(f"{_shown(key)} is no name of letters, digits, _ and -")
+            raise ValueError(f"{shown(key)} is no name of letters, digits, _ and -")
         text(item)
     return tuple(value.items())
 
@@ -270,11 +266,11 @@ def web_address(value: object) -> str:
         parts = urlsplit(address)
         parts.port  # noqa: B018 - it may be none
     except ValueError as error:
-        raise ValueError(f"{_shown(value)} is no URL ({error})") from None
+        raise ValueError(f"{shown(value)} is no URL ({error})") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or not address.isascii():
-        raise ValueError(f"{_shown(value)} is no URL of http or https")
+        raise ValueError(f"{shown(value)} is no URL of http or https")
     if " " in address:
-        raise ValueError(f"{_shown(value)}: a URL has no blanks")
+        raise ValueError(f"{shown(value)}: a URL has no blanks")
     return address
 
 
@@ -291,7 +287,7 @@ class _Checker:
             if key not in ("defaults", "actions", "rules", "max_per_hour"):
                 self._problem(
                     "", key,
-                    f"no such key: {_shown(key)}; the file has rules, actions, defaults and"
+                    f"no such key: {shown(key)}; the file has rules, actions, defaults and"
                     " max_per_hour",
                 )  # fmt: skip
         if "max_per_hour" in self._table:
@@ -320,11 +316,11 @@ class _Checker:
                 return
             try:
                 if not isinstance(values, dict):
-                    raise _Wrong("", f"action {_shown(name)}: write a table, [actions.NAME]")
+                    raise _Wrong("", f"action {shown(name)}: write a table, [actions.NAME]")
                 self._result.actions[name] = self._action(name, values, self._lines.of(table))
             except _Wrong as wrong:
                 self._wrong_actions.add(name)
-                self._problem(table, wrong.key, f"action {_shown(name)}: {wrong}")
+                self._problem(table, wrong.key, f"action {shown(name)}: {wrong}")
 
     def _action(self, name: str, values: Mapping[str, Any], line: int) -> Action:
         table = _Table(values)
@@ -368,7 +364,7 @@ class _Checker:
             try:
                 if key not in parsers:
                     may = ", ".join(sorted(parsers))
-                    raise _Wrong(key, f"[defaults] has no key {_shown(key)}; it may have: {may}")
+                    raise _Wrong(key, f"[defaults] has no key {shown(key)}; it may have: {may}")
                 _Table(defaults).take(key, parsers[key])
                 self._defaults[key] = value
             except _Wrong as wrong:
@@ -389,10 +385,10 @@ class _Checker:
         names = texts(MAX_ACTIONS)(value)
         for name in names:
             if name in self._wrong_actions:
-                raise ValueError(f"the action {_shown(name)} is wrong itself")
+                raise ValueError(f"the action {shown(name)} is wrong itself")
             if name not in self._result.actions:
                 known = ", ".join(self._result.actions)
-                raise ValueError(f"there is no action {_shown(name)}; there are: {known}")
+                raise ValueError(f"there is no action {shown(name)}; there are: {known}")
         return tuple(dict.fromkeys(names))
 
     def _check_rules(self, rules: Any) -> None:
@@ -405,7 +401,7 @@ class _Checker:
             if number >= MAX_RULES:
                 self._problem(table, "", f"more than {MAX_RULES} rules; the rest is left out")
                 return
-            shown = f"rule {_shown(values['name'])}" if "name" in values else f"rule {number + 1}"
+            what = f"rule {shown(values['name'])}" if "name" in values else f"rule {number + 1}"
             try:
                 rule = self._rule(values, self._lines.of(table))
                 if rule.name in names:
@@ -413,7 +409,7 @@ class _Checker:
                 names.add(rule.name)
                 self._result.rules.append(rule)
             except _Wrong as wrong:
-                self._problem(table, wrong.key, f"{shown}: {wrong}")
+                self._problem(table, wrong.key, f"{what}: {wrong}")
 
     def _rule(self, values: Mapping[str, Any], line: int) -> Rule:
         table = _Table(values, self._defaults)

@@ -16,14 +16,14 @@ NUMBER = r"(\d{1,18}(?:\.\d{1,9})?)"
 
 def _number(value: object, what: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{_shown(value)} is no {what}")
+        raise ValueError(f"{shown(value)} is no {what}")
     # an integer of TOML may be too large for a float
     if not (0 <= value <= MAX_NUMBER and math.isfinite(value)):
-        raise ValueError(f"{_shown(value)} is no {what} between 0 and 1e18")
+        raise ValueError(f"{shown(value)} is no {what} between 0 and 1e18")
     return float(value)
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     try:
         text = repr(value)
     except ValueError:  # an integer of more digits than Python prints
@@ -39,7 +39,7 @@ def parse_duration(value: object) -> float:
     if len(value) > 40 or not re.fullmatch(
         rf"(?:{NUMBER}\s*(?:ms|min|s|m|h|d)\s*)+", value.strip()
     ):
-        raise ValueError(f"{_shown(value)} is no {what}")
+        raise ValueError(f"{shown(value)} is no {what}")
     parts = re.findall(rf"{NUMBER}\s*(ms|min|s|m|h|d)", value)
     return _number(sum(float(number) * SECONDS[unit] for number, unit in parts), what)
 
@@ -51,7 +51,7 @@ def parse_size(value: object) -> float:
         return _number(value, what)
     match = re.fullmatch(rf"{NUMBER}\s*([A-Za-z]*)", value.strip(), re.ASCII)
     if match is None or (match[2] and match[2].upper() not in SIZES):
-        raise ValueError(f"{_shown(value)} is no {what}")
+        raise ValueError(f"{shown(value)} is no {what}")
     return _number(float(match[1]) * SIZES[match[2].upper() or "B"], what)
 
 
@@ -61,12 +61,12 @@ def parse_fraction(value: object) -> float:
     if isinstance(value, str):
         match = re.fullmatch(rf"{NUMBER}\s*%", value.strip(), re.ASCII)
         if match is None:
-            raise ValueError(f"{_shown(value)} is no {what}")
+            raise ValueError(f"{shown(value)} is no {what}")
         number = float(match[1]) / 100
     else:
         number = _number(value, what)
     if number > 1:
-        raise ValueError(f"{_shown(value)} is more than the whole: {what.partition(': ')[2]}")
+        raise ValueError(f"{shown(value)} is more than the whole: {what.partition(': ')[2]}")
     return number
 
 
@@ -76,7 +76,7 @@ def parse_percent(value: object) -> float:
         return parse_fraction(value) * 100
     number = _number(value, 'share of time: write "10%"')
     if number > 100:
-        raise ValueError(f"{_shown(value)} is more than 100 %")
+        raise ValueError(f"{shown(value)} is more than 100 %")
     return number
 
 
@@ -88,12 +88,12 @@ def parse_rate(value: object, of_bytes: bool) -> float:
     """Per second: "10MiB/min", "1000/h"."""
     what = 'rate: write "10MiB/min"' if of_bytes else 'rate: write "1000/min"'
     if not isinstance(value, str) or value.count("/") != 1:
-        raise ValueError(f"{_shown(value)} is no {what}")
+        raise ValueError(f"{shown(value)} is no {what}")
     amount, _, unit = value.partition("/")
     if unit.strip() not in SECONDS:
-        raise ValueError(f"{_shown(value)} is no {what}")
+        raise ValueError(f"{shown(value)} is no {what}")
     try:
         number = parse_size(amount) if of_bytes else _number(float(amount.strip()), what)
     except ValueError:
-        raise ValueError(f"{_shown(value)} is no {what}") from None
+        raise ValueError(f"{shown(value)} is no {what}") from None
     return number / SECONDS[unit.strip()]
