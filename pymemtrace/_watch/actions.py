@@ -41,6 +41,7 @@ Say = Callable[[str], None]
 def payload(event: Event) -> dict[str, Any]:
     """The JSON of an alert."""
     rule, figures = event.rule, event.figures
+    command = figures.info.get("command")
 
     def finite(value: float | None) -> float | None:
         return value if value is not None and abs(value) < 1e300 else None
@@ -56,7 +57,7 @@ def payload(event: Event) -> dict[str, Any]:
         "pid": figures.pid,
         "program": figures.program,
         "capture": figures.path,
-        "command": list(figures.info.get("command") or ())[:50],
+        "command": command[:50] if isinstance(command, list) else None,
         "text": event.text[:MAX_TEXT],
         "unit": rule.unit,
         "value": finite(event.value),

@@ -222,8 +222,8 @@ def of_reader(
 ) -> Figures:
     """What the capture says; `system_figures` adds what the system says."""
     totals = reader.totals()
-    t_s = facts.get("started_mono_ns", 0) / 1e9 + totals["end_t_s"]
-    command = info["command"]
+    t_s = fact(facts, "started_mono_ns") / 1e9 + totals["end_t_s"]
+    command = info["command"] if isinstance(info["command"], list) else None
     figures = Figures(
         path=reader.path, key=key, pid=info["pid"], program=program_of(command),
         ended=info["ended"], t_s=t_s, info=info,
@@ -262,15 +262,23 @@ def of_reader(
 
 
 def last_pressure(reader: Reader) -> dict[str, float]:
-    rows = pressure_rows(reader)
+    rows = pressure_rows(reader, 1)
     return rows[-1] if rows else {}
 
 
-def pressure_rows(reader: Reader) -> list[dict[str, float]]:
-    """Without what is not known. Captures, and cores, of before have none."""
+def pressure_rows(reader: Reader, last: int | None = None) -> list[dict[str, float]]:
+    """The names of SYSTEM as far as they are known, and t_ns. Captures of before have none."""
     method = getattr(reader, "pressure", None)
-    rows = method() if method is not None else None
-    return [{n: v for n, v in row.items() if v is not None} for row in rows or ()]
+    rows = method(last=last) if method is not None else ()
+    return [
+        {name: row[name] for name in ("t_ns", *SYSTEM) if row.get(name) is not None} for row in rows
+    ]
+
+
+def fact(facts: Mapping[str, Any], name: str) -> int:
+    """A number; 0 where a capture has none, or something else."""
+    value = facts.get(name)
+    return value if isinstance(value, int) else 0
 
 
 def add_system(figures: Figures, system: Mapping[str, float]) -> None:

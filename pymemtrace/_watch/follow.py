@@ -10,7 +10,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pymemtrace
@@ -58,7 +58,8 @@ class Followed:
         self.was_running = False
         self.last: Figures | None = None
         self.lost: tuple[Figures, str | None] | None = None  # the process before, and its end
-        self._grew_at = 0.0
+        self._opened_at = 0.0
+        self._grew_at: float | None = None  # while it was watched
         self._oom_kills: float | None = None  # of the cgroup when first looked at
         self._fd = -1
 
@@ -82,17 +83,18 @@ class Followed:
             self.problem = problem_of(self.path, error)
             self.looks += 1
             return
-        if not self.key and not is_recent(self.path, SILENT_S):
-            self._grew_at = -SILENT_S
         key = identity(info, facts)
-        if self.key and self.key != key:
+        before = self.key
+        if before and before != key:
             if self.was_running and self.last is not None:
                 self.lost = (self.last, self.end_of_kept())
             self.was_running, self.last, self._oom_kills = False, None, None
         self.reader, self.info, self.facts, self.key = reader, info, facts, key
         self.looks = 0
         self._keep_file()
-        self._note(self._grew_at >= 0)
+        if before != key:
+            self._opened_at, self._grew_at = time.monotonic(), None
+        self._note(False)
 
     def _note(self, grown: bool) -> None:
         if grown:
@@ -141,13 +143,25 @@ class Followed:
             self.reader is not None
             and not self.was_running
             and self.info["ended"] == "killed"
+            and self._grew_at is not None
             and time.monotonic() - self._grew_at < SILENT_S
+        )
+
+    @property
+    def may_be_elsewhere(self) -> bool:
+        """It has no end, and was opened so lately that it may still grow."""
+        return (
+            self.reader is not None
+            and not self.was_running
+            and self.info["ended"] == "killed"
+            and time.monotonic() - self._opened_at < SILENT_S
+            and is_recent(self.path, SILENT_S)
         )
 
     def figures(self, top: int = 10, patterns: Sequence[str] = ()) -> Figures | None:
         """What it says now, or said last; None: nothing yet."""
         if self.reader is None:
-            return self.last
+            return self._stale()
         try:
             new = figures_of.of_reader(
                 self.reader, self.info, self.facts, self.key, top=top, patterns=patterns
@@ -160,7 +174,7 @@ class Followed:
             new.shared = host.cgroup_of(new.pid)
             # the wall clock, which age_s goes by, may have been set
             new.values["age_s"] = figures_of.Value(max(0.0, time.monotonic() - new.t_s))
-        elif self.is_elsewhere:
+        elif self.is_elsewhere and self._grew_at is not None:
             new.values["age_s"] = figures_of.Value(time.monotonic() - self._grew_at)
         elif self.last is not None:  # what the system said of it when it was alive
             new.shared = self.last.shared
@@ -170,6 +184,13 @@ class Followed:
             self._oom_kills = new.number("cgroup_oom_kills")
         self.last = new
         return new
+
+    def _stale(self) -> Figures | None:
+        """The last ones, with the age that they have now."""
+        if self.last is None:
+            return None
+        age = figures_of.Value(max(0.0, time.monotonic() - self.last.t_s))
+        return replace(self.last, values={**self.last.values, "age_s": age})
 
     def oom_kills(self) -> int:
         """That its cgroup has counted since it is watched."""
@@ -187,7 +208,7 @@ def problem_of(path: str, error: Exception) -> str:
 
 class Targets:
     """What is watched. paths: captures, whose children's captures are watched as well; folders: all
-    captures in them. own_pid: a process that counts as seen alive, even if it has ended before the
+    captures in them. keep_ended: also captures that have ended, if their paths were given. own_pid: a process that counts as seen alive, even if it has ended before the
     first look; status_of: how a process ended, if somebody was told."""
 
     def __init__(
@@ -224,7 +245,14 @@ class Targets:
         for path, followed in list(self._followed.items()):
             self._look(path, followed)
         self._first = False
-        return [one for one in self._followed.values() if one.key]
+        return [
+            one
+            for one in self._followed.values()
+            if one.is_alive or one.is_elsewhere or (one.key and self._keeps(one.path))
+        ]
+
+    def _keeps(self, path: str) -> bool:
+        return self._keep_ended and path in self._paths
 
     @property
     def running(self) -> int:
@@ -289,7 +317,9 @@ class Targets:
             if followed.looks > 1 and path not in self._paths:
                 self._drop(path, state)
             return
-        if followed.is_alive or followed.is_elsewhere or self._keep_ended:
+        if followed.is_alive or followed.is_elsewhere or followed.may_be_elsewhere:
+            return
+        if self._keeps(path):
             return
         if followed.reader is None:
             end = followed.end_of_kept()

@@ -10,7 +10,7 @@ import pymemtrace
 from pymemtrace._watch import rules as rule_files
 from pymemtrace._watch.actions import Dispatcher
 from pymemtrace._watch.alerts import Engine, Event, Point, death_text
-from pymemtrace._watch.figures import Figures, Value, pressure_rows
+from pymemtrace._watch.figures import Figures, Value, fact, pressure_rows
 from pymemtrace._watch.follow import Followed, Targets
 from pymemtrace._watch.rules import Ruleset
 
@@ -217,7 +217,7 @@ def past_points(followed: Followed, figures: Figures, now: float, span_s: float)
     reader = followed.reader
     if reader is None:
         return []
-    start = followed.facts.get("started_mono_ns", 0) / 1e9
+    start = fact(followed.facts, "started_mono_ns") / 1e9
     # Of a process that is not on this machine, or has ended, the last flush counts as now.
     if not followed.is_alive or figures.t_s > now:
         start += now - figures.t_s

@@ -50,8 +50,11 @@ def run(
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, lambda number, frame: pass_on(child, number, frame))
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    if wait_for_capture(child):
-        look_on(child, args)
+    try:
+        if wait_for_capture(child):
+            look_on(child, args)
+    except Exception as error:  # the program goes on, and its status is still to be passed on
+        watch.say(f"the watching ended ({type(error).__name__}: {error})")
     while not child.poll():
         time.sleep(0.05)
     return leave(child)
