@@ -14,6 +14,7 @@ TYPE_CHECKING = False  # as in typing, which is not to be imported here
 if TYPE_CHECKING:
     from pymemtrace._capture import Capture, MergedCapture, Rows, open, open_many
     from pymemtrace._recording import record
+    from pymemtrace._sampling import sampling, toggle_sampling_on
 
 __all__ = [
     "Capture",
@@ -27,6 +28,8 @@ __all__ = [
     "open",
     "open_many",
     "record",
+    "sampling",
+    "toggle_sampling_on",
 ]
 
 _LAZY = {
@@ -36,6 +39,8 @@ _LAZY = {
     "open": "pymemtrace._capture",
     "open_many": "pymemtrace._capture",
     "record": "pymemtrace._recording",
+    "sampling": "pymemtrace._sampling",
+    "toggle_sampling_on": "pymemtrace._sampling",
 }
 
 

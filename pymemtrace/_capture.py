@@ -120,9 +120,9 @@ class Capture(_Views):
 
     def info(self) -> dict[str, Any]:
         """What ran and how it ended: path, pid, command, python, mode, started, duration_s, ended
-        ("normal", "killed" or "running"), age_s, dropped, folded, stopped, torn, damaged. Of a
-        sampled capture also sample_bytes, the mean distance of samples at the start, and
-        sample_bytes_now, at the end."""
+        ("normal", "killed" or "running"), last_flush (when the last one was), age_s, dropped,
+        folded, stopped, torn, damaged. Of a sampled capture also sample_bytes, the mean distance
+        of samples at the start, and sample_bytes_now, at the end."""
         return self._reader.info()
 
     def process(self) -> dict[str, Any]:

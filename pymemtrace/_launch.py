@@ -30,11 +30,11 @@ EXIT_IMPOSSIBLE = 4
 # have been given. The environment would be passed on to the program's children.
 INT_OPTIONS = (
     "force", "events", "quiet", "max_memory_bytes", "max_size_bytes", "temporaries", "native",
-    "native_traces", "async_parents", "sample_bytes",
+    "native_traces", "async_parents", "sample_bytes", "box_bytes", "max_overhead_ppm",
 )  # fmt: skip
 CHILD_OPTIONS = (
     "events", "max_memory_bytes", "max_size_bytes", "temporaries", "native", "native_traces",
-    "async_parents", "sample_bytes", "interval_s",
+    "async_parents", "sample_bytes", "box_bytes", "max_overhead_ppm", "interval_s",
 )  # fmt: skip
 
 

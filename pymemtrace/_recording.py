@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, Literal, ParamSpec, Self, TypeVar
 
 from pymemtrace import _core
 
@@ -47,6 +47,11 @@ class record:
         between those of the event loop and their own.
     sample_bytes: record samples only, one per so many bytes that are allocated, on average; figures
         are estimates then. 1024 to 2**40; 0 records everything. 524288 is a good start.
+    box_bytes: of a sampled recording, the size of the file, which is taken at the start and never
+        changes (1 MiB to 1 GiB; 16 MiB is a good start); 0: the file grows.
+    max_overhead: of a sampled recording, the share of the process's CPU time that it may take, such
+        as 0.01. Where it takes more over ten seconds, it samples less, or flushes more rarely (at
+        least every 4 s), and takes that back where there is room again. 0.0: no limit.
 
     Entering raises CaptureExistsError if the file exists (without force), UnsupportedError if this
     interpreter cannot be recorded, PymemtraceError if the process is being recorded already,
@@ -73,6 +78,8 @@ class record:
         native_traces: bool = False,
         async_parents: bool = False,
         sample_bytes: int = 0,
+        box_bytes: int = 0,
+        max_overhead: float = 0.0,
     ) -> None:
         if max_memory_bytes < 0 or max_size_bytes < 0:
             raise ValueError("max_memory_bytes and max_size_bytes must not be negative")
@@ -88,6 +95,8 @@ class record:
             "native_traces": native_traces,
             "async_parents": async_parents,
             "sample_bytes": sample_bytes,
+            "box_bytes": box_bytes,
+            "max_overhead_ppm": round(max_overhead * 1e6),
         }
         self._count = 0
         self._active = False
@@ -134,6 +143,12 @@ class record:
         """Writes what happened up to now. Raises PymemtraceError if this recording is not on."""
         self._require_active()
         _core.flush()
+
+    def sampling(self, what: int | Literal["off", "on"]) -> None:
+        """Another sample_bytes from now on, or nothing new is sampled until it is on again. Raises
+        PymemtraceError if this recording is not on, or not a sampled one."""
+        self._require_active()
+        _core.order_sampling(what)
 
     def status(self) -> dict[str, Any]:
         """Figures of the recording, in bytes: live_bytes, peak_bytes, file_bytes, own_bytes ..."""

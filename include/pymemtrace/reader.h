@@ -74,7 +74,7 @@ typedef enum pmt_ended {
 } pmt_ended;
 
 /* What a counter of cuts counts; docs/format.md, CUT. */
-#define PMT_COUNTERS 18
+#define PMT_COUNTERS 22
 
 typedef struct pmt_capture {
     int version_major;

@@ -201,6 +201,10 @@ static const struct {
     {15, "flushes without new stacks", 0},
     {16, "events that could not wait", 1},
     {17, "task steps without their parents", 0},
+    {18, "CPU us of the recorder", 0},
+    {19, "CPU us of samples", 0},
+    {20, "CPU us of the process", 0},
+    {21, "times that the overhead was too much", 0},
 };
 
 static int
@@ -314,6 +318,10 @@ ext_reader_info(PyObject *object)
         || values_put(info, "exit_status",
                       capture.main_ended == 0 ? Py_NewRef(Py_None)
                                               : PyLong_FromUnsignedLongLong(capture.exit_status))
+               < 0
+        || values_put(info, "last_flush",
+                      capture.last_cut_unix_ns == 0 ? Py_NewRef(Py_None)
+                                                    : values_instant(capture.last_cut_unix_ns))
                < 0
         || values_put(info, "age_s", age_of(&capture)) < 0 || put_counters(info, &capture) < 0
         || values_put_u64(info, "folded", capture.counters[2]) < 0

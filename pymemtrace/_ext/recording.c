@@ -201,8 +201,8 @@ PyDoc_STRVAR(
     start_doc,
     "start(path, *, argv, force=False, events=False, max_memory_bytes=0, max_size_bytes=0,\n"
     "      temporaries=1, interval_s=1.0, native=True, native_traces=False,\n"
-    "      async_parents=False, sample_bytes=0, follow=None, base=None, parent=0,\n"
-    "      generation=0)\n--\n\n"
+    "      async_parents=False, sample_bytes=0, box_bytes=0, max_overhead_ppm=0, follow=None,\n"
+    "      base=None, parent=0, generation=0)\n--\n\n"
     "Records this process from now on into a new capture at path.\n\n"
     "native: also what goes past Python's allocators, where the preloaded library is there.\n"
     "native_traces: the stacks contain the frames of C functions, too.\n"
@@ -234,6 +234,8 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
                             "native_traces",
                             "async_parents",
                             "sample_bytes",
+                            "box_bytes",
+                            "max_overhead_ppm",
                             "follow",
                             "base",
                             "parent",
@@ -244,15 +246,15 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
     unsigned long long parent = 0;
     unsigned int generation = 0;
     int force = 0, events = 0, native = 1, native_traces = 0, async_parents = 0;
-    unsigned int temporaries = 1;
-    unsigned long long max_memory = 0, max_size = 0, sample = 0;
+    unsigned int temporaries = 1, max_overhead_ppm = 0;
+    unsigned long long max_memory = 0, max_size = 0, sample = 0, box = 0;
     double interval_s = DEFAULT_INTERVAL_S;
     pmt_error err = PMT_ERROR_INIT;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|$OppKKIdpppKO&O&KI:start", names,
-                                     PyUnicode_FSConverter, &path, &argv, &force, &events,
-                                     &max_memory, &max_size, &temporaries, &interval_s, &native,
-                                     &native_traces, &async_parents, &sample, fs_or_none, &follow,
-                                     fs_or_none, &base, &parent, &generation)) {
+    if (!PyArg_ParseTupleAndKeywords(
+            args, kwargs, "O&|$OppKKIdpppKKIO&O&KI:start", names, PyUnicode_FSConverter, &path,
+            &argv, &force, &events, &max_memory, &max_size, &temporaries, &interval_s, &native,
+            &native_traces, &async_parents, &sample, &box, &max_overhead_ppm, fs_or_none, &follow,
+            fs_or_none, &base, &parent, &generation)) {
         return NULL;
     }
     PyObject *result = NULL;
@@ -272,6 +274,19 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
         PyErr_Format(PyExc_ValueError, "sample_bytes must be %llu to %llu, or 0: everything",
                      (unsigned long long)PMT_SAMPLE_MEAN_MIN,
                      (unsigned long long)PMT_SAMPLE_MEAN_MAX);
+        goto done;
+    }
+    if (max_overhead_ppm > 1000000 || (max_overhead_ppm != 0 && sample == 0)) {
+        PyErr_SetString(PyExc_ValueError,
+                        "max_overhead must be 0 to 1, a share of the CPU time, in "
+                        "a recording with sample_bytes");
+        goto done;
+    }
+    if (box != 0 && (sample == 0 || max_size != 0 || box < PMT_BOX_MIN || box > PMT_BOX_MAX)) {
+        PyErr_Format(PyExc_ValueError,
+                     "box_bytes must be %llu to %llu, in a recording with sample_bytes and without "
+                     "max_size_bytes",
+                     (unsigned long long)PMT_BOX_MIN, (unsigned long long)PMT_BOX_MAX);
         goto done;
     }
     if (sample != 0 && (events || native_traces || async_parents)) {
@@ -304,6 +319,7 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
     f.count++;
     if (sample != 0) {
         fact_put_number(&f, "sample_bytes", sample);
+        fact_put_number(&f, "box_bytes", box);
     }
     if (!exit_registered && Py_AtExit(stop_at_exit) < 0) {
         PyErr_SetString(PyExc_RuntimeError, "no room for another exit handler");
@@ -315,6 +331,8 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
         .replace = force,
         .interval_ns = (uint64_t)(interval_s * 1e9),
         .max_size_bytes = max_size,
+        .box_bytes = box,
+        .max_overhead = max_overhead_ppm / 1e6,
         .max_memory_bytes = max_memory,
         .temporaries_n = temporaries,
         .events = events,
@@ -433,6 +451,37 @@ core_mark(PyObject *module, PyObject *label)
     return PyLong_FromUnsignedLongLong(pmt__record_mark(&text));
 }
 
+/* A mean in bytes; "off", "on". */
+static PyObject *
+core_order_sampling(PyObject *module, PyObject *what)
+{
+    pmt__order order = {PMT_ORDER_MEAN, 0};
+    if (PyUnicode_Check(what)) {
+        order.kind = PyUnicode_CompareWithASCIIString(what, "off") == 0  ? PMT_ORDER_OFF
+                     : PyUnicode_CompareWithASCIIString(what, "on") == 0 ? PMT_ORDER_ON
+                                                                         : PMT_ORDER_NONE;
+    } else {
+        order.mean = PyLong_AsUnsignedLongLong(what);
+        if (order.mean == (unsigned long long)-1 && PyErr_Occurred()) {
+            return NULL;
+        }
+    }
+    if (order.kind == PMT_ORDER_NONE
+        || (order.kind == PMT_ORDER_MEAN
+            && (order.mean < PMT_SAMPLE_MEAN_MIN || order.mean > PMT_SAMPLE_MEAN_MAX))) {
+        return PyErr_Format(PyExc_ValueError, "give %llu to %llu bytes, 'off' or 'on'",
+                            (unsigned long long)PMT_SAMPLE_MEAN_MIN,
+                            (unsigned long long)PMT_SAMPLE_MEAN_MAX);
+    }
+    if (pmt__record_order(&order) < 0) {
+        pmt_error err = PMT_ERROR_INIT;
+        pmt__error_set(&err, PMT_ERR_STATE,
+                       "nothing is being sampled: start a recording with sample_bytes first");
+        return raise_for(module, &err);
+    }
+    Py_RETURN_NONE;
+}
+
 static PyObject *
 core_is_recording(PyObject *module, PyObject *unused)
 {
@@ -531,6 +580,9 @@ PyMethodDef ext_recording_methods[] = {
      "Runs a program as the interpreter would and ends the process (see src/cpython/run_main.h)."},
     {"mark", core_mark, METH_O,
      "Ends the current epoch under a label; returns the epoch's number."},
+    {"order_sampling", core_order_sampling, METH_O,
+     "order_sampling(what)\n--\n\nAnother mean in bytes; 'off': nothing new is a sample; 'on' "
+     "again."},
     {"is_recording", core_is_recording, METH_NOARGS, "Whether this process is being recorded."},
     {"status", core_status, METH_NOARGS, "Figures of the running recording, as a dict."},
     {"self_test", core_self_test, METH_NOARGS,

@@ -85,6 +85,7 @@ class Followed:
             return
         key = identity(info, facts)
         before = self.key
+        grown = before == key and info["duration_s"] > self.info["duration_s"]
         if before and before != key:
             if self.was_running and self.last is not None:
                 self.lost = (self.last, self.end_of_kept())
@@ -94,7 +95,7 @@ class Followed:
         self._keep_file()
         if before != key:
             self._opened_at, self._grew_at = time.monotonic(), None
-        self._note(False)
+        self._note(grown)
 
     def _note(self, grown: bool) -> None:
         if grown:
@@ -208,8 +209,9 @@ def problem_of(path: str, error: Exception) -> str:
 
 class Targets:
     """What is watched. paths: captures, whose children's captures are watched as well; folders: all
-    captures in them. keep_ended: also captures that have ended, if their paths were given. own_pid: a process that counts as seen alive, even if it has ended before the
-    first look; status_of: how a process ended, if somebody was told."""
+    captures in them. keep_ended: also captures that have ended, if their paths were given. own_pid:
+    a process that counts as seen alive, even if it has ended before the first look; status_of: how
+    a process ended, if somebody was told."""
 
     def __init__(
         self,

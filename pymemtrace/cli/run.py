@@ -22,6 +22,8 @@ Other options of python go to python: python -I -m pymemtrace run SCRIPT.
 
 # Names and the stacks of a small program alone take some ten KiB; below this, nothing useful fits.
 SAMPLE_MIN, SAMPLE_MAX = 1 << 10, 1 << 40
+OVERHEAD_DEFAULT = 0.02
+BOX_MIN, BOX_MAX, BOX_DEFAULT = 1 << 20, 1 << 30, 16 << 20
 MIN_FILE_SIZE = 256 << 10
 
 PRELOAD = Path(__file__).absolute().parent.parent / "_preload.so"
@@ -46,6 +48,20 @@ def parse_file_size(text: str) -> int:
             f"{text!r} is too small for a capture: give {MIN_FILE_SIZE >> 10}K or more"
         )
     return size
+
+
+def parse_box(text: str) -> int:
+    size = parse_size(text)
+    if size and not BOX_MIN <= size <= BOX_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r}: give 1M to 1G, or 0: a file that grows")
+    return size
+
+
+def parse_share(text: str) -> float:
+    number, whole = text.removesuffix("%"), 100 if text.endswith("%") else 1
+    if not re.fullmatch(r"\d+(\.\d+)?", number, re.ASCII) or float(number) > whole:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share: write 1% or 0.01")
+    return float(number) / whole
 
 
 def parse_sample(text: str) -> int:
@@ -136,6 +152,14 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add(
         "--sample", metavar="SIZE", type=parse_sample, default=0,
         help="record samples only, one per SIZE bytes on average (512K): for production",
+    )  # fmt: skip
+    add(
+        "--box", metavar="SIZE", type=parse_box, default=None,
+        help="with --sample: size of FILE, which is taken at the start (16M; 0: FILE grows)",
+    )  # fmt: skip
+    add(
+        "--max-overhead", metavar="SHARE", type=parse_share, default=None,
+        help="with --sample: sample less where that takes more of the CPU time (2%%; 0: never)",
     )  # fmt: skip
     add("--native", action="store_true",
         help="the stacks contain the frames of C, C++ and Rust functions, too")  # fmt: skip
@@ -278,6 +302,8 @@ def launch_command(args: argparse.Namespace, path: str) -> list[str]:
         f"native_traces={args.native:d}",
         f"async_parents={args.async_parents:d}",
         f"sample_bytes={args.sample}",
+        f"box_bytes={box_bytes(args)}",
+        f"max_overhead_ppm={max_overhead_ppm(args)}",
         f"follow={not args.no_follow:d}",
         f"live={args.live:d}",
         f"library={PRELOAD}",
@@ -286,7 +312,23 @@ def launch_command(args: argparse.Namespace, path: str) -> list[str]:
     ]
 
 
+def max_overhead_ppm(args: argparse.Namespace) -> int:
+    share = OVERHEAD_DEFAULT if args.max_overhead is None else args.max_overhead
+    return round(share * 1e6) if args.sample else 0
+
+
+def box_bytes(args: argparse.Namespace) -> int:
+    if args.box is not None:
+        return int(args.box)
+    return BOX_DEFAULT if args.sample and not args.max_size else 0
+
+
 def run(args: argparse.Namespace) -> int:
+    if args.max_overhead and not args.sample:
+        fail(EXIT_USAGE, "a full recording cannot do less", "--max-overhead", "give --sample")
+    if args.box and (not args.sample or args.max_size):
+        fail(EXIT_USAGE, "a file of fixed size is for samples, and its size is its limit", "--box",
+             "give --sample, and no --max-size")  # fmt: skip
     if args.sample and (args.events or args.native or args.async_parents):
         fail(EXIT_USAGE, "samples have no event log, no native stacks and no awaiting tasks",
              "--sample", "leave out --events, --native and --async-parents")  # fmt: skip

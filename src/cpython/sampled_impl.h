@@ -137,12 +137,14 @@ sampled_born_nopy(void *block, uint64_t size, uint32_t domain, uint64_t mean)
     if (recording_off() || pmt__lanes_closed) {
         return;
     }
+    const uint64_t from = pmt__ticks();
     if (have_gil_nopy()) {
         PyThreadState *state = PMT_CURRENT_STATE();
         if (foreign_nopy(state) || pmt__enter_nopy() == PMT_GATE_CLOSED) {
             return;
         }
         sampled_note_nopy(state, block, size, domain, mean);
+        pmt__sample_ticked(from);
         pmt__leave_nopy();
         if (__atomic_load_n(&pmt__t.attention, __ATOMIC_RELAXED) & PMT_ATTENTION_NAME) {
             thread_name_nopy(state);
@@ -159,6 +161,7 @@ sampled_born_nopy(void *block, uint64_t size, uint32_t domain, uint64_t mean)
         }
         sampled_note_nopy(state, block, size, domain, mean);
         pmt__t.counters[PMT_COUNTER_NO_GIL]++;
+        pmt__sample_ticked(from);
     }
     pmt__tables_release();
 }
@@ -222,10 +225,12 @@ sampled_settle_nopy(const void *block, const pmt__sample *sample, int back)
 static PMT_NOINLINE void
 sampled_freed_nopy(void *block)
 {
+    const uint64_t from = pmt__ticks();
     pmt__sample sample;
     if (sampled_take_nopy(block, &sample)) {
         sampled_settle_nopy(block, &sample, 0);
     }
+    pmt__sample_ticked(from);
 }
 
 PMT_INLINE void
@@ -283,7 +288,10 @@ sampled_lowest_nopy(void *block, size_t size, uint32_t lowest)
         return;
     }
     if (pmt__sample_due(size, &mean) && !me.nested && block != NULL) {
-        sampled_born_nopy(block, size, sampled_domain_nopy(lowest), mean);
+        const uint64_t from = pmt__ticks();
+        uint32_t domain = sampled_domain_nopy(lowest);
+        pmt__sample_ticked(from);
+        sampled_born_nopy(block, size, domain, mean);
     }
 }
 

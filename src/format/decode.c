@@ -16,6 +16,7 @@
 /* Where the first chunk may start: behind the slots, and not absurdly far. */
 #define HEADER_SIZE_MIN (PMT_SLOT_B_OFFSET + PMT_SLOT_SIZE)
 #define HEADER_SIZE_MAX (1u << 20)
+#define REGION_MAX ((uint64_t)1 << 40)
 
 static uint16_t
 get_u16(const uint8_t *in)
@@ -58,10 +59,32 @@ int
 pmt__source_refresh(pmt__source *self, pmt_error *err)
 {
     int result = self->bytes != NULL ? 0 : pmt__input_size(self->fd, &self->size);
+    if (self->limit != 0 && self->size > self->limit) {
+        self->size = self->limit;
+    }
     return result < 0 ? pmt__error_set_errno(err, PMT_ERR_IO, -result, "cannot read") : PMT_OK;
 }
 
 /* --- file header and slots ------------------------------------------------------------------- */
+
+static int
+box_read(pmt__header *out, const pmt__source *source, pmt_error *err)
+{
+    uint8_t bytes[PMT_HEADER_BOX_SIZE];
+    size_t done;
+    int result = pmt__source_read(source, bytes, sizeof bytes, PMT_HEADER_BOX_OFFSET, &done, err);
+    if (result < 0) {
+        return result;
+    }
+    out->region_bytes = done < sizeof bytes ? 0 : get_u64(bytes);
+    if (done < sizeof bytes || get_u64(bytes + 8) != XXH3_64bits(bytes, 8)
+        || out->region_bytes < PMT_CHUNK_HEADER_SIZE || out->region_bytes > REGION_MAX
+        || out->region_bytes % 8 != 0) {
+        return pmt__error_set_at(err, PMT_ERR_DAMAGED, PMT_HEADER_BOX_OFFSET,
+                                 "wrong size of the box's regions");
+    }
+    return PMT_OK;
+}
 
 int
 pmt__header_read(pmt__header *out, const pmt__source *source, pmt_error *err)
@@ -97,7 +120,7 @@ pmt__header_read(pmt__header *out, const pmt__source *source, pmt_error *err)
         return pmt__error_set_at(err, PMT_ERR_DAMAGED, 56, "wrong checksum of the file header");
     }
     uint64_t required = get_u64(bytes + 16);
-    for (unsigned bit = 0; bit < 64; bit++) {
+    for (unsigned bit = 1; bit < 64; bit++) {
         if (required >> bit & 1) {
             return pmt__error_set(err, PMT_ERR_VERSION,
                                   "the capture needs feature %u, which this program does not know: "
@@ -113,7 +136,22 @@ pmt__header_read(pmt__header *out, const pmt__source *source, pmt_error *err)
     out->optional = get_u64(bytes + 24);
     memcpy(out->id, bytes + 32, 16);
     out->created_unix_ns = get_u64(bytes + 48);
-    return PMT_OK;
+    out->region_bytes = 0;
+    return required & PMT_REQUIRED_BOX ? box_read(out, source, err) : PMT_OK;
+}
+
+uint64_t
+pmt__source_enter(pmt__source *source, const pmt__header *header, uint64_t flips)
+{
+    if (header->region_bytes == 0) {
+        return header->size;
+    }
+    uint64_t start = header->size + (flips & 1) * header->region_bytes;
+    source->limit = start + header->region_bytes;
+    if (source->size > source->limit) {
+        source->size = source->limit;
+    }
+    return start;
 }
 
 static void
@@ -129,6 +167,8 @@ slot_decode(pmt__slot *out, const uint8_t *in)
     out->live_bytes = get_u64(in + 48);
     out->peak_bytes = get_u64(in + 56);
     out->sys_errno = (int32_t)get_u32(in + 64);
+    out->flips = get_u64(in + 72);
+    out->rss_bytes = get_u64(in + 80);
 }
 
 int
@@ -240,6 +280,17 @@ decompress(pmt__chunk_reader *self, size_t raw_size, pmt_error *err)
     return 1;
 }
 
+static bool
+is_zero(const uint8_t *bytes, size_t size)
+{
+    for (size_t i = 0; i < size; i++) {
+        if (bytes[i] != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* 1: the header of the next chunk, which lies within the file as far as it says. Else as pmt__chunk_next. */
 static int
 next_header(pmt__chunk_reader *self, uint8_t header[PMT_CHUNK_HEADER_SIZE], pmt_error *err)
@@ -257,6 +308,9 @@ next_header(pmt__chunk_reader *self, uint8_t header[PMT_CHUNK_HEADER_SIZE], pmt_
     }
     if (done < PMT_CHUNK_HEADER_SIZE) {
         return stop(self, "chunk %llu is cut short", sequence);
+    }
+    if (self->source.limit != 0 && is_zero(header, PMT_CHUNK_HEADER_SIZE)) {
+        return 0; /* the end of what a box's region holds */
     }
     if (memcmp(header, "CHNK", 4) != 0) {
         return stop(self, "no chunk where chunk %llu should start", sequence);

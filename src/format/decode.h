@@ -18,6 +18,7 @@ typedef struct pmt__source {
     const uint8_t *bytes; /* borrowed */
     int fd;               /* borrowed */
     uint64_t size;        /* when it was opened or refreshed; a file may change at any time */
+    uint64_t limit;       /* where a box's region ends; 0: none */
 } pmt__source;
 
 /* Reads at most size bytes; *done is less only at the end. */
@@ -34,10 +35,15 @@ typedef struct pmt__header {
     uint64_t optional;
     uint8_t id[16];
     uint64_t created_unix_ns;
+    uint64_t region_bytes; /* of a box; 0: it is none */
 } pmt__header;
 
 /* PMT_ERR_NOT_CAPTURE, PMT_ERR_VERSION or PMT_ERR_DAMAGED when it is not one that can be read. */
 int pmt__header_read(pmt__header *out, const pmt__source *source, pmt_error *err);
+
+/* Limits the source to the region of a box that holds the state after so many flips. Returns where its first chunk starts; for what is no
+   box, where that is in every capture. */
+uint64_t pmt__source_enter(pmt__source *source, const pmt__header *header, uint64_t flips);
 
 /* Sets *found to whether there is a valid slot, and *out to the one that counts. */
 int pmt__slot_read(pmt__slot *out, bool *found, const pmt__source *source, pmt_error *err);

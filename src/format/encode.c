@@ -309,6 +309,13 @@ pmt__header_encode(uint8_t out[64], const uint8_t id[16], uint64_t created_unix_
 }
 
 void
+pmt__header_box_encode(uint8_t out[16], uint64_t region_bytes)
+{
+    put_u64(out, region_bytes);
+    put_u64(out + 8, XXH3_64bits(out, 8));
+}
+
+void
 pmt__slot_encode(uint8_t out[256], const pmt__slot *slot)
 {
     memset(out, 0, PMT_SLOT_SIZE);
@@ -322,5 +329,7 @@ pmt__slot_encode(uint8_t out[256], const pmt__slot *slot)
     put_u64(out + 48, slot->live_bytes);
     put_u64(out + 56, slot->peak_bytes);
     put_u32(out + 64, (uint32_t)slot->sys_errno);
+    put_u64(out + 72, slot->flips);
+    put_u64(out + 80, slot->rss_bytes);
     put_u64(out + 248, XXH3_64bits(out, 248));
 }

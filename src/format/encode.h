@@ -57,10 +57,14 @@ typedef struct pmt__slot {
     uint64_t live_bytes;
     uint64_t peak_bytes;
     int32_t sys_errno;
+    uint64_t flips; /* of a box: the state is in region flips % 2 */
+    uint64_t rss_bytes;
 } pmt__slot;
 
 void pmt__header_encode(uint8_t out[64], const uint8_t id[16], uint64_t created_unix_ns,
                         uint64_t required, uint64_t optional);
+/* Of a box: how large each of its regions is. */
+void pmt__header_box_encode(uint8_t out[16], uint64_t region_bytes);
 void pmt__slot_encode(uint8_t out[256], const pmt__slot *slot);
 
 #endif

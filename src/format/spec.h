@@ -9,6 +9,8 @@
 #define PMT_HEADER_SIZE 4096
 #define PMT_HEADER_USED 64
 #define PMT_HEADER_ID_OFFSET 32
+#define PMT_HEADER_BOX_OFFSET 64
+#define PMT_HEADER_BOX_SIZE 16
 #define PMT_SLOT_A_OFFSET 512
 #define PMT_SLOT_B_OFFSET 1024
 #define PMT_SLOT_SIZE 256
@@ -16,6 +18,8 @@
 #define PMT_CHUNK_MAX (256u << 20) /* stored and raw payload */
 
 #define PMT_MAGIC_BYTES {0x89, 'P', 'M', 'T', '\r', '\n', 0x1a, '\n'}
+
+#define PMT_REQUIRED_BOX 1u /* a file of fixed size with two regions */
 
 #define PMT_FEATURE_EPOCHS 1u
 #define PMT_FEATURE_EVENTS 2u
@@ -152,7 +156,11 @@ enum {
     PMT_COUNTER_FOLDED_CUTS = 15,
     PMT_COUNTER_WAITED = 16,
     PMT_COUNTER_NO_PARENTS = 17,
-    PMT_COUNTER_LIMIT = 18 /* one behind the last */
+    PMT_COUNTER_OWN_CPU = 18,     /* us, of the recorder's thread */
+    PMT_COUNTER_SAMPLE_CPU = 19,  /* us, of samples in the program's threads */
+    PMT_COUNTER_PROCESS_CPU = 20, /* us, of all since the start */
+    PMT_COUNTER_BACKED_OFF = 21,
+    PMT_COUNTER_LIMIT = 22 /* one behind the last */
 };
 
 enum { /* of the event log */

@@ -200,6 +200,18 @@ pmt__clock_unix_ns(void)
     return clock_ns(CLOCK_REALTIME);
 }
 
+uint64_t
+pmt__thread_cpu_ns(void)
+{
+    return clock_ns(CLOCK_THREAD_CPUTIME_ID);
+}
+
+uint64_t
+pmt__process_cpu_ns(void)
+{
+    return clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+}
+
 /* --- threads --- */
 
 uint64_t
@@ -466,6 +478,82 @@ pmt__file_truncate(int fd, uint64_t size_bytes)
 {
     int saved = errno;
     int rc = ftruncate(fd, (off_t)size_bytes) == 0 ? 0 : -errno;
+    errno = saved;
+    return rc;
+}
+
+int
+pmt__file_size(int fd, uint64_t *size_bytes)
+{
+    int saved = errno;
+    struct stat found;
+    int rc = fstat(fd, &found) == 0 ? 0 : -errno;
+    if (rc == 0) {
+        *size_bytes = (uint64_t)found.st_size;
+    }
+    errno = saved;
+    return rc;
+}
+
+/* For file systems that cannot: zeros are written behind what there is. */
+static int
+zeros_append(int fd, uint64_t from, uint64_t to)
+{
+    static const uint8_t zeros[1 << 16];
+    int rc = 0;
+    while (rc == 0 && from < to) {
+        size_t size = to - from < sizeof zeros ? (size_t)(to - from) : sizeof zeros;
+        rc = pmt__file_write_at(fd, zeros, size, from);
+        from += size;
+    }
+    return rc;
+}
+
+int
+pmt__file_allocate(int fd, uint64_t size_bytes)
+{
+    int saved = errno;
+    struct rlimit limit;
+    int rc;
+    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY
+        && size_bytes > limit.rlim_cur) {
+        rc = -EFBIG;
+    } else {
+        do {
+            rc = fallocate(fd, 0, 0, (off_t)size_bytes) == 0 ? 0 : -errno;
+        } while (rc == -EINTR);
+    }
+    uint64_t size;
+    if (rc == -EOPNOTSUPP && (rc = pmt__file_size(fd, &size)) == 0) {
+        rc = zeros_append(fd, size, size_bytes);
+    }
+    errno = saved;
+    return rc;
+}
+
+int
+pmt__file_read_private(const char *path, char *out, size_t room)
+{
+    int saved = errno;
+    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    int rc = fd < 0 ? -errno : 0;
+    struct stat found;
+    if (rc == 0 && fstat(fd, &found) != 0) {
+        rc = -errno;
+    }
+    if (rc == 0
+        && (!S_ISREG(found.st_mode) || (found.st_uid != geteuid() && found.st_uid != 0)
+            || (found.st_mode & (S_IWGRP | S_IWOTH)) != 0)) {
+        rc = -EPERM;
+    }
+    if (rc == 0) {
+        ssize_t n = pread(fd, out, room - 1, 0);
+        rc = n < 0 ? -errno : (int)n;
+        out[n < 0 ? 0 : n] = '\0';
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
     errno = saved;
     return rc;
 }

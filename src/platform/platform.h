@@ -43,6 +43,8 @@ int pmt__readable(const void *address);
 
 uint64_t pmt__clock_mono_ns(void); /* steady */
 uint64_t pmt__clock_unix_ns(void); /* wall clock */
+uint64_t pmt__thread_cpu_ns(void); /* CPU time of the calling thread */
+uint64_t pmt__process_cpu_ns(void);
 
 /* A steady counter of unknown rate, to be set in proportion between two readings of the clock: some ten cycles. */
 static inline uint64_t
@@ -98,6 +100,14 @@ int pmt__file_replace(const char *from, const char *to, uint64_t device, uint64_
 /* Removes path if it still is the given file. */
 void pmt__file_remove(const char *path, uint64_t device, uint64_t inode);
 int pmt__file_truncate(int fd, uint64_t size_bytes);
+/* Makes the file this large, if it is smaller, with its room taken on the device: later writes in it do not fail for lack of space. What is
+   new reads as zeros. 0, or a negative errno: -ENOSPC, -EFBIG by the limit on file sizes (no SIGXFSZ) … */
+int pmt__file_allocate(int fd, uint64_t size_bytes);
+/* 0 or a negative errno. */
+int pmt__file_size(int fd, uint64_t *size_bytes);
+/* The beginning of a small regular file that nobody but its owner can write to, who is the user of this process or root; as a text, at most
+   room - 1 bytes. Returns its length or a negative errno: -EPERM where that is not so. */
+int pmt__file_read_private(const char *path, char *out, size_t room);
 void pmt__file_close(int fd);
 
 /* --- the process and its host ---------------------------------------------------------------------------------------- */

@@ -94,6 +94,9 @@ temporary_write(pmt__compact *self, const void *bytes, size_t size, uint64_t off
     if (!is_ours(self->fd, self->device, self->inode)) {
         return -EBADF;
     }
+    if (self->limit != 0 && (offset > self->limit || size > self->limit - offset)) {
+        return -EFBIG;
+    }
     return pmt__file_write_at(self->fd, bytes, size, offset);
 }
 
@@ -130,9 +133,28 @@ header_copy(pmt__compact *self, const pmt__compact_input *input)
     return out_flush(self);
 }
 
+/* The other region of a box. */
+static int
+region_open(pmt__compact *self, const pmt__compact_input *input)
+{
+    self->in = pmt__file_reopen(input->path, input->device, input->inode);
+    self->fd = self->in < 0 ? self->in : pmt__file_reopen(input->path, input->device, input->inode);
+    if (self->fd < 0) {
+        return self->fd;
+    }
+    self->device = input->device;
+    self->inode = input->inode;
+    self->start = self->offset = input->region_start;
+    self->limit = input->region_start + input->region_bytes;
+    return 0;
+}
+
 static int
 temporary_open(pmt__compact *self, const pmt__compact_input *input)
 {
+    if (input->region_bytes != 0) {
+        return region_open(self, input);
+    }
     size_t length = strlen(input->path);
     if (length + sizeof SUFFIX > sizeof self->path) {
         return -ENAMETOOLONG;
@@ -167,7 +189,7 @@ pmt__compact_abandon(pmt__compact *self, const pmt__compact_input *input)
     if (is_ours(self->fd, self->device, self->inode)) {
         pmt__file_close(self->fd);
     }
-    if (self->inode != 0) {
+    if (self->inode != 0 && input->region_bytes == 0) {
         pmt__file_remove(self->path, self->device, self->inode);
     }
     self->fd = -1;
@@ -367,7 +389,7 @@ merge_old(work *self)
         } else {
             rc = -EBADMSG; /* its place among the cuts may mean something */
         }
-        if (rc == 0 && compact->offset > self->input->limit) {
+        if (rc == 0 && compact->offset - compact->start > self->input->limit) {
             rc = -EFBIG;
         }
     }
@@ -383,8 +405,8 @@ pmt__compact_run(pmt__compact *self, const pmt__compact_input *input, const pmt_
     int rc = temporary_open(self, input);
     if (rc == 0) {
         work it = {.compact = self, .input = input, .plan = plan};
-        const pmt__source source = {NULL, self->in, input->end};
-        pmt__chunk_reader_init(&it.chunks, &source, PMT_HEADER_SIZE, &pages);
+        const pmt__source source = {.bytes = NULL, .fd = self->in, .size = input->end};
+        pmt__chunk_reader_init(&it.chunks, &source, input->start, &pages);
         pmt__merge_init(&it.merge, &pages);
         pmt__buffer_init(&it.first);
         pmt__buffer_init(&it.payload);
@@ -401,7 +423,7 @@ pmt__compact_run(pmt__compact *self, const pmt__compact_input *input, const pmt_
     if (rc == 0) {
         rc = pmt__compact_follow(self, input->end);
     }
-    if (rc == 0 && self->offset > input->limit) {
+    if (rc == 0 && self->offset - self->start > input->limit) {
         rc = -EFBIG;
     }
     if (rc < 0) {
@@ -417,13 +439,19 @@ pmt__compact_finish(pmt__compact *self, const pmt__compact_input *input, pmt__sl
     pmt__slot next = *slot;
     next.seq++;
     next.data_end = self->offset;
+    if (rc == 0 && input->region_bytes != 0) {
+        static const uint8_t
+            zeros[PMT_CHUNK_HEADER_SIZE]; /* behind it may be what was there before */
+        next.flips++;
+        rc = temporary_write(self, zeros, sizeof zeros, self->offset);
+    }
     if (rc == 0) {
         uint8_t bytes[PMT_SLOT_SIZE];
         pmt__slot_encode(bytes, &next);
         rc = temporary_write(self, bytes, sizeof bytes,
                              next.seq & 1 ? PMT_SLOT_A_OFFSET : PMT_SLOT_B_OFFSET);
     }
-    if (rc == 0) {
+    if (rc == 0 && input->region_bytes == 0) {
         rc = pmt__file_replace(self->path, input->path, input->device, input->inode);
     }
     if (rc < 0) {

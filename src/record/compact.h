@@ -31,10 +31,13 @@ typedef struct pmt__compact_input {
     const char *path; /* of the capture */
     uint64_t device, inode;
     const uint8_t *id; /* of the capture, 16 bytes: inode numbers are used again */
+    uint64_t start;    /* of its first chunk */
     uint64_t end;      /* behind its last chunk */
     uint64_t sequence; /* of that chunk */
     uint64_t t_ns;     /* of the last cut */
     uint64_t limit;    /* the result is useless if it is larger */
+    /* Of a box: the other region, where the result goes, into the same file. 0: into a file of its own. */
+    uint64_t region_start, region_bytes;
     /* Called between chunks, without a lock held; not 0 ends the work. May be NULL. */
     int (*pause)(void);
 } pmt__compact_input;
@@ -45,6 +48,8 @@ typedef struct pmt__compact {
     uint64_t in_offset;   /* up to where it has been taken over */
     int fd;               /* descriptor of the temporary file */
     uint64_t device, inode;
+    uint64_t start;  /* of its first chunk, in a box; else 0 */
+    uint64_t limit;  /* in a box: behind its last byte; else 0 */
     uint64_t offset; /* behind its last chunk */
     uint64_t sequence;
     pmt__buffer out; /* chunks that are to be written at `offset` - out.len */
@@ -57,7 +62,7 @@ int pmt__compact_run(pmt__compact *self, const pmt__compact_input *input,
 /* Takes over the chunks up to `end`. 0, or a negative errno; the caller then abandons it. */
 int pmt__compact_follow(pmt__compact *self, uint64_t end);
 /* Takes over the rest, writes the state slot (data end and seq are filled in) and gives the new file the capture's name if that still
-   is the capture's. 0: `fd`, `device`, `inode`, `offset` and `sequence` are those of the capture now. Else a negative errno, and nothing
+   is the capture's; in a box, it is the slot that makes the other region the one that counts. 0: `fd`, `device`, `inode`, `offset` and `sequence` are those of the capture now. Else a negative errno, and nothing
    is left of it. The caller keeps everybody from appending. */
 int pmt__compact_finish(pmt__compact *self, const pmt__compact_input *input, pmt__slot *slot);
 void pmt__compact_abandon(pmt__compact *self, const pmt__compact_input *input);

@@ -85,7 +85,8 @@ int
 pmt__sample_due(uint64_t size, uint64_t *mean)
 {
     uint64_t now = __atomic_load_n(&S.mean, __ATOMIC_RELAXED);
-    if (!__atomic_load_n(&S.on, __ATOMIC_ACQUIRE) || now == 0) {
+    if (!__atomic_load_n(&S.on, __ATOMIC_ACQUIRE) || now == 0
+        || __atomic_load_n(&S.paused, __ATOMIC_RELAXED)) {
         pmt__sample_left = PARKED;
         mine.mean = 0;
         return 0;
@@ -315,7 +316,14 @@ pmt__sampling_mean_set_nopy(uint64_t mean)
     }
     /* A smaller mean: what lives was drawn with the larger one, and keeps its p and its weight. */
     __atomic_store_n(&S.mean, mean, __ATOMIC_RELAXED);
-    __atomic_store_n(&S.always, mean * PMT_SAMPLE_SURE, __ATOMIC_RELAXED);
+    __atomic_store_n(&S.always, S.paused ? UINT64_MAX : mean * PMT_SAMPLE_SURE, __ATOMIC_RELAXED);
+}
+
+void
+pmt__sampling_pause_nopy(int paused)
+{
+    __atomic_store_n(&S.paused, paused != 0, __ATOMIC_RELAXED);
+    pmt__sampling_mean_set_nopy(S.mean);
 }
 
 static void

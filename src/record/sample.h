@@ -19,6 +19,7 @@
 
 #include <stdint.h>
 
+#include "platform/platform.h"
 #include "record/tables.h"
 
 #define PMT_SAMPLE_MEAN_MIN ((uint64_t)1 << 10)
@@ -69,6 +70,8 @@ typedef struct pmt__sampling {
     uint32_t *dirty;         /* [site limit] */
     uint32_t dirty_count;
     uint64_t random; /* of the holder of the tables */
+    uint32_t paused; /* atomic: nothing new is a sample */
+    uint64_t ticks;  /* atomic: that samples have taken, of pmt__ticks */
 } pmt__sampling;
 
 extern pmt__sampling pmt__sampling_now __attribute__((visibility("hidden")));
@@ -85,6 +88,8 @@ int pmt__sampling_create(uint64_t mean_bytes);
 void pmt__sampling_dispose(void);
 /* Another mean from now on, live samples included where it is larger. The caller holds the tables. */
 void pmt__sampling_mean_set_nopy(uint64_t mean_bytes);
+/* Nothing new is a sample until it goes on; what lives is looked after meanwhile. The caller holds the tables. */
+void pmt__sampling_pause_nopy(int paused);
 /* In a forked child, by its only thread: it draws anew, by another seed. */
 void pmt__sampling_forked_nopy(void);
 uint64_t pmt__sampling_bytes(void);
@@ -97,6 +102,13 @@ int pmt__sample_due(uint64_t size, uint64_t *mean);
 void pmt__sample_born_nopy(void *block, uint64_t size, uint32_t cohort, uint64_t mean);
 /* The block must be told of when it is freed. As above. */
 void pmt__sample_watch_nopy(const void *block);
+
+/* What a sample has cost the program, since pmt__ticks was `from`. Any thread. */
+PMT_INLINE void
+pmt__sample_ticked(uint64_t from)
+{
+    __atomic_fetch_add(&pmt__sampling_now.ticks, pmt__ticks() - from, __ATOMIC_RELAXED);
+}
 
 PMT_INLINE uint32_t
 pmt__sample_hash(const void *block)

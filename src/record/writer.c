@@ -29,6 +29,7 @@
 #include "record/lane.h"
 #include "record/log.h"
 #include "record/mixed.h"
+#include "record/overhead.h"
 #include "record/resident.h"
 #include "record/sample.h"
 #include "record/shadow.h"
@@ -62,6 +63,7 @@
 /* A cut during which nobody measures, besides PMT_CUT_*: it must be short. */
 #define CUT_SHORT 0x80000000u
 
+#define BOX_ALIGN ((uint64_t)4096)
 #define END_BYTES 64u /* --max-size leaves room for the END chunk */
 
 static struct {
@@ -83,11 +85,14 @@ static struct {
     uint64_t features;
     uint64_t end_offset; /* of the END chunk that was written before exec; 0: none */
     uint64_t device, inode;
-    uint8_t id[16];  /* of the capture: inode numbers are used again */
+    uint8_t id[16];        /* of the capture: inode numbers are used again */
+    uint64_t region_bytes; /* of a box; 0: it is none */
+    uint64_t start;  /* of what counts against max_size_bytes: of the file, or of the region */
     uint64_t offset; /* where the next chunk goes */
     uint64_t sequence;
     uint64_t max_size_bytes;
-    uint64_t interval_ns;
+    pmt__overhead overhead; /* owned by the thread, but for mean_asked */
+    pmt__control control;   /* as above */
     void (*before_cut)(void);
     uint64_t unloaded; /* objects, at the last look */
     pmt__slot slot;
@@ -182,11 +187,31 @@ file_is_ours(void)
            && inode == w.inode;
 }
 
+static uint64_t
+box_bytes(void)
+{
+    return PMT_HEADER_SIZE + 2 * w.region_bytes;
+}
+
+/* Somebody may have cut it off: what was written must still be there, the rest can be had again. */
+static int
+box_check(void)
+{
+    uint64_t size;
+    int rc = pmt__file_size(w.fd, &size);
+    if (rc < 0 || size >= box_bytes()) {
+        return rc;
+    }
+    return size < w.offset + PMT_CHUNK_HEADER_SIZE && w.sequence > 1
+               ? -ENODATA
+               : pmt__file_allocate(w.fd, box_bytes());
+}
+
 static int
 file_check(void)
 {
     if (file_is_ours()) {
-        return 0;
+        return w.region_bytes == 0 ? 0 : box_check();
     }
     w.fd = pmt__file_reopen(w.path, w.device, w.inode);
     if (w.fd >= 0) {
@@ -227,6 +252,21 @@ slot_stopped(uint32_t reason, int sys_errno)
     }
 }
 
+/* The end of a region's chunks: behind them may be what was there before. It is written ahead of the last of them. */
+static int
+terminator_write(uint64_t offset)
+{
+    static const uint8_t zeros[PMT_CHUNK_HEADER_SIZE];
+    return pmt__file_write_at(w.fd, zeros, sizeof zeros, offset);
+}
+
+/* What counts against max_size_bytes. */
+static uint64_t
+used(void)
+{
+    return w.offset - w.start;
+}
+
 /* Writes what waits in `out`. 0, or a negative errno: it goes on waiting. */
 static int
 out_write(void)
@@ -235,7 +275,7 @@ out_write(void)
         return 0;
     }
     uint64_t more = w.out.len + (w.ending ? 0 : END_BYTES);
-    if (w.max_size_bytes != 0 && w.offset + more > w.max_size_bytes) {
+    if (w.max_size_bytes != 0 && used() + more > w.max_size_bytes) {
         slot_stopped(PMT_REASON_MAX_SIZE, 0);
         return -EFBIG;
     }
@@ -245,7 +285,10 @@ out_write(void)
         w.slot.reason = PMT_REASON_FILE_GONE;
         return rc;
     }
-    rc = pmt__file_write_at(w.fd, w.out.data, w.out.len, w.offset);
+    if (w.region_bytes != 0) {
+        rc = terminator_write(w.offset + w.out.len);
+    }
+    rc = rc < 0 ? rc : pmt__file_write_at(w.fd, w.out.data, w.out.len, w.offset);
     if (rc < 0) {
         int full = rc == -ENOSPC || rc == -EDQUOT || rc == -EFBIG;
         slot_stopped(full ? PMT_REASON_NO_SPACE : PMT_REASON_WRITE_ERROR, -rc);
@@ -338,7 +381,7 @@ log_fits(void)
 {
     return w.max_size_bytes == 0
            || (w.log_bytes + w.out.len <= w.max_size_bytes / 4
-               && w.offset + w.out.len + END_BYTES <= w.max_size_bytes);
+               && used() + w.out.len + END_BYTES <= w.max_size_bytes);
 }
 
 /* The events up to the cut whose DLTA chunk, with the definitions of their sites, has been written. The log is the first to
@@ -409,8 +452,15 @@ fold_begin(void)
     return 0;
 }
 
-/* The cut that was taken, as a chunk in `out`. Names and stacks get five eighths of --max-size, so that compaction has room
-   for what happens; without them there is hardly anything that would not fit. */
+/* Names and stacks get five eighths of --max-size, so that compaction has room for what happens; without them there is hardly
+   anything that would not fit. In a sampled recording each site has sums besides, which hardly become smaller by compression. */
+static uint64_t
+definition_room(void)
+{
+    return w.max_size_bytes / 8 * (w.cut.sample_mean != 0 ? 2 : 5);
+}
+
+/* The cut that was taken, as a chunk in `out`. */
 static void
 cut_encode(uint32_t flags, uint64_t rss_bytes, int measure)
 {
@@ -424,9 +474,11 @@ cut_encode(uint32_t flags, uint64_t rss_bytes, int measure)
     pmt__cut_encode(&w.cut, &w.payload, flags & ~CUT_SHORT, rss_bytes, w.own_bytes);
     if (w.fold == NULL) {
         chunk_encode();
-        definitions = w.payload.len == 0 ? 0 : w.out.len * definitions / w.payload.len;
+        definitions = w.payload.len == 0       ? 0
+                      : w.cut.sample_mean != 0 ? definitions / 2 /* its sums compress much better */
+                                               : w.out.len * definitions / w.payload.len;
         if (w.max_size_bytes == 0 || w.payload.failed || w.out.failed
-            || w.definition_bytes + definitions <= w.max_size_bytes / 8 * 5 || fold_begin() < 0) {
+            || w.definition_bytes + definitions <= definition_room() || fold_begin() < 0) {
             w.definition_bytes += definitions;
             return;
         }
@@ -487,6 +539,7 @@ cut_write(uint32_t flags)
     w.slot.cut_unix_ns = w.cut.unix_ns;
     w.slot.cuts = w.cut.number;
     w.slot.live_bytes = w.cut.live_bytes;
+    w.slot.rss_bytes = rss_bytes;
     w.slot.peak_bytes = w.cut.peak_bytes;
     rc = out_write();
     if (rc < 0) {
@@ -509,7 +562,13 @@ static int
 is_nearly_full(void)
 {
     return w.max_size_bytes != 0 && !w.exhausted
-           && (is_full() || w.offset + w.out.len > w.max_size_bytes - w.max_size_bytes / 8);
+           && (is_full() || used() + w.out.len > w.max_size_bytes - w.max_size_bytes / 8);
+}
+
+static uint64_t
+region_start(uint64_t flips)
+{
+    return PMT_HEADER_SIZE + (flips & 1) * w.region_bytes;
 }
 
 /* The caller holds io. */
@@ -521,10 +580,13 @@ compact_input(int (*pause)(void))
         .device = w.device,
         .inode = w.inode,
         .id = w.id,
+        .start = w.region_bytes == 0 ? PMT_HEADER_SIZE : w.start,
         .end = w.offset,
         .sequence = w.sequence - (w.out.len != 0), /* one cut may be waiting */
         .t_ns = w.cut.t_ns,
-        .limit = w.offset - w.offset / 8, /* less is not worth it */
+        .limit = used() - used() / 8, /* less is not worth it */
+        .region_start = w.region_bytes == 0 ? 0 : region_start(w.slot.flips + 1),
+        .region_bytes = w.region_bytes,
         .pause = pause,
     };
 }
@@ -560,6 +622,7 @@ compact_adopt(pmt__compact_input *input)
     w.fd = compact.fd;
     w.device = compact.device;
     w.inode = compact.inode;
+    w.start = compact.start;
     w.offset = compact.offset;
     w.sequence = compact.sequence;
     if (w.out.len != 0) {
@@ -573,7 +636,7 @@ static void
 compact_note(int rc, int hard, uint32_t plan)
 {
     if (rc == 0 || rc == -EFBIG) {
-        w.compacted_size = w.offset;
+        w.compacted_size = used();
     }
     if (rc < 0 && rc != -EFBIG) {
         w.compact_after_ns =
@@ -587,7 +650,7 @@ compact_note(int rc, int hard, uint32_t plan)
         w.compact_after_ns = UINT64_MAX;
     }
     if (hard && rc == 0) {
-        w.compact_plan = plan > 0 && w.offset < w.max_size_bytes / 4 ? plan - 1 : plan;
+        w.compact_plan = plan > 0 && used() < w.max_size_bytes / 4 ? plan - 1 : plan;
     }
 }
 
@@ -649,10 +712,62 @@ unloaded_forget(void)
     }
 }
 
+int
+pmt__record_order(const pmt__order *order)
+{
+    if (!w.active || !pmt__sampling_now.on) {
+        return PMT_ERR_STATE;
+    }
+    static const pmt__text off = {"sampling off", 12, 1}, on = {"sampling on", 11, 1};
+    const pmt__text *label = NULL;
+    pmt__tables_acquire();
+    if (order->kind == PMT_ORDER_MEAN) {
+        pmt__sampling_mean_set_nopy(order->mean);
+        __atomic_store_n(&w.overhead.mean_asked, order->mean, __ATOMIC_RELAXED);
+    } else if (order->kind == PMT_ORDER_OFF && !pmt__sampling_now.paused) {
+        label = &off;
+    } else if (order->kind == PMT_ORDER_ON && pmt__sampling_now.paused) {
+        label = &on;
+    }
+    if (label != NULL) {
+        pmt__sampling_pause_nopy(order->kind == PMT_ORDER_OFF);
+        pmt__mark_nopy(label);
+    }
+    pmt__tables_release();
+    return 0;
+}
+
+static void
+orders_follow(void)
+{
+    if (pmt__sampling_now.on) {
+        pmt__order order = pmt__control_look(&w.control, w.path);
+        if (order.kind != PMT_ORDER_NONE) {
+            pmt__record_order(&order);
+        }
+    }
+}
+
+/* What the recorder costs, and that it costs less where that is too much. */
+static void
+overhead_look(void)
+{
+    uint64_t before = pmt__sampling_now.on ? pmt__sampling_now.mean : 0, mean = before;
+    pmt__overhead_look(&w.overhead, &mean);
+    if (mean != before) {
+        pmt__tables_acquire();
+        if (pmt__sampling_now.mean == before) {
+            pmt__sampling_mean_set_nopy(mean);
+        }
+        pmt__tables_release();
+    }
+}
+
 static void
 cut_due(void)
 {
     unloaded_forget();
+    orders_follow();
     if (w.before_cut != NULL) {
         w.before_cut();
     }
@@ -660,11 +775,12 @@ cut_due(void)
     cut_write(0);
     io_give();
     if (pmt__clock_mono_ns() >= next_cut_ns) { /* else it was in a hurry */
-        next_cut_ns += w.interval_ns;
+        next_cut_ns += w.overhead.interval_ns;
     }
     if (next_cut_ns < pmt__clock_mono_ns()) {
-        next_cut_ns = pmt__clock_mono_ns() + w.interval_ns;
+        next_cut_ns = pmt__clock_mono_ns() + w.overhead.interval_ns;
     }
+    overhead_look();
 }
 
 /* Between two steps of the thread's compaction. */
@@ -705,7 +821,7 @@ compact_if_due(void)
 {
     io_take();
     int hard = is_nearly_full();
-    int grown = w.offset >= COMPACT_MIN_BYTES && w.offset >= 2 * w.compacted_size;
+    int grown = used() >= COMPACT_MIN_BYTES && used() >= 2 * w.compacted_size;
     int healthy = w.slot.status == PMT_STATUS_RECORDING || is_full();
     if (!(hard || grown) || !healthy || pmt__clock_mono_ns() < w.compact_after_ns) {
         io_give();
@@ -836,7 +952,8 @@ writer_main(void *unused)
     __atomic_store_n(&w.thread_native_id, pmt__thread_native_id(), __ATOMIC_RELEASE);
     pmt__thread_set_name("pymemtrace");
     pmt__lanes_closed = 1;
-    next_cut_ns = pmt__clock_mono_ns() + w.interval_ns;
+    next_cut_ns = pmt__clock_mono_ns() + w.overhead.interval_ns;
+    pmt__overhead_thread_begins(&w.overhead);
     if (w.unborn) {
         birth_wait();
         next_cut_ns = pmt__clock_mono_ns();
@@ -966,6 +1083,9 @@ child_goes_on(void)
     w.born_live = pmt__t.live_bytes;
     w.log_bytes = w.compacted_size = w.compact_after_ns = w.compact_plan = 0;
     w.exhausted = w.folded = 0;
+    pmt__overhead_begin(&w.overhead, w.overhead.limit, w.overhead.interval_asked_ns,
+                        w.overhead.mean_asked);
+    w.overhead.ticks_seen = pmt__sampling_now.ticks;
     w.definition_bytes = w.last_epoch = 0;
     w.main_ended = PMT_MAIN_UNKNOWN;
     pmt__attention_set(PMT_ATTENTION_WRITER);
@@ -1048,11 +1168,15 @@ first_chunks_write(pmt_error *err)
         memcpy(id, &t, sizeof t);
     }
     memcpy(w.id, id, sizeof id);
-    pmt__header_encode(page, id, pmt__clock_unix_ns(), 0,
+    pmt__header_encode(page, id, pmt__clock_unix_ns(), w.region_bytes == 0 ? 0 : PMT_REQUIRED_BOX,
                        w.unborn ? w.features & ~(uint64_t)PMT_FEATURE_EVENTS : w.features);
     w.slot =
         (pmt__slot){.seq = 1, .status = PMT_STATUS_RECORDING, .cut_unix_ns = pmt__clock_unix_ns()};
     w.offset = PMT_HEADER_SIZE;
+    if (w.region_bytes != 0) {
+        w.start = PMT_HEADER_SIZE;
+        pmt__header_box_encode(page + PMT_HEADER_BOX_OFFSET, w.region_bytes);
+    }
     w.slot.data_end = w.offset;
     pmt__slot_encode(page + PMT_SLOT_A_OFFSET, &w.slot);
 
@@ -1071,6 +1195,9 @@ first_chunks_write(pmt_error *err)
     int rc = payload.failed || host.failed || w.out.failed ? -ENOMEM : 0;
     pmt__buffer_dispose(&host);
     pmt__buffer_dispose(&payload);
+    if (rc == 0 && w.region_bytes != 0) {
+        rc = pmt__file_allocate(w.fd, box_bytes());
+    }
     if (rc == 0) {
         rc = pmt__file_write_at(w.fd, page, sizeof page, 0);
     }
@@ -1191,10 +1318,15 @@ pmt__record_start(const pmt__record_options *options, const pmt__frame_source *s
     }
     memset(&w, 0, sizeof w);
     w.pid = pmt__process_id();
-    w.interval_ns = options->interval_ns;
+    pmt__overhead_begin(&w.overhead, options->max_overhead, options->interval_ns,
+                        options->sample_mean);
     w.before_cut = options->before_cut;
     w.generation = options->generation;
     w.max_size_bytes = options->max_size_bytes;
+    if (options->box_bytes != 0) {
+        w.region_bytes = (options->box_bytes - PMT_HEADER_SIZE) / 2 / BOX_ALIGN * BOX_ALIGN;
+        w.max_size_bytes = w.region_bytes - PMT_CHUNK_HEADER_SIZE;
+    }
     w.features = PMT_FEATURE_EPOCHS | (options->events ? PMT_FEATURE_EVENTS : 0);
     pmt__buffer_init(&w.facts);
     pmt__cut_init(&w.cut);
@@ -1207,6 +1339,8 @@ pmt__record_start(const pmt__record_options *options, const pmt__frame_source *s
         return rc;
     }
     base_set(options);
+    pmt__control_look(&w.control,
+                      w.path); /* an order to an earlier recording is none to this one */
     if (tables_create(options, source) < 0 || facts_keep(options) < 0) {
         rc = pmt__error_set(err, PMT_ERR_NOMEM,
                             "cannot reserve the recording tables (address space limit?): try a "
@@ -1425,7 +1559,11 @@ pmt__record_exec_failed(void)
             pmt__buffer_clear(&w.out);
             w.sequence--;
         }
-        if (file_check() == 0) {
+        if (file_check() < 0) {
+            /* nothing of it can be taken back */
+        } else if (w.region_bytes != 0) {
+            terminator_write(w.offset);
+        } else {
             pmt__file_truncate(w.fd, w.offset);
         }
         w.slot.status = PMT_STATUS_RECORDING;
@@ -1501,7 +1639,7 @@ pmt__record_status_get(pmt__record_status *status)
     pmt__lanes_flush();
     io_take();
     status->cuts = w.slot.cuts;
-    status->file_bytes = w.offset;
+    status->file_bytes = w.region_bytes == 0 ? w.offset : box_bytes();
     status->live_bytes = pmt__t.live_bytes;
     status->peak_bytes =
         pmt__t.peaks[0].bytes > pmt__t.live_bytes ? pmt__t.peaks[0].bytes : pmt__t.live_bytes;

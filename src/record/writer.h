@@ -10,12 +10,18 @@
 
 #include "format/encode.h"
 #include "pymemtrace/error.h"
+#include "record/control.h"
 #include "record/tables.h"
+
+#define PMT_BOX_MIN ((uint64_t)1 << 20)
+#define PMT_BOX_MAX ((uint64_t)1 << 30)
 
 typedef struct pmt__record_options {
     const char *path; /* absolute */
     int replace;      /* an existing capture may be replaced */
     uint64_t interval_ns;
+    uint64_t
+        box_bytes; /* size of the file, from the first moment on (docs/design/011); 0: it grows */
     uint64_t max_size_bytes;   /* 0 = no limit */
     uint64_t max_memory_bytes; /* 0 = default */
     uint32_t temporaries_n;    /* 1 … PMT_TEMPORARIES_MAX */
@@ -24,6 +30,7 @@ typedef struct pmt__record_options {
     const void *own_code;      /* but for those of the object with this address; or NULL */
     int async_parents;         /* the frames that await a task, in its stacks */
     uint64_t sample_mean;      /* bytes: a sampled recording; 0: all */
+    double max_overhead;       /* of a sampled one: share of the CPU time; 0: no limit */
     void (*before_cut)(void); /* called by the thread before its cuts, with nothing held; or NULL */
     int follow;          /* forked children record themselves, into <path without .pmt>.<pid>.pmt */
     uint32_t generation; /* how often this process has executed itself under recording */
@@ -39,6 +46,10 @@ typedef struct pmt__record_options {
 int pmt__record_start(const pmt__record_options *options, const pmt__frame_source *source,
                       pmt_error *err);
 void pmt__record_enable(void);
+
+/* Orders to a sampled recording: another mean (in bytes, in its limits), off (nothing new is a sample), on again. 0, or PMT_ERR_STATE: nothing
+   is sampled here. Any thread that may wait. */
+int pmt__record_order(const pmt__order *order);
 
 /* Last cut, END chunk, file closed, tables given back. reason: PMT_END_*. */
 void pmt__record_stop(uint32_t reason);

@@ -127,7 +127,7 @@ pmt_event_walk_open(pmt_event_walk **out, const pmt_reader *reader, const char *
                     pmt_error *err)
 {
     *out = NULL;
-    pmt__source source = {NULL, -1, 0};
+    pmt__source source = {.bytes = NULL, .fd = -1, .size = 0};
     source.fd = pmt__input_open(path, &source.size);
     if (source.fd < 0) {
         return pmt__error_set_errno(err, PMT_ERR_IO, -source.fd, "cannot read %s", path);
@@ -139,7 +139,7 @@ int
 pmt_event_walk_open_bytes(pmt_event_walk **out, const pmt_reader *reader, const void *bytes,
                           size_t size, pmt_error *err)
 {
-    pmt__source source = {size == 0 ? (const uint8_t *)"" : bytes, -1, size};
+    pmt__source source = {.bytes = size == 0 ? (const uint8_t *)"" : bytes, .fd = -1, .size = size};
     return walk_open(out, reader, &source, -1, err);
 }
 

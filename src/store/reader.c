@@ -62,6 +62,7 @@ typedef struct loader {
     PMT__VEC(uint8_t) tables;
     PMT__VEC(instruction) instructions;
     PMT__VEC(uint32_t) node_stacks; /* by id, 0 = root */
+    uint64_t start;                 /* of the first chunk */
     uint64_t data_end; /* behind the last chunk that was taken in; symbols may follow */
     size_t resolved;   /* sites below this name their thread by its place */
     PMT__VEC(stray) strays;
@@ -953,7 +954,7 @@ static int
 load_symbols(loader *self, const pmt__source *source, const pmt_reader_options *options)
 {
     pmt__chunk_reader chunks;
-    pmt__chunk_reader_init(&chunks, source, self->reader->header.size, self->allocator);
+    pmt__chunk_reader_init(&chunks, source, self->start, self->allocator);
     pmt__chunk chunk;
     int result = PMT_OK;
     while (!options->ignore_symbols
@@ -1125,15 +1126,17 @@ struct pmt_follower {
     pmt__chunk_reader chunks;
     char *path; /* owned, or NULL: it is not followed */
     bool broken;
+    uint64_t flips; /* of a box, of the state that is read */
 };
 
 static const pmt_reader_options defaults = {.allocator = NULL};
 
-/* An error leaves nothing to dispose of. */
+/* An error leaves nothing to dispose of. older: of a box, the state before the one that counts. */
 static int
-begin(pmt_follower *self, const pmt__source *source, const pmt_reader_options *options,
+begin(pmt_follower *self, const pmt__source *from, bool older, const pmt_reader_options *options,
       pmt_error *err)
 {
+    pmt__source source = *from;
     const pmt_allocator *allocator =
         options->allocator == NULL ? pmt_allocator_default() : options->allocator;
     memset(self, 0, sizeof *self);
@@ -1144,11 +1147,18 @@ begin(pmt_follower *self, const pmt__source *source, const pmt_reader_options *o
     self->reader->allocator = allocator;
     int result = loader_init(&self->loader, self->reader, err);
     if (result == PMT_OK) {
-        result = pmt__header_read(&self->reader->header, source, err);
+        result = pmt__header_read(&self->reader->header, &source, err);
+    }
+    if (result == PMT_OK && self->reader->header.region_bytes != 0) {
+        pmt__slot slot = {.flips = 0};
+        bool found;
+        result = pmt__slot_read(&slot, &found, &source, err);
+        self->flips = slot.flips + older;
     }
     if (result == PMT_OK) {
+        self->loader.start = pmt__source_enter(&source, &self->reader->header, self->flips);
         self->loader.hide_interpreter = options->hide_interpreter != 0;
-        result = load_symbols(&self->loader, source, options);
+        result = load_symbols(&self->loader, &source, options);
     }
     if (result < 0) {
         loader_dispose(&self->loader);
@@ -1156,7 +1166,7 @@ begin(pmt_follower *self, const pmt__source *source, const pmt_reader_options *o
         self->reader = NULL;
         return result;
     }
-    pmt__chunk_reader_init(&self->chunks, source, self->reader->header.size, allocator);
+    pmt__chunk_reader_init(&self->chunks, &source, self->loader.start, allocator);
     return PMT_OK;
 }
 
@@ -1195,31 +1205,98 @@ finish(pmt_follower *self)
     pmt__chunk_reader_dispose(&self->chunks);
 }
 
-static int
-open_source(pmt_reader **out, const pmt__source *source, const pmt_reader_options *options,
-            pmt_error *err)
+/* Whether a box has got another state since this one was begun with: where it was read from may have been written to. */
+static bool
+has_flipped(const pmt_follower *self, const pmt__source *source)
 {
-    options = options == NULL ? &defaults : options;
+    pmt__slot slot;
+    bool found;
+    return self->reader->header.region_bytes != 0
+           && pmt__slot_read(&slot, &found, source, NULL) == PMT_OK && found
+           && (slot.flips & 1) != (self->flips & 1);
+}
+
+/* *flipped: of a box, the state is not the one that counts any more. */
+static int
+read_state(pmt_reader **out, bool *flipped, const pmt__source *source, bool older,
+           const pmt_reader_options *options, pmt_error *err)
+{
     *out = NULL;
+    *flipped = false;
     pmt_follower it;
-    int result = begin(&it, source, options, err);
+    int result = begin(&it, source, older, options, err);
     if (result < 0) {
         return result;
     }
     result = read_on(&it, options, err);
+    *flipped = has_flipped(&it, source) != older;
     finish(&it);
-    if (result < 0) {
+    if (result < 0 && !(result == PMT_ERR_DAMAGED && it.reader->header.region_bytes != 0)) {
         pmt_reader_destroy(it.reader);
         return result;
     }
-    *out = it.reader;
+    *out = it.reader; /* of a box, also if it holds nothing: to be asked what it is */
+    return result;
+}
+
+static uint64_t
+last_t_ns(const pmt_reader *self)
+{
+    return self->cuts.len == 0 ? 0 : self->cuts.data[self->cuts.len - 1].t_ns;
+}
+
+/* Of a box whose state is damaged: the one before, if that tells more. */
+static int
+read_older(pmt_reader **out, int result, const pmt__source *source,
+           const pmt_reader_options *options)
+{
+    pmt_reader *older;
+    bool flipped;
+    int rc = read_state(&older, &flipped, source, true, options, NULL);
+    if (rc < 0 || (result == PMT_OK && last_t_ns(older) <= last_t_ns(*out))) {
+        pmt_reader_destroy(older);
+        return result;
+    }
+    pmt_reader_destroy(*out);
+    older->damaged = true;
+    snprintf(older->torn, sizeof older->torn,
+             "the last state is damaged: this is the one before it");
+    *out = older;
     return PMT_OK;
+}
+
+static int
+open_source(pmt_reader **out, const pmt__source *source, const pmt_reader_options *options,
+            pmt_error *err)
+{
+    enum {
+        TRIES = 4
+    };
+    options = options == NULL ? &defaults : options;
+    int result = PMT_OK;
+    *out = NULL;
+    for (int i = 0; i < TRIES; i++) {
+        bool flipped;
+        pmt_reader_destroy(*out);
+        result = read_state(out, &flipped, source, false, options, err);
+        if (!flipped) {
+            break;
+        }
+    }
+    if (*out != NULL && (*out)->header.region_bytes != 0 && (result < 0 || (*out)->damaged)) {
+        result = read_older(out, result, source, options);
+    }
+    if (result < 0) {
+        pmt_reader_destroy(*out);
+        *out = NULL;
+    }
+    return result;
 }
 
 static int
 open_file(pmt__source *out, const char *path, pmt_error *err)
 {
-    *out = (pmt__source){NULL, -1, 0};
+    *out = (pmt__source){.bytes = NULL, .fd = -1, .size = 0};
     out->fd = pmt__input_open(path, &out->size);
     return out->fd < 0 ? pmt__error_set_errno(err, PMT_ERR_IO, -out->fd, "cannot read %s", path)
                        : PMT_OK;
@@ -1257,7 +1334,7 @@ int
 pmt_reader_open_bytes(pmt_reader **out, const void *bytes, size_t size,
                       const pmt_reader_options *options, pmt_error *err)
 {
-    pmt__source source = {size == 0 ? (const uint8_t *)"" : bytes, -1, size};
+    pmt__source source = {.bytes = size == 0 ? (const uint8_t *)"" : bytes, .fd = -1, .size = size};
     return open_source(out, &source, options, err);
 }
 
@@ -1268,7 +1345,7 @@ static int
 follow(pmt_follower *self, const pmt__source *source, const char *path,
        const pmt_reader_options *options, pmt_error *err)
 {
-    int result = begin(self, source, options, err);
+    int result = begin(self, source, false, options, err);
     if (result < 0) {
         return result;
     }
@@ -1332,6 +1409,9 @@ check_file(const pmt_follower *self, pmt_error *err)
         && (memcmp(header.id, self->reader->header.id, sizeof header.id) != 0
             || now.size + 7 < self->chunks.next_offset)) { /* at most 7 bytes of padding */
         return pmt__error_set(err, PMT_ERR_STATE, "the file is not what it was");
+    }
+    if (result == PMT_OK && has_flipped(self, source)) {
+        return pmt__error_set(err, PMT_ERR_STATE, "its state has been written anew");
     }
     return result;
 }

@@ -229,7 +229,7 @@ append(const pmt_reader *reader, int fd, uint64_t size, const void *bytes, size_
     if (result < 0) {
         return refuse(err, "it is locked");
     }
-    pmt__source source = {NULL, fd, size};
+    pmt__source source = {.bytes = NULL, .fd = fd, .size = size};
     result = pmt__source_refresh(&source, err);
     uint64_t offset = 0;
     uint64_t sequence = 0;
@@ -258,6 +258,9 @@ int
 pmt_symbols_append(const pmt_reader *reader, const char *path, const void *bytes, size_t size,
                    pmt_error *err)
 {
+    if (reader->header.region_bytes != 0) {
+        return refuse(err, "it is a box, whose size is fixed");
+    }
     if (reader->end_sequence == 0 || !has_ended(reader)) {
         return refuse(err, "it may still be written");
     }

@@ -450,6 +450,7 @@ static pmt__compact_input
 input_of(void)
 {
     return (pmt__compact_input){.path = path,
+                                .start = PMT_HEADER_SIZE,
                                 .device = device,
                                 .inode = inode,
                                 .id = capture_id,
@@ -943,7 +944,7 @@ static void
 check_events(uint64_t count)
 {
     int fd = open(path, O_RDONLY);
-    const pmt__source source = {NULL, fd, end_offset};
+    const pmt__source source = {.bytes = NULL, .fd = fd, .size = end_offset};
     pmt__chunk_reader chunks;
     pmt__chunk chunk;
     pmt_error err = PMT_ERROR_INIT;
@@ -1002,7 +1003,7 @@ static size_t
 count_chunks(const char kind[4])
 {
     int fd = open(path, O_RDONLY);
-    const pmt__source source = {NULL, fd, end_offset};
+    const pmt__source source = {.bytes = NULL, .fd = fd, .size = end_offset};
     pmt__chunk_reader chunks;
     pmt__chunk chunk;
     pmt_error err = PMT_ERROR_INIT;

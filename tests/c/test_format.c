@@ -108,7 +108,7 @@ check_chunks(const uint8_t *payload, size_t size)
     pmt__chunk_put(&file, "ABCD", 0, 1, payload, size);
     pmt__chunk_put(&file, "EFGH", 0, 2, payload, size);
     assert_false(file.failed);
-    const pmt__source source = {file.data, -1, file.len};
+    const pmt__source source = {.bytes = file.data, .fd = -1, .size = file.len};
     pmt__chunk_reader reader;
     pmt__chunk_reader_init(&reader, &source, 0, pmt_allocator_default());
     for (int i = 0; i < 2; i++) {
@@ -178,7 +178,7 @@ test_a_frame_that_expands_to_more_than_it_says(void **state)
     /* The same frame in a chunk whose raw size is a lie, with a right checksum. */
     pmt__chunk_put(&again, "DLTA", 0, 1, file.data + PMT_CHUNK_HEADER_SIZE, stored);
     again.data[8] |= PMT_CHUNK_COMPRESSED;
-    pmt__source source = {again.data, -1, again.len};
+    pmt__source source = {.bytes = again.data, .fd = -1, .size = again.len};
     pmt__chunk_reader reader;
     pmt__chunk chunk;
     pmt__chunk_reader_init(&reader, &source, 0, pmt_allocator_default());
@@ -199,7 +199,7 @@ test_every_bit_of_a_chunk_counts(void **state)
     assert_int_equal(file.len, PMT_CHUNK_HEADER_SIZE + 16);
     for (size_t bit = 0; bit < file.len * 8; bit++) {
         file.data[bit / 8] ^= (uint8_t)(1u << bit % 8);
-        pmt__source source = {file.data, -1, file.len};
+        pmt__source source = {.bytes = file.data, .fd = -1, .size = file.len};
         pmt__chunk_reader reader;
         pmt__chunk chunk;
         pmt__chunk_reader_init(&reader, &source, 0, pmt_allocator_default());
@@ -218,7 +218,7 @@ test_header_round_trip(void **state)
     uint8_t bytes[PMT_HEADER_SIZE] = {0};
     uint8_t id[16] = {9, 8, 7};
     pmt__header_encode(bytes, id, 123456789, 0, PMT_FEATURE_EPOCHS);
-    pmt__source source = {bytes, -1, sizeof bytes};
+    pmt__source source = {.bytes = bytes, .fd = -1, .size = sizeof bytes};
     pmt__header header;
     assert_int_equal(pmt__header_read(&header, &source, NULL), PMT_OK);
     assert_int_equal(header.major, PMT_FORMAT_MAJOR);
@@ -233,13 +233,13 @@ test_the_valid_slot_with_the_higher_seq_counts(void **state)
 {
     (void)state;
     uint8_t bytes[PMT_HEADER_SIZE] = {0};
-    pmt__source source = {bytes, -1, sizeof bytes};
+    pmt__source source = {.bytes = bytes, .fd = -1, .size = sizeof bytes};
     pmt__slot slot = {0};
     bool found;
     assert_int_equal(pmt__slot_read(&slot, &found, &source, NULL), PMT_OK);
     assert_false(found);
-    const pmt__slot a = {4, 1, 2, 3, 5, 6, 7, 8, 9, -10};
-    const pmt__slot b = {5, PMT_STATUS_STOPPED, 20, 30, 50, 60, 70, 80, 90, 28};
+    const pmt__slot a = {4, 1, 2, 3, 5, 6, 7, 8, 9, -10, 91, 92};
+    const pmt__slot b = {5, PMT_STATUS_STOPPED, 20, 30, 50, 60, 70, 80, 90, 28, 91, 92};
     pmt__slot_encode(bytes + PMT_SLOT_A_OFFSET, &a);
     pmt__slot_encode(bytes + PMT_SLOT_B_OFFSET, &b);
     assert_int_equal(pmt__slot_read(&slot, &found, &source, NULL), PMT_OK);
@@ -248,6 +248,8 @@ test_the_valid_slot_with_the_higher_seq_counts(void **state)
     assert_int_equal(slot.status, PMT_STATUS_STOPPED);
     assert_int_equal(slot.peak_bytes, 90);
     assert_int_equal(slot.sys_errno, 28);
+    assert_int_equal(slot.flips, 91);
+    assert_int_equal(slot.rss_bytes, 92);
     bytes[PMT_SLOT_B_OFFSET + 17] ^= 1; /* half written */
     assert_int_equal(pmt__slot_read(&slot, &found, &source, NULL), PMT_OK);
     assert_int_equal(slot.seq, 4);

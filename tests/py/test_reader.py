@@ -457,6 +457,7 @@ def test_info_of_a_run_that_ended(path: Path) -> None:
         "ended": "normal",
         "ended_by": None,
         "exit_status": None,
+        "last_flush": "2023-11-14T22:13:21.000000+00:00",
         "age_s": 0.0,
         "dropped": {"memory limit": 5},
         "folded": 7,
