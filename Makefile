@@ -12,9 +12,7 @@ export PYTHON JOBS
 .PHONY: help setup build demo test test-all test-c test-py test-web lint format asan tsan \
 	stress fuzz-short bench bench-overhead bench-pair bench-exactness bench-stacks bench-observer \
 	bench-memory bench-startup bench-native bench-native-stacks bench-reports bench-where bench-symbols bench-sampled \
-	bench-estimates bench-live bench-watch \
-
-	bench-estimates bench-live bench-kills \
+	bench-estimates bench-live bench-watch bench-kills \
 	docs clean
 
 help:       ## list the targets

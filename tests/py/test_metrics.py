@@ -140,11 +140,12 @@ def test_what_the_reader_knows_of_pressure_comes_first() -> None:
     from pymemtrace._watch import figures as module
 
     class Reader:
-        def pressure(self) -> list[dict[str, object]]:
-            return [
-                {"t_ns": 1, "cgroup_bytes": 1, "psi_some_avg10": None},
+        def pressure(self, *, last: int | None = None) -> list[dict[str, object]]:
+            rows: list[dict[str, object]] = [
+                {"t_ns": 1, "cgroup_bytes": 1, "psi_some_avg10": None, "more": "text"},
                 {"t_ns": 2, "cgroup_bytes": 5},
             ]
+            return rows[-last:] if last else rows
 
     assert module.last_pressure(Reader()) == {"t_ns": 2, "cgroup_bytes": 5}  # type: ignore[arg-type]
     assert module.pressure_rows(Reader())[0] == {"t_ns": 1, "cgroup_bytes": 1}  # type: ignore[arg-type]
