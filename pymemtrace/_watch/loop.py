@@ -229,7 +229,14 @@ def past_points(followed: Followed, figures: Figures, now: float, span_s: float)
     rows += [(start + row["t_ns"] / 1e9, row) for row in pressure_rows(reader) if "t_ns" in row]
     rows = [(at, row) for at, row in rows if now - span_s - 60.0 < at < now]
     rows.sort(key=lambda pair: pair[0])
-    return [(at, {n: past_value(figures, n, v) for n, v in row.items()}) for at, row in rows]
+    points: list[Point] = []
+    known: dict[str, Value] = {}
+    for at, row in rows:  # a figure is what it was until it is told anew
+        known = known | {name: past_value(figures, name, value) for name, value in row.items()}
+        if points and at - points[-1][0] < 0.001:
+            points.pop()  # the same flush
+        points.append((at, known))
+    return points
 
 
 def past_value(figures: Figures, name: str, number: float) -> Value:

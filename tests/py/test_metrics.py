@@ -526,6 +526,25 @@ def test_the_past_of_a_capture() -> None:
     assert points[-1][1]["heap_bytes"].value >= MIB
 
 
+def test_the_past_of_two_time_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pressure has rows of its own; between them it is what it was."""
+    with pymemtrace.record("a.pmt", interval_s=0.01) as recording:
+        for _ in range(5):
+            recording.flush()
+        followed = Followed("a.pmt")
+        followed.refresh()
+        figures = followed.figures()
+        assert followed.reader is not None
+        times = [row["t_s"] for row in followed.reader.timeline()]
+    assert figures is not None
+    rows = [{"t_ns": int(times[0] * 1e9), "cgroup_bytes": 7.0}, {"t_ns": 1, "swap_bytes": 3.0}]
+    monkeypatch.setattr("pymemtrace._watch.loop.pressure_rows", lambda reader: rows)
+    points = past_points(followed, figures, time.monotonic(), 600.0)
+    assert len(points) == 1 + len(set(times))
+    for _, values in points[1:]:
+        assert {"heap_bytes", "cgroup_bytes", "swap_bytes"} <= set(values)
+
+
 # --- the endpoint ---------------------------------------------------------------------------------
 
 
