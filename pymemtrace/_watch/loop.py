@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SHARE = 0.1  # of one CPU: with very large captures it looks less often
 MAX_PROGRAMS = 64
+SAME_S = 2e-6  # two rows of one flush
 
 Say = Callable[[str], None]
 
@@ -232,9 +233,11 @@ def past_points(followed: Followed, figures: Figures, now: float, span_s: float)
     points: list[Point] = []
     known: dict[str, Value] = {}
     for at, row in rows:  # a figure is what it was until it is told anew
-        known = known | {name: past_value(figures, name, value) for name, value in row.items()}
-        if points and at - points[-1][0] < 0.001:
-            points.pop()  # the same flush
+        known = known | {
+            name: past_value(figures, name, value) for name, value in row.items() if name != "t_ns"
+        }
+        if points and at - points[-1][0] < SAME_S:
+            points.pop()
         points.append((at, known))
     return points
 
