@@ -57,7 +57,10 @@ class Event:
         what = "ALERT" if self.state == "firing" else "cleared"
         more = f" ({self.suppressed} more were held back)" if self.suppressed else ""
         name = _format.clean(self.figures.name)
-        return f"{what} {self.rule.severity}: {self.rule.name}: {name}: {self.text}{more}"
+        held = ""
+        if self.state == "firing" and self.rule.for_s > 0:
+            held = f"; for {_format.duration(self.held_s)}"
+        return f"{what} {self.rule.severity}: {self.rule.name}: {name}: {self.text}{held}{more}"
 
 
 @dataclass

@@ -23,9 +23,9 @@ from pymemtrace.cli import _format
 MAX_PROCESSES = 64
 MAX_ENTRIES = 10_000  # of a directory
 RECENT_S = 900.0  # a file that has not changed for so long is not opened before it does
-SILENT_S = (
-    60.0  # so long after its last growth, a capture whose process is not here counts as ended
-)
+QUIET_S = 600.0  # between two lines about one file
+# so long after its last growth, a capture whose process is not here counts as ended
+SILENT_S = 60.0
 
 Say = Callable[[str], None]
 
@@ -233,7 +233,7 @@ class Targets:
         self._limit = limit
         self._followed: dict[str, Followed] = {}
         self._done: dict[str, tuple[int, ...]] = {}  # files that have ended, as they were then
-        self._problems: dict[str, str] = {}
+        self._problems: dict[str, tuple[bool, float]] = {}  # whether it is wrong, when it was said
         self._full = False
         self._first = True
         self.deaths: list[Death] = []
@@ -353,13 +353,15 @@ class Targets:
             del self._done[next(iter(self._done))]
 
     def _problem(self, path: str, text: str) -> None:
-        """A line when it is new."""
-        if text and self._problems.get(path) != text:
+        """A line when something goes wrong with it; if it comes and goes, or is another one at each
+        look, not all the time."""
+        was_wrong, said_at = self._problems.get(path, (False, -QUIET_S))
+        now = time.monotonic()
+        if text and not was_wrong and now - said_at >= QUIET_S:
             self._say(f"{_format.clean(path)}: {text}")
-        if text:
-            self._problems[path] = text
-        else:
-            self._problems.pop(path, None)
+            said_at = now
+        if text or was_wrong:
+            self._problems[path] = (bool(text), said_at)
         while len(self._problems) > MAX_ENTRIES:
             del self._problems[next(iter(self._problems))]
 

@@ -188,7 +188,7 @@ class Watcher:
                 self.tick()
             except Exception as error:  # a mistake of ours is no reason to watch no more
                 text = f"{type(error).__name__}: {error}"
-                if text not in self._failed:
+                if text not in self._failed and len(self._failed) < 100:
                     self._say(f"a look failed: {text}")
                     self._failed.add(text)
             after()

@@ -1,7 +1,9 @@
 """Metrics: what is exported of a capture, and what of a machine that is made up."""
 
 import http.client
+import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -26,7 +28,10 @@ from pymemtrace._watch.figures import (
     site_label,
 )
 from pymemtrace._watch.follow import MAX_PROCESSES, Followed, Targets
-from pymemtrace._watch.loop import Watcher, past_points
+from pymemtrace._watch.loop import Rules, Watcher, json_of, past_points
+
+sys.path.insert(0, str(Path(__file__).parent))
+from capture_builder import CaptureBuilder, Row
 
 prometheus_client = pytest.importorskip(
     "prometheus_client", reason="prometheus_client is not installed"
@@ -543,6 +548,122 @@ def test_the_past_of_two_time_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(points) == 1 + len(set(times))
     for _, values in points[1:]:
         assert {"heap_bytes", "cgroup_bytes", "swap_bytes"} <= set(values)
+
+
+# --- captures that are made up --------------------------------------------------------------------
+
+S = 10**9
+
+
+def made_up(cuts: int = 5, **facts: object) -> CaptureBuilder:
+    """A heap that grows by 1 MiB a second."""
+    builder = CaptureBuilder(**facts)
+    builder.thread(1, 1001, "MainThread")
+    site = builder.site(builder.stack(("leak.py", "leak", 4)), MIB)
+    for number in range(1, cuts + 1):
+        builder.cut(
+            number * S, [Row(site, 0, 1, 0, 0, (MIB, 0, 0))], epoch=number, allocations=number,
+            live=(number * MIB, number), allocated_bytes=number * MIB, rss_bytes=number * 2 * MIB,
+        )  # fmt: skip
+    return builder
+
+
+def test_what_a_capture_says_of_the_time_before_fires_at_once() -> None:
+    made_up(cuts=120).write(Path("a.pmt"))
+    Path("rules.toml").write_text(
+        '[[rules]]\nname = "g"\nkind = "growth"\nmetric = "heap"\nabove = "50MiB/min"\n'
+        'window = "60s"\nfor = "30s"\n'
+        '[[rules]]\nname = "slow"\nkind = "growth"\nmetric = "heap"\nabove = "70MiB/min"\n'
+    )
+    said: list[str] = []
+    targets = Targets(["a.pmt"], [], said.append, keep_ended=True)
+    watcher = Watcher(targets, said.append, rules=Rules("rules.toml", said.append))
+    watcher.tick()
+    (event,) = watcher.events
+    assert event.rule.name == "g"
+    assert event.value == pytest.approx(MIB, rel=0.05)
+    watcher.close()
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"started_mono_ns": "text", "start_ticks": ["a"], "boot_id": 5, "exec_generation": "x"},
+        {"command": 5, "pid": 2**63, "hostname": 1},
+        {"command": "python", "mode": 7},
+        {"command": [], "started_mono_ns": 2**64 - 1},
+        {"pid": "4711", "cgroup": "/../.."},
+    ],
+)
+def test_facts_that_are_not_what_they_should_be(facts: dict[str, object]) -> None:
+    made_up(**facts).write(Path("a.pmt"))
+    assert get(exported(Collector("a.pmt")), "heap_bytes") == 5 * MIB
+    said: list[str] = []
+    watcher = Watcher(Targets(["a.pmt"], [], said.append, keep_ended=True), said.append)
+    watcher.tick()
+    assert watcher.processes
+    json.dumps(json_of(watcher, []))
+    watcher.close()
+
+
+def test_bytes_that_are_changed_never_raise() -> None:
+    dice = random.Random(11)
+    good = made_up().bytes()
+    Path("rules.toml").write_text(
+        '[[rules]]\nname = "g"\nkind = "growth"\nmetric = "heap"\nabove = "1MiB/min"\n'
+        '[[rules]]\nname = "s"\nkind = "threshold"\nmetric = "site"\nsite = "*"\nabove = 1\n'
+    )
+    for _ in range(300):
+        content = bytearray(good)
+        for _ in range(dice.randrange(1, 8)):
+            content[dice.randrange(len(content))] = dice.randrange(256)
+        if dice.random() < 0.3:
+            del content[dice.randrange(len(content)) :]
+        Path("a.pmt").write_bytes(content)
+        said: list[str] = []
+        targets = Targets(["a.pmt"], [], said.append, keep_ended=True)
+        watcher = Watcher(targets, said.append, rules=Rules("rules.toml", said.append))
+        for _ in range(2):
+            watcher.tick()
+        prometheus_client.generate_latest(registry_of(watcher.snapshot))
+        assert all(line.isprintable() for line in said)
+        watcher.close()
+
+
+def test_a_process_in_another_container() -> None:
+    """Its process is not here: what counts is whether its capture grows."""
+    path = Path("a.pmt")
+    made_up(cuts=2, boot_id="0000").write(path)
+    watched = Watched(".")
+    assert watched.look() == []  # it may as well have been killed before
+    path.write_bytes(made_up(cuts=3, boot_id="0000").bytes())
+    assert watched.look() == ["a.pmt"]
+    assert watched.targets.running == 1
+    assert watched.targets.deaths == []
+    assert watched.said == []
+
+
+def test_a_clock_that_is_set_changes_no_age(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pymemtrace.record("a.pmt") as recording:
+        recording.flush()
+        followed = Followed("a.pmt")
+        followed.refresh()
+        now = time.time()
+        monkeypatch.setattr(time, "time", lambda: now + 1e6)
+        figures = followed.figures()
+        assert figures is not None
+        age = figures.number("age_s")
+        assert age is not None
+        assert 0 <= age < 1e5
+        assert figures.t_s <= time.monotonic()
+
+
+def test_a_problem_that_changes_all_the_time_is_said_once() -> None:
+    watched = Watched(paths=("a.pmt",))
+    for number in range(20):
+        Path("a.pmt").write_bytes(b"x" * number)
+        watched.look()
+    assert len(watched.said) == 1
 
 
 # --- the endpoint ---------------------------------------------------------------------------------

@@ -428,7 +428,7 @@ def test_a_threshold_must_hold() -> None:
     assert not bench.see(9, rss_bytes=1001)
     events = bench.see(1, rss_bytes=1001)
     assert [(event.state, event.value) for event in events] == [("firing", 1001)]
-    assert "rss is 1001 B; the limit is 1000 B" in events[0].line
+    assert "rss is 1001 B; the limit is 1000 B; for 10.0 s" in events[0].line
     assert not bench.see(1, rss_bytes=2000)
     assert bench.engine.firing() == {"the rule": 1}
 
