@@ -12,7 +12,7 @@ from pymemtrace._core import Reader
 from pymemtrace._types import SiteRow
 
 MAX_LABEL = 80  # characters of a label's value
-MAX_SITES = 1000  # that a rule's pattern looks at
+MAX_SITES = 10_000  # that a rule's pattern looks at
 
 # What a rule may name as `metric`: the figure, and its unit.
 METRICS = {

@@ -60,6 +60,8 @@ class Followed:
         self.lost: tuple[Figures, str | None] | None = None  # the process before, and its end
         self._opened_at = 0.0
         self._grew_at: float | None = None  # while it was watched
+        self._read_last: Figures | None = None
+        self._asked: tuple[int, tuple[str, ...]] | None = None
         self._oom_kills: float | None = None  # of the cgroup when first looked at
         self._fd = -1
 
@@ -93,6 +95,7 @@ class Followed:
         self.reader, self.info, self.facts, self.key = reader, info, facts, key
         self.looks = 0
         self._keep_file()
+        self._read_last = None
         if before != key:
             self._opened_at, self._grew_at = time.monotonic(), None
         self._note(grown)
@@ -100,6 +103,7 @@ class Followed:
     def _note(self, grown: bool) -> None:
         if grown:
             self._grew_at = time.monotonic()
+            self._read_last = None
         self.was_running = self.was_running or self.info["ended"] == "running"
         damaged = self.info["damaged"]
         self.problem = f"damaged: {_format.clean(damaged)[:300]}" if damaged else ""
@@ -164,9 +168,7 @@ class Followed:
         if self.reader is None:
             return self._stale()
         try:
-            new = figures_of.of_reader(
-                self.reader, self.info, self.facts, self.key, top=top, patterns=patterns
-            )
+            new = self._read(self.reader, top, tuple(patterns))
         except (OSError, pymemtrace.PymemtraceError, ValueError, MemoryError) as error:
             self.problem = problem_of(self.path, error)
             return self.last
@@ -185,6 +187,17 @@ class Followed:
             self._oom_kills = new.number("cgroup_oom_kills")
         self.last = new
         return new
+
+    def _read(self, reader: Reader, top: int, patterns: tuple[str, ...]) -> Figures:
+        """What the capture says; while it stays as it is, what it said."""
+        asked = (top, patterns)
+        if self._read_last is None or self._asked != asked:
+            self._asked = asked
+            self._read_last = figures_of.of_reader(
+                reader, self.info, self.facts, self.key, top=top, patterns=patterns
+            )
+        known = self._read_last
+        return replace(known, ended=self.info["ended"], info=self.info, values=dict(known.values))
 
     def _stale(self) -> Figures | None:
         """The last ones, with the age that they have now."""

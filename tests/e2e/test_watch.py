@@ -238,6 +238,29 @@ def test_files_of_metrics_and_json_lines(start: Callable[..., Lines], tmp_path: 
     assert 'pid="' not in (tmp_path / "m.prom").read_text()
 
 
+def test_children_are_watched_too(start: Callable[..., Lines], tmp_path: Path) -> None:
+    """A forked child is killed; its parent goes on."""
+    (tmp_path / "forks.py").write_text(
+        LEAK.replace("kept = []", "import os\n\nkept = []\nchild = os.fork()").replace(
+            "raise SystemExit", "child and os.waitpid(child, 0)\nraise SystemExit"
+        )
+    )
+    parent = start("run", "-q", "-o", "a.pmt", "forks.py")
+    wait_for(tmp_path / "a.pmt")
+    watch = start("watch", "a.pmt", "--json", "--rules", "rules.toml", "--interval", "0.3")
+    end = time.monotonic() + WAIT_S
+    pids: set[int] = set()
+    while len(pids) < 2:
+        assert time.monotonic() < end, watch.err
+        time.sleep(0.05)
+        if watch.out:
+            pids = {process["pid"] for process in json.loads(watch.out[-1])["processes"]}
+    (child,) = pids - {parent.process.pid}
+    os.kill(child, signal.SIGKILL)
+    assert int(watch.until(r"died: forks\.py \((\d+)\)")[1]) == child
+    assert parent.process.poll() is None
+
+
 def test_rules_are_read_again(start: Callable[..., Lines], tmp_path: Path) -> None:
     start("run", "-q", "-o", "leak.pmt", "leak.py")
     wait_for(tmp_path / "leak.pmt")

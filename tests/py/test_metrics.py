@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import pymemtrace
+from pymemtrace._watch import figures as module_of_figures
 from pymemtrace._watch import host
 from pymemtrace._watch.figures import (
     MAX_LABEL,
@@ -142,7 +143,7 @@ def test_a_file_that_is_no_capture(content: bytes) -> None:
 
 def test_what_the_reader_knows_of_pressure_comes_first() -> None:
     """Reader.pressure() may be there or not; None is not known."""
-    from pymemtrace._watch import figures as module
+    module = module_of_figures
 
     class Reader:
         def pressure(self, *, last: int | None = None) -> list[dict[str, object]]:
@@ -628,6 +629,36 @@ def test_bytes_that_are_changed_never_raise() -> None:
         prometheus_client.generate_latest(registry_of(watcher.snapshot))
         assert all(line.isprintable() for line in said)
         watcher.close()
+
+
+def test_what_has_not_changed_is_not_summed_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    real = module_of_figures.of_reader
+    monkeypatch.setattr(
+        module_of_figures, "of_reader", lambda *a, **k: asked.append("") or real(*a, **k)
+    )
+    with pymemtrace.record("a.pmt") as recording:
+        kept = hoard(MIB)
+        recording.flush()
+        followed = Followed("a.pmt")
+        for looks in (1, 1, 2):
+            followed.refresh()
+            figures = followed.figures(10, ["*"] * (looks - 1))
+            assert figures is not None
+            assert len(asked) == looks
+            assert "host_bytes" in figures.values
+        kept = hoard(2 * MIB)
+        recording.flush()
+        followed.refresh()
+        figures = followed.figures(10, ["*"])
+        assert figures is not None
+        assert figures.by_pattern["*"].value >= 2 * MIB
+        del kept
+    followed.refresh()
+    figures = followed.figures(10, ["*"])
+    assert figures is not None
+    assert figures.ended == "normal"
+    assert len(asked) == 4
 
 
 def test_a_process_in_another_container() -> None:
