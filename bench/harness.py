@@ -61,9 +61,13 @@ class Failed(Exception):
 # --- places --------------------------------------------------------------------------------------
 
 
-def bench_venv(name: str = ".venv-bench", python: Path | None = None) -> Path:
+def bench_venv(
+    name: str = ".venv-bench",
+    python: Path | None = None,
+    requirements: str = "requirements.txt",
+) -> Path:
     """The environment with the peers and the package, made if need be."""
-    command = [BENCH / "setup.sh", name, *([python] if python else [])]
+    command = [BENCH / "setup.sh", name, python or "", BENCH / requirements]
     subprocess.run(command, cwd=CHECKOUT, check=True)
     return CHECKOUT / name
 

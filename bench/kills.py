@@ -1,11 +1,13 @@
-"""Boxes of processes that are killed: SIGKILL and the memory limit of a control group, at random moments.
+"""Boxes of processes that are killed: SIGKILL and a memory limit, at random moments.
 
-Each victim leaks at three sites of known sizes and churns at others, tells the truth about it in a file (what each site
-holds, with the time), and is killed: by SIGKILL after a random time, or by the kernel when it reaches the limit
-of a group of its own. Then its box is read: is it whole, how old is its state, is the site that leads in truth, by more
-than the interval of the estimate, the one that leads in the box?
+Each victim leaks at three sites of known sizes and churns at others, tells the truth about it in
+a file (what each site holds, with the time), and is killed: by SIGKILL after a random time, or by
+the kernel when it reaches the limit of a control group of its own. Then its box is read: is it
+whole, how old is its state, is the site that leads in truth, by more than the interval of the
+estimate, the one that leads in the box?
 
-Control groups need root, and version 1 or 2 with the memory controller; without them all victims get SIGKILL, and the table says so.
+Control groups need root, and version 1 or 2 with the memory controller; without them all victims
+get SIGKILL, and the table says so.
 """
 
 import os

@@ -173,6 +173,30 @@ class Capture(_Views):
         name, in bytes)."""
         return Rows(self._reader.where_timeline())
 
+    def pressure(self) -> Rows[dict[str, Any]]:
+        """How short memory was around the process: one row per flush. Sizes are bytes; what is not
+        known is None.
+
+        t_ns: when, in nanoseconds since the start.
+        cgroup_bytes: memory of the process' cgroup; of it cgroup_anon_bytes, cgroup_file_bytes,
+            cgroup_inactive_file_bytes, cgroup_kernel_bytes, cgroup_shmem_bytes (these are looked at
+            every 5 s). cgroup_working_set_bytes: without inactive file pages, as Kubernetes counts.
+        cgroup_limit_bytes, cgroup_high_bytes: the smallest limits up to the root that can be seen;
+            None also where there is no limit.
+        cgroup_limit_hits, cgroup_high_hits, cgroup_oom, cgroup_oom_kills: how often the cgroup has
+            hit its limit or `high`, was out of memory, had a process killed for it, since it was
+            made.
+        psi_some_us, psi_full_us: microseconds, since its start, in which some or all tasks waited
+            for memory; psi_some_avg10, psi_full_avg10: per cent of the last 10 s. psi_of: "cgroup"
+            or, where it has none of its own, "host".
+        host_bytes, host_available_bytes, host_swap_free_bytes: of the host.
+        swap_bytes: what of the process is swapped out; peak_rss_bytes: the most that it ever had in
+            memory, between flushes too; oom_score_adj: -1000 to 1000.
+        max_cgroup_bytes, max_psi_some_avg10: the highest within the row, where old flushes were
+            merged into one.
+        """
+        return Rows(self._reader.pressure())
+
     def event_log(self) -> dict[str, int] | None:
         """What there is of an event log, None without one: events (that happened), logged (of
         these), complete (no event below this number is missing)."""

@@ -7,6 +7,7 @@
 #include "aggregate.h"
 #include "combined.h"
 #include "events.h"
+#include "pressure.h"
 #include "pymemtrace/reader.h"
 #include "state.h"
 #include "symbols.h"
@@ -310,6 +311,8 @@ ext_reader_info(PyObject *object)
                < 0
         || put_fact(info, "command", reader, "command") < 0
         || put_fact(info, "python", reader, "python") < 0
+        || put_fact(info, "cgroup_version", reader, "cgroup_version") < 0
+        || put_fact(info, "cgroup_path", reader, "cgroup_path") < 0
         || put_fact(info, "mode", reader, "mode") < 0 || put_sampling(info, &capture) < 0
         || values_put(info, "started", values_instant(capture.started_unix_ns)) < 0
         || values_put_seconds(info, "duration_s", capture.duration_ns) < 0
@@ -854,6 +857,13 @@ reader_where_timeline(PyObject *object, PyObject *unused)
 }
 
 static PyObject *
+reader_pressure(PyObject *object, PyObject *args, PyObject *kwargs)
+{
+    const pmt_reader *reader = get_reader(object);
+    return reader == NULL ? NULL : ext_pressure(reader, args, kwargs);
+}
+
+static PyObject *
 reader_unresolved(PyObject *object, PyObject *unused)
 {
     (void)unused;
@@ -935,6 +945,9 @@ static PyMethodDef reader_methods[] = {
                "measurement (not behind at_s); None if there is none.")},
     {"where_timeline", reader_where_timeline, METH_NOARGS,
      PyDoc_STR("where_timeline($self, /)\n--\n\nThe same at every measurement, in short.")},
+    {"pressure", (PyCFunction)(void (*)(void))reader_pressure, METH_VARARGS | METH_KEYWORDS,
+     PyDoc_STR("pressure($self, *, last=None)\n--\n\nHow short memory was around the process, at "
+               "each flush that says so, or at the last so many of them.")},
     {"unresolved", reader_unresolved, METH_NOARGS,
      PyDoc_STR("unresolved($self, /)\n--\n\nThe native places without symbols: (object, build id, "
                "offsets) for each object.")},

@@ -219,6 +219,55 @@ fs_or_none(PyObject *object, void *out)
     return object == Py_None ? 1 : PyUnicode_FSConverter(object, out);
 }
 
+/* --- forks ---------------------------------------------------------------------------------------------------------------------- */
+
+static int
+writer_restart(void *unused)
+{
+    (void)unused;
+    pmt__writer_restart_now();
+    return 0;
+}
+
+/* After os.fork, still in it: the writer's thread starts when that has returned, as from 3.12 on it warns of threads. An event starts it,
+   too; but who waits for its children has none, and who is sampled has few. */
+static PyObject *
+forked(PyObject *self, PyObject *unused)
+{
+    (void)self;
+    (void)unused;
+    Py_AddPendingCall(writer_restart, NULL);
+    Py_RETURN_NONE;
+}
+
+/* Once per process: they stay for ever. -1: an exception is set. */
+static int
+forks_watch(void)
+{
+    static PyMethodDef definition = {"forked", forked, METH_NOARGS, NULL};
+    static int is_done;
+    if (is_done) {
+        return 0;
+    }
+    int rc = -1;
+    PyObject *posix = PyImport_ImportModule("posix");
+    PyObject *function = posix == NULL ? NULL : PyObject_GetAttrString(posix, "register_at_fork");
+    PyObject *restart = PyCFunction_New(&definition, NULL);
+    PyObject *names = Py_BuildValue("(ss)", "after_in_parent", "after_in_child");
+    if (function != NULL && restart != NULL && names != NULL) {
+        PyObject *const values[] = {restart, restart};
+        PyObject *none = PyObject_Vectorcall(function, values, 0, names);
+        rc = none == NULL ? -1 : 0;
+        Py_XDECREF(none);
+    }
+    Py_XDECREF(names);
+    Py_XDECREF(restart);
+    Py_XDECREF(function);
+    Py_XDECREF(posix);
+    is_done = rc == 0;
+    return rc;
+}
+
 static PyObject *
 core_start(PyObject *module, PyObject *args, PyObject *kwargs)
 {
@@ -347,6 +396,9 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
         .facts = &f.buffer,
         .fact_count = f.count,
     };
+    if (forks_watch() < 0) {
+        goto done;
+    }
     int rc = pmt__record_start(&options, pmt__cpython_source(), &err);
     if (rc == 0) {
         rc = pmt__cpython_install(strcmp(layer, "none") != 0, &err);

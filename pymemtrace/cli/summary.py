@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from pymemtrace._types import SiteRow
-from pymemtrace.cli import _captures, _format, _options, _rows, _several
+from pymemtrace.cli import _captures, _format, _options, _pressure, _rows, _several
 from pymemtrace.cli._page import Page, Segment, make_page
 
 HELP = "say in ten lines where the memory went, then name the top sites"
@@ -140,6 +140,7 @@ def answer(
             ),
         ],
     )
+    yield from _pressure.lines(opened.reader.pressure())
     lost = _captures.losses(info)
     if lost:
         yield "not recorded", [(", ".join(lost), "yellow")]

@@ -42,6 +42,8 @@ static __thread struct {
     int moving;      /* in a realloc: what holds the block has the address that was freed */
     int probing;     /* asks whether our hooks are still called (see hook_missing) */
     unsigned probed; /* domains that were */
+    uint32_t
+        passing; /* domain through which a large request is on its way; 0: none (sampled_impl.h) */
     PyThreadState
         *own; /* its thread state, if it has held the GIL and the state was not freed since */
 } me __attribute__((tls_model("initial-exec")));
@@ -872,18 +874,6 @@ native_reallocate(void *(*real)(void *, size_t), void *old, size_t size)
     return hook_raw_realloc(&to, PMT_DOMAIN_MALLOC, old, size);
 }
 
-/* Nobody tells a sampled recording when a code object dies: what is known of those on this stack is compared with them. With the
-   tables. */
-static void
-stack_verify_nopy(PMT_FRAME *top)
-{
-    for (PMT_FRAME *f = top; f != NULL; f = PMT_FRAME_PREVIOUS(f)) {
-        if (!PMT_FRAME_IS_ENTRY(f)) {
-            pmt__code_verify_nopy(PMT_FRAME_CODE(f));
-        }
-    }
-}
-
 /* The cohort for a mapping, with the tables held by the GIL's holder (inside the gate) or by a lane's thread. */
 static void
 native_mapped(void *start, size_t size)
@@ -903,7 +893,6 @@ native_mapped(void *start, size_t size)
         PMT_FRAME *top = thread == NULL ? NULL : PMT_CURRENT_FRAME(state);
         if (pmt__sampling_now.on) { /* mappings are few: all of them */
             pmt__threads_drop_caches_nopy();
-            stack_verify_nopy(top);
         }
         pmt__range_map(start, size, pmt__cohort_now(thread, top, size, PMT_DOMAIN_MMAP));
         pmt__leave_nopy();
@@ -922,7 +911,6 @@ native_mapped(void *start, size_t size)
         own_names_nopy(&e);
         if (pmt__sampling_now.on) {
             pmt__threads_drop_caches_nopy();
-            stack_verify_nopy(e.top);
         }
         pmt__range_map(start, size, pmt__lane_cohort_nopy(lane, &e));
     }

@@ -6,29 +6,30 @@
    or PYTHONMALLOC=malloc it does not, and obj and mem look into the filter at every free, as raw does.
 
    Every block is counted down once, where it comes from: small ones in obj and mem, all others in the lowest place that we have,
-   which is the C library's malloc where the native layer is on, else raw. What passes obj, mem and raw on the way there leaves a frame of a
-   function that lies in a section of its own: a sample is of the outermost domain whose function is on the stack. */
+   which is the C library's malloc where the native layer is on, else raw. What passes obj, mem and raw on the way there leaves its
+   domain with the thread: a sample is of the outermost one.
 
-#define SAMPLED_PASS(name)                                                                      \
-    __attribute__((noinline, section("pmt_pass_" #name))) static void *name##_pass(void *ctx,   \
-                                                                                   size_t size) \
-    {                                                                                           \
-        void *block = original[sampled_##name].malloc(ctx, size);                               \
-        __asm__ volatile("" : "+r"(block)); /* no jump: the frame must be there */              \
-        return block;                                                                           \
+   Nobody frees a code object through a hook of ours, so its type's destructor is: an address of a code object may be kept. */
+
+#define SAMPLED_PASS(name, domain)                                \
+    static PMT_NOINLINE void *name##_pass(void *ctx, size_t size) \
+    {                                                             \
+        if (me.passing != 0) {                                    \
+            return original[sampled_##name].malloc(ctx, size);    \
+        }                                                         \
+        me.passing = (domain);                                    \
+        void *block = original[sampled_##name].malloc(ctx, size); \
+        me.passing = 0;                                           \
+        return block;                                             \
     }
 enum {
     sampled_obj = PYMEM_DOMAIN_OBJ,
     sampled_mem = PYMEM_DOMAIN_MEM,
     sampled_raw = PYMEM_DOMAIN_RAW
 };
-SAMPLED_PASS(obj)
-SAMPLED_PASS(mem)
-SAMPLED_PASS(raw)
-
-extern const char __start_pmt_pass_obj[], __stop_pmt_pass_obj[];
-extern const char __start_pmt_pass_mem[], __stop_pmt_pass_mem[];
-extern const char __start_pmt_pass_raw[], __stop_pmt_pass_raw[];
+SAMPLED_PASS(obj, PMT_DOMAIN_OBJ)
+SAMPLED_PASS(mem, PMT_DOMAIN_MEM)
+SAMPLED_PASS(raw, PMT_DOMAIN_RAW)
 
 #define SAMPLED_PROBED (1u << 8) /* the lowest place has seen the free, */
 #define SAMPLED_PASSED (1u << 9) /* or the allocation that was to find that out */
@@ -42,50 +43,28 @@ static int
 
 /* --- where a sample comes from ------------------------------------------------------------------------------------------------- */
 
-/* The outermost domain that the allocation under way has passed. */
-static PMT_NOINLINE uint32_t
-sampled_domain_nopy(uint32_t lowest)
-{
-    enum {
-        STEPS = 16,
-        BYTES = 8192
-    };
-    pmt__unwind_regs regs;
-    pmt__unwind_regs_here(&regs);
-    const uint64_t page = 4096;
-    uint64_t low = regs.sp, high = (low & ~(page - 1)) + page;
-    while (high < low + BYTES && pmt__readable((const void *)(uintptr_t)high)) {
-        high += page;
-    }
-    uint32_t domain = lowest;
-    pmt__unwind_rule rule;
-    int is_return = 0;
-    for (int i = 0; i < STEPS; i++) {
-        const char *pc = (const char *)(uintptr_t)regs.pc;
-        if (pc >= __start_pmt_pass_raw && pc < __stop_pmt_pass_raw) {
-            domain = PMT_DOMAIN_RAW;
-        } else if (pc >= __start_pmt_pass_mem && pc < __stop_pmt_pass_mem) {
-            return PMT_DOMAIN_MEM;
-        } else if (pc >= __start_pmt_pass_obj && pc < __stop_pmt_pass_obj) {
-            return PMT_DOMAIN_OBJ;
-        }
-        pmt__unwind_rule_find(regs.pc, is_return, &rule);
-        is_return = !rule.signal;
-        if (pmt__unwind_step(&rule, &regs, low, high) <= 0) {
-            break;
-        }
-    }
-    return domain;
-}
-
-/* The node of a stack, of which nothing is kept: nobody tells us here when a code object dies, so each is compared with what is
-   known of it. With the tables. */
+/* The node of a stack, of which nothing is kept: all frames are walked. With the tables. */
 static uint32_t
 sampled_node_nopy(PMT_FRAME *top)
 {
-    stack_verify_nopy(top);
     uint32_t node = top == NULL ? PMT_NODE_ROOT : pmt__stack_naive(top);
     return node == PMT_NODE_ROOT ? PMT_NODE_NO_STACK : node;
+}
+
+/* The node of its innermost line alone. */
+static uint32_t
+sampled_line_nopy(PMT_FRAME *top)
+{
+    for (PMT_FRAME *f = top; f != NULL; f = PMT_FRAME_PREVIOUS(f)) {
+        uint32_t place = PMT_FRAME_IS_ENTRY(f)
+                             ? PMT_PLACE_NOT_BEGUN
+                             : pmt__place_plain_nopy(PMT_FRAME_INSTR(f), PMT_FRAME_CODE(f),
+                                                     PMT_FRAME_IN_HEAP(f));
+        if (!(place & PMT_PLACE_NOT_BEGUN)) {
+            return pmt__node_line_nopy(place);
+        }
+    }
+    return PMT_NODE_NO_STACK;
 }
 
 /* state: NULL, or that of the calling thread. With the tables. */
@@ -104,9 +83,10 @@ sampled_cohort_nopy(PyThreadState *state, uint64_t size, uint32_t domain, pmt__t
     if (top == NULL) {
         pmt__t.counters[PMT_COUNTER_NO_STACK]++;
     }
-    return pmt__cohort_get_nopy(sampled_node_nopy(top),
+    bool lean = pmt__tables_lean_nopy();
+    return pmt__cohort_get_nopy(lean ? sampled_line_nopy(top) : sampled_node_nopy(top),
                                 size <= PMT_SIZE_EXACT_MAX ? (uint32_t)size : PMT_SIZE_LARGE,
-                                domain, *thread == NULL ? 0 : (*thread)->id);
+                                domain, *thread == NULL || lean ? 0 : (*thread)->id);
 }
 
 static void
@@ -288,10 +268,7 @@ sampled_lowest_nopy(void *block, size_t size, uint32_t lowest)
         return;
     }
     if (pmt__sample_due(size, &mean) && !me.nested && block != NULL) {
-        const uint64_t from = pmt__ticks();
-        uint32_t domain = sampled_domain_nopy(lowest);
-        pmt__sample_ticked(from);
-        sampled_born_nopy(block, size, domain, mean);
+        sampled_born_nopy(block, size, me.passing != 0 ? me.passing : lowest, mean);
     }
 }
 
@@ -457,6 +434,39 @@ pmt__cpython_sampled_native_table(void)
     return &sampled_native_table;
 }
 
+/* --- code objects ------------------------------------------------------------------------------------------------------------------------ */
+
+static destructor code_dealloc; /* the interpreter's own, as long as ours is in its place */
+
+/* Before its address can be another's. */
+static void
+sampled_code_dealloc(PyObject *code)
+{
+    if (!recording_off() && have_gil_nopy() && !foreign_nopy(PMT_CURRENT_STATE())
+        && pmt__enter_nopy() != PMT_GATE_CLOSED) {
+        pmt__code_died_nopy(code);
+        pmt__leave_nopy();
+    }
+    code_dealloc(code);
+}
+
+static void
+sampled_code_watch(void)
+{
+    if (PyCode_Type.tp_dealloc != sampled_code_dealloc) {
+        code_dealloc = PyCode_Type.tp_dealloc;
+        PyCode_Type.tp_dealloc = sampled_code_dealloc;
+    }
+}
+
+static void
+sampled_code_unwatch(void)
+{
+    if (PyCode_Type.tp_dealloc == sampled_code_dealloc) {
+        PyCode_Type.tp_dealloc = code_dealloc;
+    }
+}
+
 /* --- where the hooks go --------------------------------------------------------------------------------------------------------------- */
 
 static const PyMemAllocatorEx sampled_hooks[3] = {
@@ -559,6 +569,7 @@ sampled_install(bool native, void *(*full_raw)(void *, size_t))
 {
     sampled_native = native;
     sampled_promotes = 0;
+    sampled_code_watch();
     sampled_hook(PYMEM_DOMAIN_RAW, native, full_raw);
     sampled_probe();
     sampled_probe_small();
@@ -599,6 +610,7 @@ sampled_check(void *(*full_raw)(void *, size_t))
 static void
 sampled_uninstall(const PyMemAllocatorEx *full_raw)
 {
+    sampled_code_unwatch();
     for (int domain = 0; domain < 3; domain++) {
         PyMemAllocatorEx top;
         PyMem_GetAllocator((PyMemAllocatorDomain)domain, &top);

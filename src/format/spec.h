@@ -53,7 +53,8 @@ enum {
     PMT_SECTION_RESIDENT = 9,
     PMT_SECTION_LIFETIMES = 10,
     PMT_SECTION_OBJECTS = 11,
-    PMT_SECTION_SAMPLES = 12
+    PMT_SECTION_SAMPLES = 12,
+    PMT_SECTION_PRESSURE = 13
 };
 
 #define PMT_SAMPLES_ENTRY_MIN 39 /* bytes */
@@ -99,6 +100,37 @@ enum { /* figures of RESIDENT */
     PMT_RESIDENT_LIMIT = 80 /* one behind the last */
 };
 #define PMT_RESIDENT_CLASSES 64 /* size classes of pymalloc; 32 are in use */
+
+enum { /* figures of PRESSURE */
+    PMT_PRESSURE_USAGE = 1,
+    PMT_PRESSURE_LIMIT = 2, /* or PMT_PRESSURE_NONE */
+    PMT_PRESSURE_HIGH = 3,  /* or PMT_PRESSURE_NONE */
+    PMT_PRESSURE_OOMS = 4,
+    PMT_PRESSURE_OOM_KILLS = 5,
+    PMT_PRESSURE_LIMIT_HITS = 6,
+    PMT_PRESSURE_HIGH_HITS = 7,
+    PMT_PRESSURE_ANON = 8,
+    PMT_PRESSURE_FILE = 9,
+    PMT_PRESSURE_INACTIVE_FILE = 10,
+    PMT_PRESSURE_KERNEL = 11,
+    PMT_PRESSURE_SHMEM = 12,
+    PMT_PRESSURE_SOME_US = 13,
+    PMT_PRESSURE_FULL_US = 14,
+    PMT_PRESSURE_SOME_AVG10 = 15, /* hundredths of a per cent */
+    PMT_PRESSURE_FULL_AVG10 = 16,
+    PMT_PRESSURE_STALLS_OF = 17, /* 1: the cgroup, 2: the host */
+    PMT_PRESSURE_HOST_AVAILABLE = 18,
+    PMT_PRESSURE_HOST = 19,
+    PMT_PRESSURE_HOST_SWAP_FREE = 20,
+    PMT_PRESSURE_OOM_SCORE_ADJ = 21, /* zigzag */
+    PMT_PRESSURE_SWAP = 22,
+    PMT_PRESSURE_PEAK_RSS = 23,
+    PMT_PRESSURE_MAX_USAGE = 24,      /* of a merged window */
+    PMT_PRESSURE_MAX_SOME_AVG10 = 25, /* of a merged window */
+    PMT_PRESSURE_COUNT = 26           /* one behind the last */
+};
+#define PMT_PRESSURE_UNKNOWN UINT64_MAX
+#define PMT_PRESSURE_NONE (UINT64_MAX - 1)
 
 enum {
     PMT_FACT_NUMBER = 1,

@@ -618,18 +618,6 @@ pmt__process_start_ticks(void)
     return at == NULL ? 0 : strtoull(at + 1, NULL, 10);
 }
 
-static uint64_t
-cgroup_memory_limit(const char *cgroup)
-{
-    char path[512], text[64];
-    snprintf(path, sizeof path, "/sys/fs/cgroup%s/memory.max", cgroup);
-    if (read_small(path, text, sizeof text) == 0) {
-        read_small("/sys/fs/cgroup/memory/memory.limit_in_bytes", text, sizeof text);
-    }
-    uint64_t limit = strtoull(text, NULL, 10); /* "max" gives 0 */
-    return limit >= (uint64_t)1 << 62 ? 0 : limit;
-}
-
 void
 pmt__host_facts_get(pmt__host_facts *facts)
 {
@@ -650,7 +638,6 @@ pmt__host_facts_get(pmt__host_facts *facts)
     }
     facts->cpus = (uint64_t)sysconf(_SC_NPROCESSORS_ONLN);
     facts->memory_bytes = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
-    facts->memory_limit_bytes = cgroup_memory_limit(facts->cgroup);
 }
 
 int

@@ -162,7 +162,6 @@ typedef struct pmt__host_facts {
     char cgroup[256];
     uint64_t cpus;
     uint64_t memory_bytes;
-    uint64_t memory_limit_bytes; /* of the cgroup; 0 = none */
 } pmt__host_facts;
 void pmt__host_facts_get(pmt__host_facts *facts);
 int pmt__random_bytes(void *bytes, size_t size_bytes); /* 0 or a negative errno */

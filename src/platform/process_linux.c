@@ -10,48 +10,30 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "platform/kept.h"
 #include "platform/linux.h"
 #include "platform/platform.h"
 
-/* --- files that stay open: an open() at every measurement would take the lowest free descriptor for a moment, at which another
-   thread of the program may just be aiming (close(0), then open()) --- */
+/* --- files that stay open --- */
 
 typedef struct kept {
     const char *path;
     int flags;
-    int fd; /* 0 = none */
-    uint64_t device, inode;
+    pmt__kept file;
 } kept;
 
-static kept statm = {"/proc/self/statm", O_RDONLY, 0, 0, 0};
-static kept smaps = {"/proc/self/smaps", O_RDONLY, 0, 0, 0};
-static kept maps = {"/proc/self/maps", O_RDONLY, 0, 0, 0};
-static kept pagemap = {"/proc/self/pagemap", O_RDONLY, 0, 0, 0};
-static kept tasks = {"/proc/self/task", O_RDONLY | O_DIRECTORY, 0, 0, 0};
-
-static int
-kept_is_ours(const kept *self)
-{
-    uint64_t device, inode;
-    return self->fd > 0 && pmt__file_identity(self->fd, &device, &inode) == 0
-           && device == self->device && inode == self->inode;
-}
+static kept statm = {"/proc/self/statm", O_RDONLY, {0, 0, 0, 0}};
+static kept smaps = {"/proc/self/smaps", O_RDONLY, {0, 0, 0, 0}};
+static kept maps = {"/proc/self/maps", O_RDONLY, {0, 0, 0, 0}};
+static kept pagemap = {"/proc/self/pagemap", O_RDONLY, {0, 0, 0, 0}};
+static kept tasks = {"/proc/self/task", O_RDONLY | O_DIRECTORY, {0, 0, 0, 0}};
 
 /* Its descriptor or a negative errno. */
 static int
 kept_fd(kept *self)
 {
-    if (kept_is_ours(self)) {
-        return self->fd;
-    }
-    int fd = open(self->path, self->flags | O_CLOEXEC);
-    if (fd < 0) {
-        self->fd = 0;
-        return -errno;
-    }
-    self->fd = pmt__descriptor_move_high(fd);
-    pmt__file_identity(self->fd, &self->device, &self->inode);
-    return self->fd;
+    self->file.absent = 0;
+    return pmt__kept_fd(&self->file, self->path, self->flags);
 }
 
 void
@@ -59,10 +41,7 @@ pmt__process_files_close(void)
 {
     kept *all[] = {&statm, &smaps, &maps, &pagemap, &tasks};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-        if (kept_is_ours(all[i])) {
-            pmt__file_close(all[i]->fd);
-        }
-        all[i]->fd = 0;
+        pmt__kept_close(&all[i]->file);
     }
 }
 

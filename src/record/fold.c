@@ -281,6 +281,7 @@ section_read(pmt__fold *self, uint8_t kind, pmt__cursor *body, const uint8_t *st
         return cut_read(self, body);
     case PMT_SECTION_SIZES:
     case PMT_SECTION_RESIDENT:
+    case PMT_SECTION_PRESSURE:
         pmt__buffer_put(&self->payload, start, (size_t)(body->end - start));
         return 0;
     default:

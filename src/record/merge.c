@@ -133,7 +133,7 @@ pmt__merge_scan(pmt__merge *self, const uint8_t *payload, size_t size, uint64_t 
     const uint8_t *start;
     uint8_t kind = 0;
     while (section_next(&in, &kind, &body, &start)) {
-        if (kind < PMT_SECTION_STRINGS || kind > PMT_SECTION_SAMPLES) {
+        if (kind < PMT_SECTION_STRINGS || kind > PMT_SECTION_PRESSURE) {
             return -EBADMSG;
         }
         if (kind == PMT_SECTION_SITES) {
@@ -430,6 +430,7 @@ pmt__merge_begin(pmt__merge *self, uint64_t epoch_before, bool keeps_epochs)
     memset(self->size_bytes, 0, sizeof self->size_bytes);
     pmt__buffer_clear(&self->definitions);
     pmt__buffer_clear(&self->resident);
+    pmt__pressure_merge_begin(&self->pressure);
     self->threads.len = 0;
     self->marks.len = 0;
     self->lives.len = 0;
@@ -578,6 +579,9 @@ pmt__merge_add(pmt__merge *self, const uint8_t *payload, size_t size)
         case PMT_SECTION_RESIDENT: /* the last one stays */
             pmt__buffer_clear(&self->resident);
             pmt__buffer_put(&self->resident, start, (size_t)(in.at - start));
+            break;
+        case PMT_SECTION_PRESSURE:
+            rc = pmt__pressure_merge_add(&self->pressure, &body) ? 0 : -EBADMSG;
             break;
         case PMT_SECTION_MARKS:
             rc = marks_add(self, &body);
@@ -915,6 +919,7 @@ pmt__merge_finish(pmt__merge *self, pmt__buffer *payload)
     threads_put(self, payload);
     sizes_put(self, payload);
     pmt__buffer_put(payload, self->resident.data, self->resident.len);
+    pmt__pressure_merge_put(&self->pressure, payload);
     lives_put(self, payload);
     samples_put(self, payload);
 

@@ -10,6 +10,7 @@
 #include "format/decode.h"
 #include "format/encode.h"
 #include "format/spec.h"
+#include "record/pressure.h"
 #include "record/sample.h"
 
 #define PMT_CUT_HEAD 19 /* numbers in the head of a CUT section */
@@ -71,6 +72,7 @@ typedef struct pmt__merge {
     pmt__buffer counters;    /* of the last cut, encoded */
     pmt__buffer definitions; /* sections as they were */
     pmt__buffer resident;    /* the last RESIDENT, as it was */
+    pmt__pressure_merge pressure;
     PMT__VEC(pmt__merge_thread) threads;
     PMT__VEC(uint64_t) marks;        /* epochs that marks ended, rising */
     PMT__VEC(pmt__merge_life) lives; /* of the delta that is being added */

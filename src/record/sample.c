@@ -141,7 +141,7 @@ pmt__sample_find(const void *block)
 static uint8_t *
 filter_of(const void *block)
 {
-    return &pmt__sample_filter[pmt__sample_hash(block) >> (32 - PMT_SAMPLE_FILTER_BITS)];
+    return &pmt__sample_filter[pmt__sample_filter_at(block)];
 }
 
 static int

@@ -305,6 +305,7 @@ typedef struct pmt__tables {
     pmt__buffer new_strings,
         new_codes; /* encoded bodies; what was not flushed yet, or with names_kept all of them */
     size_t string_bytes_flushed, code_bytes_flushed;
+    uint32_t lean;       /* atomic: the capture has hardly room for more stacks */
     uint32_t names_kept; /* for children that are forked: their captures need all of them again */
     pmt__buffer new_lifetimes;
     uint32_t lifetime_count;
@@ -358,6 +359,18 @@ pmt__tables_room_nopy(void)
     }
 }
 
+/* Whether a sampled recording, which goes on for ever, is to keep of new stacks their innermost lines only: three quarters of some table
+   are used up. With the tables held. */
+PMT_INLINE int
+pmt__tables_lean_nopy(void)
+{
+    return __atomic_load_n(&pmt__t.lean, __ATOMIC_RELAXED)
+           || pmt__t.node_count > pmt__t.node_limit - pmt__t.node_limit / 4
+           || pmt__t.site_count > pmt__t.site_limit - pmt__t.site_limit / 4
+           || (pmt__t.cohort_free == 0
+               && pmt__t.cohort_count > pmt__t.cohort_limit - pmt__t.cohort_limit / 4);
+}
+
 /* --- slow ways (tree.c, cohort.c, threads.c): call them with the tables held ---------------------------------------------- */
 
 /* The place of an instruction; PMT_PLACE_FOLDED where there is no room for another code object. code: NULL for an entry frame;
@@ -369,11 +382,11 @@ uint32_t pmt__place_plain_nopy(uint64_t instr, const void *code, int generator);
 uint32_t pmt__node_slow_nopy(uint32_t parent, uint32_t place);
 /* The same without hints. */
 uint32_t pmt__node_plain_nopy(uint32_t parent, uint32_t place);
+/* The node for a place right below [folded]: where a whole stack is too much. */
+uint32_t pmt__node_line_nopy(uint32_t place);
 /* The code object at this address dies now. */
 void pmt__code_died_nopy(const void *object);
 int pmt__code_known(const void *object);
-/* Is what stands at this address still the code object that was known there? Else that one has died. */
-void pmt__code_verify_nopy(const void *object);
 uint32_t pmt__string_intern_nopy(const pmt__text *text);
 
 /* The cohort of the current epoch for (node, size, domain, thread id). Never fails: at the limits it folds. */

@@ -415,20 +415,6 @@ pmt__code_died_nopy(const void *object)
     *head = id;
 }
 
-void
-pmt__code_verify_nopy(const void *object)
-{
-    uint32_t at = code_hash_find(object);
-    if (at == UINT32_MAX) {
-        return;
-    }
-    pmt__code_facts facts;
-    pmt__t.source->code_describe_nopy(object, &facts);
-    if (fingerprint(&facts) != pmt__t.codes[pmt__t.code_hash[at]].fingerprint) {
-        pmt__code_died_nopy(object);
-    }
-}
-
 /* --- places -------------------------------------------------------------------------------------------------------------- */
 
 static uint32_t
@@ -487,16 +473,9 @@ node_append(uint32_t parent, uint32_t place, uint32_t last_listed, int in_list)
     return id;
 }
 
-uint32_t
-pmt__node_plain_nopy(uint32_t parent, uint32_t place)
+static uint32_t
+node_child(uint32_t parent, uint32_t place)
 {
-    if (place & PMT_PLACE_NOT_BEGUN) {
-        return parent;
-    }
-    if (place == PMT_PLACE_FOLDED || parent == PMT_NODE_FOLDED) {
-        pmt__t.counters[PMT_COUNTER_FOLDED_STACKS] += parent != PMT_NODE_FOLDED;
-        return PMT_NODE_FOLDED;
-    }
     pmt__tables_room_nopy();
     uint32_t children = 0, last = 0;
     for (uint32_t id = pmt__t.nodes[parent].first; id != 0; id = pmt__t.nodes[id].next) {
@@ -527,6 +506,26 @@ pmt__node_plain_nopy(uint32_t parent, uint32_t place)
         pmt__t.node_limit = pmt__t.node_count; /* no memory: fold from here on */
     }
     return id;
+}
+
+uint32_t
+pmt__node_plain_nopy(uint32_t parent, uint32_t place)
+{
+    if (place & PMT_PLACE_NOT_BEGUN) {
+        return parent;
+    }
+    if (place == PMT_PLACE_FOLDED || parent == PMT_NODE_FOLDED) {
+        pmt__t.counters[PMT_COUNTER_FOLDED_STACKS] += parent != PMT_NODE_FOLDED;
+        return PMT_NODE_FOLDED;
+    }
+    return node_child(parent, place);
+}
+
+uint32_t
+pmt__node_line_nopy(uint32_t place)
+{
+    pmt__t.counters[PMT_COUNTER_FOLDED_STACKS]++;
+    return place == PMT_PLACE_FOLDED ? PMT_NODE_FOLDED : node_child(PMT_NODE_FOLDED, place);
 }
 
 PMT_NOINLINE uint32_t

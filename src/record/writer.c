@@ -30,12 +30,13 @@
 #include "record/log.h"
 #include "record/mixed.h"
 #include "record/overhead.h"
+#include "record/pressure.h"
 #include "record/resident.h"
 #include "record/sample.h"
 #include "record/shadow.h"
 
 #define DEFAULT_MAX_MEMORY ((uint64_t)1 << 30)
-#define SAMPLED_MAX_MEMORY ((uint64_t)8 << 20)
+#define SAMPLED_MAX_MEMORY ((uint64_t)6 << 20)
 #define MIN_MAX_MEMORY ((uint64_t)16 << 20)
 #define BUFFER_KEEP ((size_t)256 << 10)
 #define RESTART_DELAY_NS 5000000
@@ -59,6 +60,8 @@
 
 /* The resident memory is taken apart at cuts, so often that it takes at most a hundredth of the time; rarely where little changes. */
 #define MEASURE_SHARE 200u /* the other half is for the ones at the end and for what varies */
+#define MEASURE_SHARE_SAMPLED \
+    2000u /* in a sampled recording a hundredth is the budget for everything */
 #define MEASURE_IDLE_NS ((uint64_t)10 * 1000000000)
 /* A cut during which nobody measures, besides PMT_CUT_*: it must be short. */
 #define CUT_SHORT 0x80000000u
@@ -100,6 +103,7 @@ static struct {
     pmt__buffer payload;
     pmt__buffer out; /* encoded chunk that waits to be written; empty: none */
     pmt__measure measure;
+    pmt__pressure pressure;
     uint64_t measured_ns, measure_after_ns, measured_rss;
     int measured_end; /* when main had returned */
     uint64_t own_bytes;
@@ -352,7 +356,9 @@ measure_write(uint32_t flags, uint64_t rss_bytes)
     w.measured_ns = now_ns;
     w.measured_rss = rss_bytes;
     uint64_t left_ns = w.measure_after_ns > now_ns ? w.measure_after_ns - now_ns : 0;
-    w.measure_after_ns = now_ns + left_ns + (now_ns - from_ns) * MEASURE_SHARE;
+    w.measure_after_ns =
+        now_ns + left_ns
+        + (now_ns - from_ns) * (pmt__sampling_now.on ? MEASURE_SHARE_SAMPLED : MEASURE_SHARE);
     if (rc == -ECANCELED) {
         return;
     }
@@ -470,6 +476,9 @@ cut_encode(uint32_t flags, uint64_t rss_bytes, int measure)
     if (measure) {
         measure_write(flags, rss_bytes);
     }
+    if ((flags & CUT_SHORT) == 0) {
+        pmt__pressure_put(&w.pressure, &w.payload, (flags & ~CUT_SHORT) != 0);
+    }
     w.own_bytes = own_bytes();
     pmt__cut_encode(&w.cut, &w.payload, flags & ~CUT_SHORT, rss_bytes, w.own_bytes);
     if (w.fold == NULL) {
@@ -480,6 +489,9 @@ cut_encode(uint32_t flags, uint64_t rss_bytes, int measure)
         if (w.max_size_bytes == 0 || w.payload.failed || w.out.failed
             || w.definition_bytes + definitions <= definition_room() || fold_begin() < 0) {
             w.definition_bytes += definitions;
+            if (w.max_size_bytes != 0 && w.definition_bytes > definition_room() / 4 * 3) {
+                __atomic_store_n(&pmt__t.lean, 1, __ATOMIC_RELAXED);
+            }
             return;
         }
     }
@@ -903,6 +915,7 @@ birth(void)
     }
     pmt__cut_dispose(&w.cut);
     pmt__cut_init(&w.cut);
+    pmt__pressure_begin(&w.pressure);
     w.sequence = 0;
     pmt_error err = PMT_ERROR_INIT;
     if (child_file_create() < 0 || first_chunks_write(&err) < 0) {
@@ -1024,6 +1037,19 @@ pmt__writer_restart_nopy(void)
     lock_give(&starting);
 }
 
+void
+pmt__writer_restart_now(void)
+{
+    if (!(__atomic_load_n(&pmt__t.attention, __ATOMIC_RELAXED) & PMT_ATTENTION_WRITER)) {
+        return;
+    }
+    w.forked_ns = pmt__clock_mono_ns() - RESTART_DELAY_NS;
+    int closed = pmt__lanes_closed;
+    pmt__lanes_closed = 1; /* what starting it allocates is not the program's */
+    pmt__writer_restart_nopy();
+    pmt__lanes_closed = closed;
+}
+
 /* --- fork: the parent's thread must not exist while the process forks (from CPython 3.12 on, os.fork warns of threads) --- */
 
 static int forking; /* Protected by starting: prepare has run, and parent or child must follow */
@@ -1095,6 +1121,7 @@ static void
 fork_child(void)
 {
     pmt__process_files_close(); /* it speaks of the parent */
+    pmt__pressure_close(&w.pressure);
     if (!forking) {
         return;
     }
@@ -1132,14 +1159,14 @@ host_facts_put(pmt__buffer *out, uint32_t *count)
     pmt__fact_put_text(out, "cgroup", host.cgroup);
     pmt__fact_put_number(out, "cpus", host.cpus);
     pmt__fact_put_number(out, "memory_bytes", host.memory_bytes);
-    pmt__fact_put_number(out, "memory_limit_bytes", host.memory_limit_bytes);
+    pmt__pressure_facts_put(&w.pressure, out, count);
     pmt__fact_put_number(out, "pid", w.pid);
     pmt__fact_put_number(out, "ppid", pmt__process_parent_id());
     pmt__fact_put_number(out, "exec_generation", w.generation);
     pmt__fact_put_number(out, "start_ticks", pmt__process_start_ticks());
     pmt__fact_put_number(out, "started_unix_ns", pmt__clock_unix_ns());
     pmt__fact_put_number(out, "started_mono_ns", pmt__clock_mono_ns());
-    *count += 14;
+    *count += 13;
 }
 
 /* Where a forked child comes from. */
@@ -1331,6 +1358,7 @@ pmt__record_start(const pmt__record_options *options, const pmt__frame_source *s
     pmt__buffer_init(&w.facts);
     pmt__cut_init(&w.cut);
     pmt__measure_init(&w.measure);
+    pmt__pressure_init(&w.pressure);
     pmt__buffer_init(&w.payload);
     pmt__buffer_init(&w.out);
     int rc = file_open(options, err);
@@ -1486,6 +1514,7 @@ pmt__record_stop(uint32_t reason)
     io_take();
     capture_finish(reason);
     pmt__process_files_close();
+    pmt__pressure_close(&w.pressure);
     w.active = 0;
     pmt__log_dispose();
     pmt__tables_dispose();

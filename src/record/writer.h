@@ -85,6 +85,8 @@ void pmt__record_origin(int itself, uint64_t *parent, uint64_t *generation);
 
 /* From a hook: starts the thread again some milliseconds after a fork. */
 void pmt__writer_restart_nopy(void);
+/* Outside of hooks, after a fork: at once, if that is still to be done. */
+void pmt__writer_restart_now(void);
 /* From a hook: the next cut should not wait for its time. */
 void pmt__writer_hurry_nopy(void);
 

@@ -10,6 +10,7 @@
 #include "platform/input.h"
 #include "store/intern.h"
 #include "store/names.h"
+#include "store/pressure.h"
 #include "store/resident.h"
 #include "store/samples.h"
 #include "store/store.h"
@@ -821,6 +822,10 @@ load_delta(loader *self, const pmt__chunk *chunk)
             body.what = "RESIDENT";
             result = pmt__reader_add_resident(self->reader, &body, self->err);
             break;
+        case PMT_SECTION_PRESSURE:
+            body.what = "PRESSURE";
+            result = pmt__reader_add_pressure(self->reader, &body, self->err);
+            break;
         case PMT_SECTION_SAMPLES:
             body.what = "SAMPLES";
             result = pmt__reader_add_samples(self->reader, &body, self->err);
@@ -1489,6 +1494,8 @@ pmt_reader_destroy(pmt_reader *self)
     PMT__VEC_DISPOSE(allocator, &self->event_chunks);
     PMT__VEC_DISPOSE(allocator, &self->resident_bytes);
     PMT__VEC_DISPOSE(allocator, &self->moments);
+    PMT__VEC_DISPOSE(allocator, &self->pressure_bytes);
+    PMT__VEC_DISPOSE(allocator, &self->pressures);
     PMT__VEC_DISPOSE(allocator, &self->sample_bytes);
     PMT__VEC_DISPOSE(allocator, &self->samples);
     if (self->running != NULL) {

@@ -92,6 +92,13 @@ typedef struct pmt__stored_moment {
     size_t cut; /* its place among the cuts */
 } pmt__stored_moment;
 
+/* Where the body of a section PRESSURE lies in `pressure_bytes`. */
+typedef struct pmt__stored_pressure {
+    size_t offset;
+    size_t size;
+    size_t cut; /* its place among the cuts */
+} pmt__stored_pressure;
+
 /* Where a section SAMPLES lies in `sample_bytes`. */
 typedef struct pmt__stored_samples {
     size_t offset;
@@ -170,6 +177,8 @@ struct pmt_reader {
     PMT__VEC(pmt__event_chunk) event_chunks;
     PMT__VEC(uint8_t) resident_bytes;
     PMT__VEC(pmt__stored_moment) moments; /* resident.h */
+    PMT__VEC(uint8_t) pressure_bytes;
+    PMT__VEC(pmt__stored_pressure) pressures; /* pressure.h */
     PMT__VEC(uint8_t) sample_bytes;
     PMT__VEC(pmt__stored_samples) samples; /* samples.h; by cut */
     uint64_t sample_mean;                  /* bytes, of the last of them */

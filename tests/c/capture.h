@@ -213,6 +213,29 @@ capture_resident(pmt__buffer *payload, uint64_t number)
     pmt__buffer_dispose(&body);
 }
 
+/* Figures that follow from its number, changes only: the limit comes with the first cut, the kills are forgotten with the fifth. */
+static inline void
+capture_pressure(pmt__buffer *payload, uint64_t number)
+{
+    pmt__buffer body;
+    pmt__buffer_init(&body);
+    if (number == 1) {
+        CAPTURE_PUT(&body, 4, PMT_PRESSURE_LIMIT, 1 + 50000, PMT_PRESSURE_OOM_KILLS, 1 + 3,
+                    PMT_PRESSURE_HIGH, PMT_PRESSURE_NONE + 1);
+    } else {
+        CAPTURE_PUT(&body, number == 5 ? 3 : 2);
+    }
+    if (number == 5) {
+        CAPTURE_PUT(&body, PMT_PRESSURE_OOM_KILLS, 0);
+    }
+    if (number != 1) {
+        CAPTURE_PUT(&body, PMT_PRESSURE_USAGE, 1 + 1000 * number);
+    }
+    CAPTURE_PUT(&body, 12345 /* not known */, 1);
+    capture_section(payload, PMT_SECTION_PRESSURE, &body);
+    pmt__buffer_dispose(&body);
+}
+
 /* A file's header; *out is the caller's to dispose of. */
 static inline void
 capture_begin(pmt__buffer *out, const uint8_t id[16], uint64_t started_unix_ns)
@@ -262,6 +285,7 @@ capture_build(pmt__buffer *out)
     uint64_t sequence = 2;
     for (uint64_t number = 1; number <= CAPTURE_CUTS; number++) {
         capture_resident(&payload, number);
+        capture_pressure(&payload, number);
         capture_samples(&payload, number);
         capture_cut(&payload, number);
         pmt__chunk_put(out, "DLTA", 0, sequence++, payload.data, payload.len);

@@ -11,6 +11,7 @@
 #include "analyze/tree.h"
 #include "base/error.h"
 #include "render/render.h"
+#include "store/pressure.h"
 
 /* Each of these returns PMT_OK or the first error. */
 
@@ -110,12 +111,28 @@ everything_combined(const pmt_reader *reader, unsigned flags, pmt_error *err)
     return result;
 }
 
+/* Every section is passed: nothing is wrong with one that was kept. */
+static inline int
+everything_pressing(const pmt_reader *reader, pmt_error *err)
+{
+    pmt__pressure_walk walk;
+    pmt__pressure_walk_init(&walk, reader);
+    uint64_t sum = 0;
+    while (pmt__pressure_walk_next(&walk)) {
+        sum += pmt__pressure_working_set(&walk);
+    }
+    (void)sum;
+    return walk.at == pmt__reader_pressure_count(reader)
+               ? PMT_OK
+               : pmt__error_set(err, PMT_ERR_STATE, "sections without a cut");
+}
+
 static inline int
 everything(const pmt_reader *reader, pmt_error *err)
 {
     static const char *const include[] = {"*", "app.*"};
     static const char *const exclude[] = {"[folded]", "/usr/*"};
-    int result = PMT_OK;
+    int result = everything_pressing(reader, err);
     for (int view = PMT_VIEW_PEAK; view <= PMT_VIEW_TEMPORARY && result == PMT_OK; view++) {
         pmt_query query = {.view = (pmt_view)view};
         if (view % 2 == 0) {

@@ -23,6 +23,8 @@
 #include "platform/platform.h"
 #include "record/compact.h"
 #include "record/merge.h"
+#include "record/pressure.h"
+#include "store/pressure.h"
 #include "store/store.h"
 
 enum {
@@ -62,6 +64,7 @@ static struct {
     /* as if every block were a sample: in all, and in the cut that is being made */
     pmt_spread all_allocs[SITES + 1], all_live[SITES + 1], all_peak[SITES + 1];
     pmt_spread new_allocs[SITES + 1], new_frees[SITES + 1];
+    uint64_t pressure[PMT_PRESSURE_COUNT], pressure_told[PMT_PRESSURE_COUNT];
 } p;
 
 static const uint8_t capture_id[16] = {1, 2, 3};
@@ -359,6 +362,26 @@ put_objects(pmt__buffer *payload)
     pmt__buffer_dispose(&body);
 }
 
+/* Most figures stay, some go; some cuts have no section. */
+static void
+put_pressure(pmt__buffer *payload)
+{
+    for (size_t i = 1; i < PMT_PRESSURE_MAX_USAGE; i++) {
+        if (p.cuts == 0 || capture_random(4) == 0) {
+            p.pressure[i] = capture_random(6) == 0   ? PMT_PRESSURE_UNKNOWN
+                            : capture_random(9) == 0 ? PMT_PRESSURE_NONE
+                                                     : capture_random(1000);
+        }
+    }
+    p.pressure[PMT_PRESSURE_PEAK_RSS] = 1000 * p.cuts; /* it never falls */
+    if (p.cuts == 0) {
+        memset(p.pressure_told, 0xff, sizeof p.pressure_told);
+    }
+    if (capture_random(10) != 0) {
+        pmt__pressure_put_changes(p.pressure_told, p.pressure, payload);
+    }
+}
+
 static void
 put_cut(uint64_t flags)
 {
@@ -379,6 +402,7 @@ put_cut(uint64_t flags)
     put_lifetimes(&payload);
     put_objects(&payload);
     put_samples(&payload);
+    put_pressure(&payload);
     uint64_t buckets = 0;
     for (uint64_t b = 0; b < 64; b++) {
         buckets += p.size_allocs[b] != 0;
@@ -673,6 +697,38 @@ check_samples(const pmt_reader *reader)
     pmt__release(reader->allocator, sums);
 }
 
+static void
+highest_take(uint64_t *highest, uint64_t value)
+{
+    if (value != PMT_PRESSURE_UNKNOWN && (*highest == PMT_PRESSURE_UNKNOWN || *highest < value)) {
+        *highest = value;
+    }
+}
+
+/* At the end of each window, the figures are those of the twin, and the highest are those of its cuts in the window. */
+static void
+check_pressure(const pmt_reader *compacted, const pmt_reader *whole)
+{
+    pmt__pressure_walk left, right;
+    pmt__pressure_walk_init(&left, compacted);
+    pmt__pressure_walk_init(&right, whole);
+    bool more = pmt__pressure_walk_next(&right);
+    while (pmt__pressure_walk_next(&left)) {
+        uint64_t usage = PMT_PRESSURE_UNKNOWN, avg10 = PMT_PRESSURE_UNKNOWN;
+        uint64_t last[PMT_PRESSURE_COUNT];
+        assert_true(more && right.t_ns <= left.t_ns);
+        for (; more && right.t_ns <= left.t_ns; more = pmt__pressure_walk_next(&right)) {
+            highest_take(&usage, right.value[PMT_PRESSURE_MAX_USAGE]);
+            highest_take(&avg10, right.value[PMT_PRESSURE_MAX_SOME_AVG10]);
+            memcpy(last, right.value, sizeof last);
+        }
+        last[PMT_PRESSURE_MAX_USAGE] = usage;
+        last[PMT_PRESSURE_MAX_SOME_AVG10] = avg10;
+        assert_memory_equal(left.value + 1, last + 1, sizeof last - sizeof *last);
+    }
+    assert_false(more);
+}
+
 /* Returns the number of windows. */
 static size_t
 check_against_twin(int marks_are_exact)
@@ -707,6 +763,7 @@ check_against_twin(int marks_are_exact)
     check_definitions();
     check_samples(a.reader);
     check_samples(b.reader);
+    check_pressure(a.reader, b.reader);
     if (marks_are_exact) {
         check_marks();
         check_epochs();

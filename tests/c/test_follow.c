@@ -12,6 +12,7 @@
 #include "capture.h"
 #include "everything.h"
 #include "pymemtrace/reader.h"
+#include "store/pressure.h"
 #include "store/store.h"
 
 static pmt__buffer capture;
@@ -88,8 +89,23 @@ compare_rows(const pmt_reader *reader, const pmt_reader *expected, const pmt_que
 }
 
 static void
+compare_pressure(const pmt_reader *reader, const pmt_reader *expected)
+{
+    pmt__pressure_walk got, wanted;
+    pmt__pressure_walk_init(&got, reader);
+    pmt__pressure_walk_init(&wanted, expected);
+    while (pmt__pressure_walk_next(&wanted)) {
+        assert_true(pmt__pressure_walk_next(&got));
+        assert_int_equal(got.t_ns, wanted.t_ns);
+        assert_memory_equal(got.value, wanted.value, sizeof got.value);
+    }
+    assert_false(pmt__pressure_walk_next(&got));
+}
+
+static void
 compare_readers(const pmt_reader *reader, const pmt_reader *expected)
 {
+    compare_pressure(reader, expected);
     assert_int_equal(reader->cuts.len, expected->cuts.len);
     assert_int_equal(reader->stacks.len, expected->stacks.len);
     assert_int_equal(reader->threads.len, expected->threads.len);

@@ -161,6 +161,24 @@ def test_somebody_cuts_it_off(left: int) -> None:
         pymemtrace.open(path).info()
 
 
+def test_lines_are_known_where_stacks_are_too_many() -> None:
+    path = Path("x.pmt")
+    Path("boxed.py").write_text(PROGRAM.replace("randrange(6)", "randrange(40)"))
+    words = [sys.executable, "boxed.py", str(path), str(SIZE), "4", "0.02"]
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL, timeout=60)
+    capture = pymemtrace.open(path)
+    assert capture.info()["folded"] > 0
+    total = sum(row["allocated_bytes"] for row in capture.sites("total"))
+    unknown = sum(
+        row["allocated_bytes"]
+        for row in capture.sites("total")
+        if row["site"]["function"] == "[folded]"
+    )
+    assert unknown < total * 0.02
+    below = [row["stack"] for row in capture.stacks("total") if len(row["stack"]) == 2]
+    assert any(stack[1]["function"] == "[folded]" for stack in below)
+
+
 def test_no_room_for_it_is_said_at_the_start() -> None:
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (SIZE // 2, SIZE // 2))
@@ -188,6 +206,19 @@ def test_children_have_boxes_of_their_own() -> None:
     for box in boxes:
         assert SIZE - 16384 <= box.stat().st_size <= SIZE
         assert pymemtrace.open(box).info()["ended"] == "normal"
+
+
+@pytest.mark.parametrize("options", [["--sample", "512K"], []])
+def test_who_waits_for_a_child_is_written_meanwhile(options: list[str]) -> None:
+    program = "import os, time\nx = bytearray(9_000_000)\npid = os.fork()\n" \
+              "if pid: os.waitpid(pid, 0)\nelse: time.sleep(2.5); os._exit(0)\n"  # fmt: skip
+    command = [sys.executable, "-W", "error", "-m", "pymemtrace", "run", "-q", *options]
+    done = subprocess.run([*command, "-o", "x.pmt", "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    for path in Path().glob("x*.pmt"):
+        times = [row["t_s"] for row in pymemtrace.open(path).timeline()]
+        assert any(0.5 < at < 2.4 for at in times), (path, times)
+    assert len(list(Path().glob("x*.pmt"))) == 2
 
 
 @pytest.mark.parametrize("words", [["--box", "1K"], ["--box", "2G"], ["--box", "-1"]])

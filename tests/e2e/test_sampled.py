@@ -160,3 +160,32 @@ def test_not_with_events_or_native_stacks() -> None:
         command = [sys.executable, "-m", "pymemtrace", "run", "--sample", "512K", option]
         done = execute([*command, "-c", "0"])
         assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+
+
+def test_code_objects_at_the_address_of_dead_ones() -> None:
+    """Functions that are compiled, run and dropped in turn: each at the address of the last."""
+    code = (
+        "import pymemtrace, gc\n"
+        "kept, places = [], set()\n"
+        "def one(number):\n"
+        "    names = {}\n"
+        "    exec(compile(f'def f_{number:03}(): return bytes(40_000)', 'x', 'exec'), names)\n"
+        "    f = names.pop(f'f_{number:03}')\n"
+        "    places.add(id(f.__code__))\n"
+        "    kept.append(f())\n"
+        "with pymemtrace.record('x.pmt', sample_bytes=1024):\n"
+        "    for number in range(100):\n"
+        "        one(number)\n"
+        "print(len(places) < 60)\n"
+        "import sys; sys.stdout.flush()\n"
+        "with pymemtrace.record('y.pmt'):\n"
+        "    for number in range(100):\n"
+        "        one(number)\n"
+    )
+    done = execute([sys.executable, "-c", code])
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
+    for name in ("x.pmt", "y.pmt"):
+        found = alive(pymemtrace.open(name))
+        of = {name: size for name, size in found.items() if name.startswith("f_")}
+        assert len(of) == 100, sorted(of)
+        assert set(of.values()) == {40_033}, of  # eight means and more are certain

@@ -77,6 +77,7 @@ make_seeds(pmt__buffer seeds[2])
     capture_names(&payload);
     for (uint64_t number = 1; number <= CAPTURE_CUTS; number++) {
         capture_resident(&payload, number);
+        capture_pressure(&payload, number);
         capture_samples(&payload, number);
         capture_cut(&payload, number);
         const uint8_t head[] = {0, (uint8_t)payload.len, (uint8_t)(payload.len >> 8)};

@@ -344,6 +344,11 @@ class CaptureBuilder:
             self._define(9, varint(which) + varint(value))
         self._sections[9][-1] += varint(0)
 
+    def pressure(self, figures: dict[int, int | None]) -> None:
+        """How short memory is, where it has changed; None: not known any more."""
+        for which, value in figures.items():
+            self._define(13, varint(which) + varint(0 if value is None else value + 1))
+
     def mark(self, epoch: int, t_ns: int, label: str) -> None:
         self._define(6, varint(epoch) + varint(t_ns) + varint(self.string(label)))
 

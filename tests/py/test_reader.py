@@ -451,6 +451,8 @@ def test_info_of_a_run_that_ended(path: Path) -> None:
         "inherited": False,
         "command": ["python", "app.py"],
         "python": "3.11.7",
+        "cgroup_version": None,
+        "cgroup_path": None,
         "mode": "full",
         "started": "2023-11-14T22:13:20.000000+00:00",
         "duration_s": 2.0,

@@ -107,6 +107,8 @@ class Head(Widget):
             ("  peak ", "dim"), (size(picture.peak_bytes), "bold"),
             ("  RSS ", "dim"), (size(picture.rss_bytes), "bold"),
         )  # fmt: skip
+        if picture.cgroup:
+            text += Text.assemble(("  cgroup ", "dim"), (picture.cgroup, "bold"))
         if picture.running:
             age = picture.age_s + (time.monotonic() - self._looked)
             text += Text.assemble("  ", (f"{age:.0f} s old", "yellow" if age > 5 else "dim"))

@@ -17,7 +17,7 @@ import pymemtrace
 from pymemtrace import _core, _symbols
 from pymemtrace._core import Aggregate, Combined, Reader
 from pymemtrace._types import LineRow, Site, View
-from pymemtrace.cli import _format, _options
+from pymemtrace.cli import _format, _options, _pressure
 from pymemtrace.cli import tree as tree_command
 
 LINES = 500  # rows of a picture at most
@@ -82,6 +82,7 @@ class Picture:
     live_bytes: int = 0
     peak_bytes: int = 0
     rss_bytes: int = 0
+    cgroup: str = ""  # its memory, where it has a limit; of one process
     duration_s: float = 0.0
     heap: list[tuple[float, int]] = field(default_factory=list)  # seconds, bytes
     rss: list[tuple[float, int]] = field(default_factory=list)  # empty for several processes
@@ -299,6 +300,8 @@ class Watch:
         if process.info["ended"] != "running":
             picture.live_bytes = totals["heap_bytes_end"]
             picture.rss_bytes = totals["rss_bytes_end"]
+        for pressure in reader.pressure(last=1):
+            picture.cgroup = _pressure.short(pressure)
         picture.threads = [
             (str(thread["native_id"]), _options.thread_text(thread))
             for thread in threads_of(reader)
