@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from pymemtrace._watch import host
+
 prometheus = pytest.importorskip("prometheus_client", reason="prometheus_client is not installed")
 
 COMMAND = [sys.executable, "-m", "pymemtrace"]
@@ -303,6 +305,54 @@ def test_captures_that_break_while_they_are_watched(
     assert watch.end(signal.SIGTERM) == 0
     assert not any("Traceback" in line or "look failed" in line for line in watch.err), watch.err
     assert len(watch.err) < 12, watch.err
+
+
+@pytest.fixture
+def group() -> Iterator[Path]:
+    """A memory cgroup of 100 MiB."""
+    own = host.cgroup_of(os.getpid())
+    folder = Path(own) / f"pymemtrace-test-{os.getpid()}"
+    try:
+        if not own:
+            raise OSError("there is none")
+        folder.mkdir()
+    except OSError as error:
+        pytest.skip(f"cannot make a memory cgroup here: {error}")
+    try:
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            if (folder / name).exists():
+                (folder / name).write_text(str(100 << 20))
+                break
+        else:
+            pytest.skip("cgroups made here have no memory controller")
+        yield folder
+    finally:
+        end = time.monotonic() + WAIT_S
+        while (folder / "cgroup.procs").read_text() and time.monotonic() < end:
+            time.sleep(0.05)
+        folder.rmdir()
+
+
+def test_a_process_that_runs_out_of_its_cgroup(
+    start: Callable[..., Lines], tmp_path: Path, group: Path
+) -> None:
+    (tmp_path / "grows.py").write_text(
+        f"import os, time\nopen({str(group / 'cgroup.procs')!r}, 'w').write(str(os.getpid()))\n"
+        "kept = []\ndef grow():\n    kept.append(bytearray(1 << 20))\n"
+        "for _ in range(1000):\n    grow()\n    time.sleep(0.15)\n"
+    )
+    (tmp_path / "oom.toml").write_text(
+        '[[rules]]\nname = "runs out"\nkind = "exhaustion"\nof = "cgroup"\nwithin = "1m"\n'
+        'window = "10s"\n[[rules]]\nname = "died"\nkind = "death"\n'
+    )
+    grows = start("run", "-q", "--sample", "64K", "-o", "a.pmt", "grows.py")
+    wait_for(tmp_path / "a.pmt")
+    watch = start("watch", "a.pmt", "--rules", "oom.toml", "--interval", "0.5")
+    watch.until(
+        r"ALERT warning: runs out: grows\.py .*its cgroup's limit \(100\.0 MiB\) is reached"
+    )
+    assert grows.end() == -signal.SIGKILL
+    watch.until(r"ALERT warning: died: grows\.py .*counted 1 OOM kill.*most in grows\.py:5 grow")
 
 
 # --- run --rules ----------------------------------------------------------------------------------
