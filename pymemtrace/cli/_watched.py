@@ -61,9 +61,13 @@ def run(
 
 
 def pass_on(child: Child, number: int, frame: FrameType | None) -> None:
-    # The terminal sends Ctrl-C to the program as well.
-    if number != signal.SIGINT or not in_foreground():
-        child.kill(number)
+    # Not child.kill(): it may interrupt the very waitpid() that it would call. The terminal sends
+    # Ctrl-C to the program as well.
+    if child.status is None and (number != signal.SIGINT or not in_foreground()):
+        try:
+            os.kill(child.pid, number)
+        except ProcessLookupError:
+            pass
 
 
 def in_foreground() -> bool:
