@@ -12,7 +12,7 @@ export PYTHON JOBS
 .PHONY: help setup build demo test test-all test-c test-py test-web lint format asan tsan \
 	stress fuzz-short bench bench-overhead bench-pair bench-exactness bench-stacks bench-observer \
 	bench-memory bench-startup bench-native bench-native-stacks bench-reports bench-where bench-symbols bench-sampled \
-	bench-estimates bench-live bench-watch bench-kills bench-instructions bench-sampled-pair \
+	bench-estimates bench-live bench-watch bench-kills bench-service bench-instructions bench-sampled-pair \
 	bench-sampled-memory bench-web soak \
 	docs clean
 
@@ -128,6 +128,9 @@ bench-watch: build  ## what being watched by `pymemtrace watch` costs, what watc
 
 bench-kills: build  ## boxes of processes killed at random moments, by SIGKILL and by a memory limit
 	@.venv/bin/python bench/kills.py $(ARGS)
+
+bench-service: build  ## web services in production mode under load, workers killed at random, for 30 minutes
+	@.venv/bin/python bench/service.py $(ARGS)
 
 docs: setup  ## check the links of the documentation
 	@.venv/bin/python tools/check_links.py

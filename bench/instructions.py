@@ -225,7 +225,7 @@ def main() -> int:
                 other <= OTHER_TARGET),
             Row(f"instructions per small free, {mode}", "0", str(frees), frees == 0),
         ]  # fmt: skip
-    heads = ("workload", "small mallocs", "each", "others", "each", "small frees seen", "other free",
+    heads = ("workload", "small mallocs", "each", "others", "each", "small frees", "other free",
              "realloc", "calloc", "samples", "each", "share")  # fmt: skip
     return finish(args, table(heads, lines), {"instructions": results}, rows)
 
