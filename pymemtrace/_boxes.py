@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 ENDING = ".pmt"
 FIRST = ".first"
+LEFT = (".compact", ".control")  # what a killed recorder may leave beside its capture
 OF_RUN = "pymemtrace-"  # captures of `pymemtrace run`, which stay until their user removes them
 LOCK = ".pymemtrace.{uid}.lock"
 
@@ -444,12 +445,17 @@ class Folder:
             os.rename(box.file, str(name), src_dir_fd=self.fd, dst_dir_fd=self.fd)
         except OSError:
             return False
+        for ending in LEFT:
+            self._remove(box.file + ending)
         box.file, box.name = str(name), name
         return True
 
     def remove(self, box: Box) -> None:
+        self._remove(box.file)
+
+    def _remove(self, file: str) -> None:
         try:
-            os.unlink(box.file, dir_fd=self.fd)
+            os.unlink(file, dir_fd=self.fd)
         except OSError:
             pass
 

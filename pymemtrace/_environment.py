@@ -224,8 +224,9 @@ def _begin(value: str) -> None:
     except _core.UnsupportedError as error:
         say(f"cannot record here: {error}: see `pymemtrace doctor`")
     except OSError as error:
-        say(f"cannot write the box ({error.strerror or error}): {settings.dir}: make room, or name"
-            " another folder with dir=")  # fmt: skip
+        why = os.strerror(error.errno) if error.errno else error
+        say(f"cannot write the box ({why}): {settings.dir}: make room, or name another folder with"
+            " dir=")  # fmt: skip
 
 
 def is_skipped(words: "list[str]") -> bool:

@@ -272,6 +272,10 @@ def test_a_process_that_the_oom_killer_ends(
     death = read(command, path, "--exit-status", "137")["death"]
     assert death["likely_cause"] == "oom-cgroup"
     assert death["confidence"] in ("certain", "very probable", "probable")
+    evidence = death["evidence"]
+    assert evidence["limit_bytes"] == 96 << 20
+    assert 0 < evidence["used_bytes"] <= 96 << 20
+    assert evidence["kills_now"] == evidence["kills_last"] + 1 == 1  # the group is still there
     text = report(command, path)
     assert "by the OOM killer of its cgroup" in facts(text)["end"]
     assert facts(text)["leading line"].endswith("cache (grows.py:6)")
@@ -282,6 +286,7 @@ def test_a_process_that_the_oom_killer_ends(
     (line,) = done.stderr.splitlines()
     assert "the last process grows.py (pid " in line
     assert "killed by the OOM killer of its cgroup" in line
+    assert " of 96 MiB: pymemtrace report " in line
 
 
 # --- run -o FILE, again and again -----------------------------------------------------------------

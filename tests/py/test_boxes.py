@@ -328,6 +328,15 @@ def test_a_death_is_found_once_and_keeps_its_start_in_its_name(tmp_path: Path) -
     assert tidy(tmp_path, "other") == [f"other.1.{stamp(NOW - 100)}.pmt"]
 
 
+def test_what_a_recorder_leaves_beside_its_box_goes(tmp_path: Path) -> None:
+    put(tmp_path, "app.1.pmt")
+    put(tmp_path, "app.2.pmt", pid=1, ticks=_boxes.start_ticks(1))
+    for name in ("app.1.pmt.compact", "app.1.pmt.control", "app.2.pmt.compact"):
+        (tmp_path / name).write_text("")
+    tidy(tmp_path)
+    assert [path.name for path in tmp_path.glob("*.c*")] == ["app.2.pmt.compact"]
+
+
 def test_living_ones_stay(tmp_path: Path) -> None:
     put(tmp_path, "app.1.pmt", pid=1, ticks=_boxes.start_ticks(1))
     put(tmp_path, "app.2.pmt", host="other", changed=NOW - 1)
