@@ -298,6 +298,9 @@ def test_a_box_makes_way_for_the_next_run(command: Command, tmp_path: Path) -> N
         done = command(*words, "import os; os.kill(os.getpid(), 9)")
         assert done.returncode == -9, done.stderr
         assert len(list(tmp_path.glob("x*.pmt"))) == min(number + 1, 3)
+    done = command(words[0], *words[2:], "import time; time.sleep(0.5)")  # without -q
+    (line,) = [line for line in done.stderr.splitlines() if "the last process" in line]
+    assert line.startswith("pymemtrace: the last process x (pid ")
     full = ["run", "-q", "-o", "x.pmt", "-c", "pass"]
     done = command(*full)  # no box is asked for
     assert done.returncode == 2

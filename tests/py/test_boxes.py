@@ -439,11 +439,21 @@ def test_the_lock_is_one_for_all_processes(tmp_path: Path) -> None:
 
 def test_way_is_made_for_a_named_file(tmp_path: Path) -> None:
     for number in range(5):
-        path = put(tmp_path, "job.pmt", started=NOW - 1000 + number)
+        path = put(tmp_path, "job.pmt", started=NOW - 1000 + number, changed=NOW - 900 + number)
         moved = _boxes.make_way(str(path), Limits(keep=3))
-        assert moved == str(tmp_path / f"job.{stamp(NOW - 1000 + number)}.pmt")
+        new = str(tmp_path / f"job.{stamp(NOW - 1000 + number)}.pmt")
+        assert moved == (new, _boxes.GONE_DEAD)
         assert not path.exists()
     assert names(tmp_path) == {f"job.{stamp(NOW - 1000 + n)}.pmt" for n in (2, 3, 4)}
+
+
+def test_of_boxes_of_one_second_the_newest_stay(tmp_path: Path) -> None:
+    for number in range(12):
+        path = put(tmp_path, "job.pmt", changed=NOW - 40 + number)
+        moved = _boxes.make_way(str(path), Limits(keep=2))
+        assert moved is not None
+        assert Path(moved[0]).exists()
+    assert len(names(tmp_path)) == 2
 
 
 def test_no_way_is_made(tmp_path: Path) -> None:
