@@ -12,7 +12,7 @@ export PYTHON JOBS
 .PHONY: help setup build demo test test-all test-c test-py test-web lint format asan tsan \
 	stress fuzz-short bench bench-overhead bench-pair bench-exactness bench-stacks bench-observer \
 	bench-memory bench-startup bench-native bench-native-stacks bench-reports bench-where bench-symbols bench-sampled \
-	bench-estimates bench-live bench-kills \
+	bench-estimates bench-live bench-kills bench-instructions bench-sampled-pair bench-sampled-memory bench-web soak \
 	docs clean
 
 help:       ## list the targets
@@ -94,6 +94,21 @@ bench-estimates: build  ## estimates of sampled recordings against the truth: bi
 
 bench-sampled: build  ## CPU time that a sampled recording adds
 	@.venv/bin/python bench/sampled.py $(ARGS)
+
+bench-sampled-pair: build  ## ns that a sampled recording adds to a malloc + free pair
+	@.venv/bin/python bench/sampled_pair.py $(ARGS)
+
+bench-sampled-memory: build  ## memory of a sampled recording, heaps of 10 MB to 4 GB
+	@.venv/bin/python bench/sampled_memory.py $(ARGS)
+
+bench-instructions: build  ## instructions that a sampled recording adds (valgrind)
+	@.venv/bin/python bench/instructions.py $(ARGS)
+
+bench-web: build  ## CPU per request of Django and FastAPI, sampled, and latency
+	@.venv/bin/python bench/web.py $(ARGS)
+
+soak: build  ## a sampled recording for an hour (SOAK_SECONDS): does anything drift?
+	@.venv/bin/python bench/soak.py --seconds $(or $(SOAK_SECONDS),3600) $(ARGS)
 
 bench-reports: build  ## time, memory and size of the reports on a long run
 	@.venv/bin/python bench/reports.py $(ARGS)

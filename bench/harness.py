@@ -15,6 +15,8 @@ from typing import Any, NoReturn
 CHECKOUT = Path(__file__).resolve().parent.parent
 BENCH = CHECKOUT / "bench"
 WORK = CHECKOUT / "build/bench"
+# The environment with web servers and with the peers that sample.
+PRODUCTION, PRODUCTION_REQUIREMENTS = ".venv-production", "requirements-production.txt"
 
 WORKLOADS = {
     "json": "json_round",

@@ -28,6 +28,11 @@ BENCHMARKS = {
         ["--seconds", "120", "--appearances", "40"],
     ),
     "symbols": ([], ["--rounds", "9"]),
+    "sampled_pair": (["--rounds", "60"], ["--rounds", "400", "--pythons", "all"]),
+    "sampled": (["--rounds", "3", "--scale", "0.2"], ["--rounds", "15", "--peers"]),
+    "sampled_memory": (["--megabytes", "10,100"], ["--rounds", "3"]),
+    "instructions": (["--workloads", "json,trees"], []),
+    "web": (["--seconds", "60"], ["--seconds", "600"]),
     "estimates": (["--rounds", "200"], ["--rounds", "2000"]),
 }
 

@@ -33,6 +33,8 @@ from typing import Any
 
 from harness import (
     BENCH,
+    PRODUCTION,
+    PRODUCTION_REQUIREMENTS,
     Failed,
     Row,
     bench_venv,
@@ -101,11 +103,11 @@ class Server:
         # Linux: the clock of a process, by its number (clock_getcpuclockid(3))
         return time.clock_gettime_ns(~self.pid << 3 | 2)
 
-    def threads_ns(self) -> int:
-        """CPU time of all threads but the first."""
+    def writer_ns(self) -> int:
+        """CPU time of the recorder's thread."""
         total = 0
         for task in Path(f"/proc/{self.pid}/task").iterdir():
-            if task.name != str(self.pid):
+            if (task / "comm").read_text().strip() == "pymemtrace":
                 total += int((task / "schedstat").read_text().split()[0])
         return total
 
@@ -176,7 +178,7 @@ def phase(
             for each in requests[:TURN]:
                 server.ask(*each)
     before = {key: server.cpu_ns() for key, server in servers.items()}
-    writer, start = recorded.threads_ns(), time.perf_counter()
+    writer, start = recorded.writer_ns(), time.perf_counter()
     order = (True, False)
     for at in range(0, len(requests), TURN):
         for key in order:
@@ -186,7 +188,7 @@ def phase(
                 times[key].append(time.perf_counter_ns() - began)
         order = order[::-1]
     cpu = {key: server.cpu_ns() - before[key] for key, server in servers.items()}
-    wall, writer = time.perf_counter() - start, recorded.threads_ns() - writer
+    wall, writer = time.perf_counter() - start, recorded.writer_ns() - writer
     status = json.loads(recorded.ask("GET", "/bench/status"))
     recorded.switch("0")
     return Phase(cpu, times, writer, wall, status)
@@ -236,9 +238,9 @@ def main() -> int:
     p.add_argument("--sample", type=int, default=524288, help="bytes between samples")
     p.add_argument("--python-only", action="store_true", help="without the native layer")
     p.add_argument("--cpu", type=int, help="the server's core (default: the last)")
-    p.add_argument("--venv", default=".venv-production", help="made by bench/setup.sh")
+    p.add_argument("--venv", default=PRODUCTION, help="made by bench/setup.sh")
     args = p.parse_args()
-    venv = bench_venv(args.venv, requirements="requirements-production.txt")
+    venv = bench_venv(args.venv, requirements=PRODUCTION_REQUIREMENTS)
     cpu = last_cpu() if args.cpu is None else args.cpu
     others = os.sched_getaffinity(0) - {cpu}
     if others:

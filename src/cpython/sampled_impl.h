@@ -11,16 +11,16 @@
 
    Nobody frees a code object through a hook of ours, so its type's destructor is: an address of a code object may be kept. */
 
-#define SAMPLED_PASS(name, domain)                                \
-    static PMT_NOINLINE void *name##_pass(void *ctx, size_t size) \
-    {                                                             \
-        if (me.passing != 0) {                                    \
-            return original[sampled_##name].malloc(ctx, size);    \
-        }                                                         \
-        me.passing = (domain);                                    \
-        void *block = original[sampled_##name].malloc(ctx, size); \
-        me.passing = 0;                                           \
-        return block;                                             \
+#define SAMPLED_PASS(name, domain)                                                     \
+    static PMT_NOINLINE void *name##_pass(void *ctx, size_t size)                      \
+    {                                                                                  \
+        if ((domain) == PMT_DOMAIN_RAW && me.passing != 0) { /* it is not the first */ \
+            return original[sampled_##name].malloc(ctx, size);                         \
+        }                                                                              \
+        me.passing = (domain);                                                         \
+        void *block = original[sampled_##name].malloc(ctx, size);                      \
+        me.passing = 0;                                                                \
+        return block;                                                                  \
     }
 enum {
     sampled_obj = PYMEM_DOMAIN_OBJ,
@@ -295,16 +295,30 @@ sampled_calloc(const PyMemAllocatorEx *to, uint32_t domain, size_t count, size_t
     return block;
 }
 
+/* A realloc of an outer domain, which counts the new block, has come to the old one. */
 static PMT_NOINLINE void *
-sampled_realloc(const PyMemAllocatorEx *to, uint32_t domain, void *old, size_t size)
+sampled_realloc_nested(const PyMemAllocatorEx *to, void *old, size_t size)
+{
+    pmt__sample sample;
+    int had = old != NULL && pmt__sample_maybe(old) && sampled_take_nopy(old, &sample);
+    void *block = to->realloc(to->ctx, old, size);
+    if (had) {
+        sampled_settle_nopy(old, &sample, block == NULL);
+    }
+    return block;
+}
+
+/* deeper: where the old block is a sample, raw's realloc is going to be asked, which takes it out of the table. */
+static PMT_NOINLINE void *
+sampled_realloc(const PyMemAllocatorEx *to, uint32_t domain, void *old, size_t size, bool deeper)
 {
     uint64_t mean = 0;
     if (me.nested) {
-        return to->realloc(to->ctx, old, size);
+        return sampled_realloc_nested(to, old, size);
     }
     bool due = size != 0 && sampled_counts(size) && pmt__sample_due(size, &mean);
     pmt__sample sample;
-    int had = old != NULL && pmt__sample_maybe(old) && sampled_take_nopy(old, &sample);
+    int had = !deeper && old != NULL && pmt__sample_maybe(old) && sampled_take_nopy(old, &sample);
     bool promoted = due && sampled_promotes && domain != PMT_DOMAIN_RAW
                     && domain != PMT_DOMAIN_MALLOC && size <= PMT_SIZE_EXACT_MAX;
     int64_t left = pmt__sample_left;
@@ -321,34 +335,61 @@ sampled_realloc(const PyMemAllocatorEx *to, uint32_t domain, void *old, size_t s
     return block;
 }
 
-#define SAMPLED_HOOKS(name, python_domain, domain)                             \
-    static void *sampled_##name##_malloc(void *ctx, size_t size)               \
-    {                                                                          \
-        if (PMT_UNLIKELY(size > sampled_small_max)) {                          \
-            return name##_pass(ctx, size);                                     \
-        }                                                                      \
-        pmt__sample_left -= (int64_t)size;                                     \
-        if (PMT_UNLIKELY(pmt__sample_left < 0)) {                              \
-            return sampled_small(python_domain, domain, size);                 \
-        }                                                                      \
-        return original[python_domain].malloc(ctx, size);                      \
-    }                                                                          \
-    static void *sampled_##name##_calloc(void *ctx, size_t count, size_t size) \
-    {                                                                          \
-        (void)ctx;                                                             \
-        return sampled_calloc(&original[python_domain], domain, count, size);  \
-    }                                                                          \
-    static void *sampled_##name##_realloc(void *ctx, void *old, size_t size)   \
-    {                                                                          \
-        (void)ctx;                                                             \
-        return sampled_realloc(&original[python_domain], domain, old, size);   \
-    }                                                                          \
-    static void filtered_##name##_free(void *ctx, void *block)                 \
-    {                                                                          \
-        if (block != NULL) {                                                   \
-            sampled_freeing_nopy(block);                                       \
-        }                                                                      \
-        original[python_domain].free(ctx, block);                              \
+/* Is it an allocation with no point in it, and not within another? Then it is counted. */
+PMT_INLINE bool
+sampled_quiet(size_t size)
+{
+    if (me.nested || size == 0
+        || size >= __atomic_load_n(&pmt__sampling_now.always, __ATOMIC_RELAXED)
+        || pmt__sample_left < (int64_t)size) {
+        return false;
+    }
+    pmt__sample_left -= (int64_t)size;
+    return true;
+}
+
+/* What the call passes on its way down has been counted. */
+#define SAMPLED_NESTED(call)          \
+    int64_t left_ = pmt__sample_left; \
+    me.nested = 1;                    \
+    void *block_ = call;              \
+    me.nested = 0;                    \
+    pmt__sample_left = left_;         \
+    return block_
+
+#define SAMPLED_HOOKS(name, python_domain, domain)                                \
+    static void *sampled_##name##_malloc(void *ctx, size_t size)                  \
+    {                                                                             \
+        if (PMT_UNLIKELY(size > sampled_small_max)) {                             \
+            return name##_pass(ctx, size);                                        \
+        }                                                                         \
+        pmt__sample_left -= (int64_t)size;                                        \
+        if (PMT_UNLIKELY(pmt__sample_left < 0)) {                                 \
+            return sampled_small(python_domain, domain, size);                    \
+        }                                                                         \
+        return original[python_domain].malloc(ctx, size);                         \
+    }                                                                             \
+    static void *sampled_##name##_calloc(void *ctx, size_t count, size_t size)    \
+    {                                                                             \
+        if (PMT_UNLIKELY(!sampled_quiet(count * size))) {                         \
+            return sampled_calloc(&original[python_domain], domain, count, size); \
+        }                                                                         \
+        SAMPLED_NESTED(original[python_domain].calloc(ctx, count, size));         \
+    }                                                                             \
+    static void *sampled_##name##_realloc(void *ctx, void *old, size_t size)      \
+    {                                                                             \
+        if (PMT_UNLIKELY(!sampled_promotes || !sampled_quiet(size))) {            \
+            return sampled_realloc(&original[python_domain], domain, old, size,   \
+                                   sampled_promotes != 0);                        \
+        }                                                                         \
+        SAMPLED_NESTED(original[python_domain].realloc(ctx, old, size));          \
+    }                                                                             \
+    static void filtered_##name##_free(void *ctx, void *block)                    \
+    {                                                                             \
+        if (block != NULL) {                                                      \
+            sampled_freeing_nopy(block);                                          \
+        }                                                                         \
+        original[python_domain].free(ctx, block);                                 \
     }
 SAMPLED_HOOKS(obj, PYMEM_DOMAIN_OBJ, PMT_DOMAIN_OBJ)
 SAMPLED_HOOKS(mem, PYMEM_DOMAIN_MEM, PMT_DOMAIN_MEM)
@@ -376,7 +417,7 @@ static void *
 sampled_raw_realloc(void *ctx, void *old, size_t size)
 {
     (void)ctx;
-    return sampled_realloc(&original[PYMEM_DOMAIN_RAW], PMT_DOMAIN_RAW, old, size);
+    return sampled_realloc(&original[PYMEM_DOMAIN_RAW], PMT_DOMAIN_RAW, old, size, false);
 }
 
 static void
@@ -414,7 +455,7 @@ sampled_native_reallocate(void *(*real)(void *, size_t), void *old, size_t size)
     if (pmt__lanes_closed || native_recurses()) {
         return real(old, size);
     }
-    return sampled_realloc(&to, PMT_DOMAIN_MALLOC, old, size);
+    return sampled_realloc(&to, PMT_DOMAIN_MALLOC, old, size, false);
 }
 
 static const pmt__native_table sampled_native_table = {

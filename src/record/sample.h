@@ -77,7 +77,7 @@ typedef struct pmt__sampling {
 extern pmt__sampling pmt__sampling_now __attribute__((visibility("hidden")));
 /* Live samples by hash, saturated: atomic. */
 extern uint8_t pmt__sample_filter[1 << PMT_SAMPLE_FILTER_BITS]
-    __attribute__((visibility("hidden"), aligned(64)));
+    __attribute__((visibility("hidden"), aligned(4096)));
 
 /* Bytes to the next point of this thread. Every allocation takes its size off. */
 extern __thread int64_t pmt__sample_left
@@ -116,14 +116,14 @@ pmt__sample_hash(const void *block)
     return (uint32_t)(((uintptr_t)block >> 4) * PMT_MIX >> 32);
 }
 
-/* 16 KiB of addresses share one cache line, as what is freed soon after one another often lies near: on most frees, a miss would be the
-   whole cost. */
+/* 64 KiB of addresses share a cache line, and 4 MiB a page, as what is freed soon after one another often lies near: on most frees,
+   a miss would be the whole cost. */
 PMT_INLINE uint32_t
 pmt__sample_filter_at(const void *block)
 {
-    const uint32_t line =
-        (uint32_t)(((uintptr_t)block >> 14) * PMT_MIX >> (64 - PMT_SAMPLE_FILTER_BITS + 6));
-    return line << 6 | ((uint32_t)((uintptr_t)block >> 8) & 63);
+    const uint32_t page =
+        (uint32_t)(((uintptr_t)block >> 22) * PMT_MIX >> (64 - PMT_SAMPLE_FILTER_BITS + 12));
+    return page << 12 | ((uint32_t)((uintptr_t)block >> 10) & 4095);
 }
 
 /* May the block be in the table? No: certainly not. Any thread, about a block of its own. */

@@ -463,7 +463,7 @@ sums_at_the_peak_are_kept(void **state)
     (void)state;
     begin(MEAN);
     for (uint64_t n = 0; n < 5000; n++) {
-        allocate(address_of(n), 100 + n % 2 * 8 * MEAN);
+        allocate(address_of(n), 400 + n % 2 * 8 * MEAN);
     }
     const pmt__sample_sums peak = sums_of(1);
     assert_int_equal(peak.sure_blocks, 2500);
@@ -472,7 +472,7 @@ sums_at_the_peak_are_kept(void **state)
         release(address_of(n));
     }
     for (uint64_t n = 0; n < 100; n++) {
-        allocate(address_of(n), 100 + n % 2 * 8 * MEAN);
+        allocate(address_of(n), 400 + n % 2 * 8 * MEAN);
     }
     pmt__sample_sums noted = {0};
     for (uint32_t site = 1; site < pmt__t.site_count; site++) {
