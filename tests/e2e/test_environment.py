@@ -339,6 +339,18 @@ def test_the_next_start_reports_the_death_once(boxes: Path) -> None:
     assert deaths(boxes, "app.py")["deaths"] == 1
 
 
+def test_a_death_whose_box_is_gone_or_damaged_is_counted(boxes: Path) -> None:
+    from pymemtrace import _deaths
+
+    (boxes / "app.7.20261127T135055Z.pmt").write_bytes(b"damaged")
+    for file in ("app.7.20261127T135055Z.pmt", "app.7.20261127T135056Z.pmt"):
+        described = _deaths.describe(str(boxes), "app", file)
+        assert described is not None
+        entry, line = described
+        assert (entry["cause"], entry["pid"]) == ("unread", 7)
+        assert "cannot be read" in line
+
+
 def test_a_hostile_state_file_is_replaced(boxes: Path) -> None:
     victim = boxes.parent / "victim"
     victim.write_text("mine")
