@@ -12,7 +12,8 @@ export PYTHON JOBS
 .PHONY: help setup build demo test test-all test-c test-py test-web lint format asan tsan \
 	stress fuzz-short bench bench-overhead bench-pair bench-exactness bench-stacks bench-observer \
 	bench-memory bench-startup bench-native bench-native-stacks bench-reports bench-where bench-symbols bench-sampled \
-	bench-estimates bench-live bench-kills bench-instructions bench-sampled-pair bench-sampled-memory bench-web soak \
+	bench-estimates bench-live bench-watch bench-kills bench-instructions bench-sampled-pair \
+	bench-sampled-memory bench-web soak \
 	docs clean
 
 help:       ## list the targets
@@ -121,6 +122,9 @@ bench-symbols: build  ## looking 10,000 native addresses up
 
 bench-live: build  ## what being watched by `pymemtrace live` costs, how fresh its screen is
 	@.venv/bin/python bench/live.py $(ARGS)
+
+bench-watch: build  ## what being watched by `pymemtrace watch` costs, what watching costs
+	@.venv/bin/python bench/watch.py $(ARGS)
 
 bench-kills: build  ## boxes of processes killed at random moments, by SIGKILL and by a memory limit
 	@.venv/bin/python bench/kills.py $(ARGS)

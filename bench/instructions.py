@@ -61,7 +61,7 @@ HOOKS = {
     "calloc": ["sampled_obj_calloc", "sampled_mem_calloc", "sampled_raw_calloc", "sampled_calloc",
                "preload:calloc"],
 }  # fmt: skip
-# With raw's and the C library's, which obj and mem pass: counted where they begin, as nearly as calls tell.
+# With raw's and the C library's, which obj and mem pass: counted where they begin, as calls tell.
 OUTER = {
     "realloc": ["sampled_obj_realloc", "sampled_mem_realloc"],
     "calloc": ["sampled_obj_calloc", "sampled_mem_calloc"],

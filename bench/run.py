@@ -27,6 +27,7 @@ BENCHMARKS = {
         ["--seconds", "20", "--appearances", "8"],
         ["--seconds", "120", "--appearances", "40"],
     ),
+    "watch": (["--seconds", "20"], ["--seconds", "120"]),
     "symbols": ([], ["--rounds", "9"]),
     "sampled_pair": (["--rounds", "60"], ["--rounds", "400", "--pythons", "all"]),
     "sampled": (["--rounds", "3", "--scale", "0.2"], ["--rounds", "15", "--peers"]),

@@ -1,4 +1,4 @@
-"""Child of soak.py: soak.py CAPTURE SAMPLE_BYTES MAX_SIZE. Allocates at full speed until told to end.
+"""Child of soak.py: soak.py CAPTURE SAMPLE_BYTES MAX_SIZE. Allocates until it is told to end.
 
 One thread per kind of allocation; all but the last keep what they make in a ring, whose oldest
 objects are replaced, so that what lives is always the same. For each line on standard input the

@@ -191,6 +191,11 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="do not record children (they go into FILE's name with .<pid>.pmt)")  # fmt: skip
     add("--live", action="store_true",
         help="show it meanwhile, as `pymemtrace live`; its output goes to a file")  # fmt: skip
+    add("--rules", metavar="FILE", help="raise alerts meanwhile, as `pymemtrace watch`")
+    add("--metrics", metavar="[HOST:]PORT",
+        help="serve metrics for Prometheus meanwhile (HOST: 127.0.0.1)")  # fmt: skip
+    add("--metrics-file", metavar="FILE",
+        help="write metrics into FILE.prom meanwhile, for node_exporter")  # fmt: skip
     add("-X", metavar="OPT", dest="x_options", action="append", default=[],
         help="as python -X OPT")  # fmt: skip
     add("-W", metavar="ARG", dest="warnings", action="append", default=[],
@@ -336,6 +341,16 @@ def run(args: argparse.Namespace) -> int:
     if not sys.executable:
         fail(EXIT_IMPOSSIBLE, "cannot find the interpreter", "sys.executable is empty",
              "start pymemtrace by the python that is to run the program")  # fmt: skip
+    watched = args.rules is not None or args.metrics is not None or args.metrics_file is not None
+    if args.live and watched:
+        fail(EXIT_USAGE, "--live does not go with --rules and --metrics", "--live",
+             "leave it out, and see `pymemtrace live FILE` in another terminal")  # fmt: skip
+    if watched:
+        from pymemtrace.cli._watched import run as run_watched
+
+        return run_watched(
+            lambda path: execute(args, path), lambda pid: capture_path(args, pid), args
+        )
     if args.live:
         from pymemtrace.cli._live.run import run as run_live
 
