@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 ENDING = ".pmt"
 FIRST = ".first"
+LEFT = (".compact", ".control")  # what a killed recorder may leave beside its capture
 OF_RUN = "pymemtrace-"  # captures of `pymemtrace run`, which stay until their user removes them
 LOCK = ".pymemtrace.{uid}.lock"
 
@@ -444,12 +445,17 @@ class Folder:
             os.rename(box.file, str(name), src_dir_fd=self.fd, dst_dir_fd=self.fd)
         except OSError:
             return False
+        for ending in LEFT:
+            self._remove(box.file + ending)
         box.file, box.name = str(name), name
         return True
 
     def remove(self, box: Box) -> None:
+        self._remove(box.file)
+
+    def _remove(self, file: str) -> None:
         try:
-            os.unlink(box.file, dir_fd=self.fd)
+            os.unlink(file, dir_fd=self.fd)
         except OSError:
             pass
 
@@ -576,10 +582,10 @@ def choose(folder: Folder, program: str, pid: int) -> str:
     return str(name)
 
 
-def make_way(path: str, limits: Limits) -> str | None:
+def make_way(path: str, limits: Limits) -> tuple[str, str] | None:
     """For a file that a user has named: if a box of a process that is gone is there, it becomes
-    <name>.<start>.pmt, and of these the newest are kept. Returns its new path, or None: the file is
-    as it was. Raises OSError, Refused."""
+    <name>.<start>.pmt, and of these the newest are kept. Returns its new path and GONE_DEAD or
+    GONE_NORMAL, or None: the file is as it was. Raises OSError, Refused."""
     import time
 
     now_s = time.time()
@@ -601,19 +607,19 @@ def make_way(path: str, limits: Limits) -> str | None:
             number += 1
             target = f"{base}.{stamp}-{number}{ENDING}"
         os.rename(file, target, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
-        older = sorted(_stamped(folder, base), reverse=True)
-        for name in older[limits.keep :]:
+        for _, name in sorted(_stamped(folder, base), reverse=True)[limits.keep :]:
             os.unlink(name, dir_fd=folder.fd)
-        return folder.path_of(target)
+        return folder.path_of(target), box.state
     finally:
         folder.close()
 
 
-def _stamped(folder: Folder, base: str) -> "Iterator[str]":
+def _stamped(folder: Folder, base: str) -> "Iterator[tuple[int, str]]":
+    """When it was last written, and its name."""
     for file in os.listdir(folder.fd):
         rest = file.removeprefix(f"{base}.")
         if rest != file and rest.endswith(ENDING) and _is_stamp(rest.removesuffix(ENDING)):
-            yield file
+            yield os.lstat(file, dir_fd=folder.fd).st_mtime_ns, file
 
 
 def stderr(text: str) -> None:

@@ -47,8 +47,8 @@ def describe(folder: str, program: str, file: str) -> "tuple[dict[str, Any], str
     try:
         reader = Reader(path)
         info = reader.info()
-    except (PymemtraceError, OSError):
-        return None
+    except (PymemtraceError, OSError):  # in a fast loop it may be gone already
+        return unread(program, file)
     evidence = _evidence.gather(reader)
     verdict = _death.judge(evidence)
     if not verdict.is_death:
@@ -72,6 +72,20 @@ def describe(folder: str, program: str, file: str) -> "tuple[dict[str, Any], str
     if usage and verdict.cause == "oom-cgroup":
         line += f", {usage}"
     return entry, f"{line}: pymemtrace report {path}"
+
+
+def unread(program: str, file: str) -> "tuple[dict[str, Any], str]":
+    """Of a death whose box tells nothing."""
+    from pymemtrace import _boxes
+
+    name = _boxes.parse_name(file)
+    pid = name.pid if name is not None else 0
+    entry = {
+        "file": file, "pid": pid, "when": None, "cause": "unread", "confidence": "unknown",
+        "text": "The process died; its box cannot be read.", "used_bytes": None,
+        "limit_bytes": None,
+    }  # fmt: skip
+    return entry, f"a process {program} (pid {pid}) died; its box cannot be read: {file}"
 
 
 def count(folder: str, program: str, entries: "list[dict[str, Any]]") -> None:

@@ -25,7 +25,7 @@ KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 UNITS = {"": 1, "k": KIB, "m": MIB, "g": GIB, "t": TIB}
 
 SHORT_S = 1.0  # a process that ends normally within this time leaves no box
-SWEEP_S = 1.0  # after a fork, the folder is looked at once in this time,
+SWEEP_S = 1.0  # before a fork, the folder is looked at once in this time,
 SWEEP_FORKS = 4  # or after so many forks
 FILES_REPORTED = 8
 
@@ -224,8 +224,9 @@ def _begin(value: str) -> None:
     except _core.UnsupportedError as error:
         say(f"cannot record here: {error}: see `pymemtrace doctor`")
     except OSError as error:
-        say(f"cannot write the box ({error.strerror or error}): {settings.dir}: make room, or name"
-            " another folder with dir=")  # fmt: skip
+        why = os.strerror(error.errno) if error.errno else error
+        say(f"cannot write the box ({why}): {settings.dir}: make room, or name another folder with"
+            " dir=")  # fmt: skip
 
 
 def is_skipped(words: "list[str]") -> bool:
@@ -253,7 +254,8 @@ def _start(settings: Settings) -> None:
     import atexit
 
     atexit.register(_at_end)
-    os.register_at_fork(after_in_parent=_forked)
+    # before, not after: the writer must not start again while os.fork counts threads (3.12+)
+    os.register_at_fork(before=_forking)
     if settings.verbose:
         say(_verbose_line(settings, path))
     if deaths:
@@ -332,8 +334,8 @@ def report(folder: str, program: str, files: "list[str]") -> None:
 # --- later ----------------------------------------------------------------------------------------
 
 
-def _forked() -> None:
-    """In the parent, after each fork: a prefork server starts new workers for those that died."""
+def _forking() -> None:
+    """Before each fork: a prefork server starts new workers for those that died."""
     running = _running
     if running is None:
         return

@@ -373,12 +373,16 @@ def make_way(args: argparse.Namespace, path: str) -> None:
     """For a box, where that of a process that is gone lies: a service starts again and again."""
     if args.force or not box_bytes(args) or not os.path.lexists(path):
         return
-    from pymemtrace import _boxes
+    from pymemtrace import _boxes, _environment
 
     try:
-        _boxes.make_way(path, _boxes.Limits(keep=args.keep))
+        moved = _boxes.make_way(path, _boxes.Limits(keep=args.keep))
     except (_boxes.Refused, OSError):
-        pass  # then the start says that it exists
+        return  # then the start says that it exists
+    if moved is not None and moved[1] == _boxes.GONE_DEAD and not args.quiet:
+        folder, file = os.path.split(moved[0])
+        program = os.path.basename(path).removesuffix(".pmt")
+        _environment.report(folder, program, [file])
 
 
 def execute(args: argparse.Namespace, path: str) -> NoReturn:

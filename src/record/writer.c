@@ -1397,6 +1397,7 @@ pmt__record_start(const pmt__record_options *options, const pmt__frame_source *s
         rc = pmt__error_set(err, PMT_ERR_NOMEM, "cannot start the writer thread");
     }
     if (rc < 0) {
+        pmt__file_remove(w.path, w.device, w.inode);
         pmt__file_close(w.fd);
         pmt__log_dispose();
         pmt__tables_dispose();

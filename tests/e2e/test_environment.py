@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ def wait_for_state():
 KILL = (
     WAIT
     + """
-kept = [bytearray(100_000) for _ in range(50)]
+kept = [bytearray(200_000) for _ in range(25)]  # of more than 8 means: sure
 wait_for_state()
 os.kill(os.getpid(), 9)
 """
@@ -100,7 +101,7 @@ def test_a_killed_process_leaves_its_box(boxes: Path) -> None:
     assert info["command"][-1] == "app.py"
     assert capture.process()["box_bytes"] == 1 << 20
     row = next(row for row in capture.sites("leaks") if row["site"]["file"].endswith("app.py"))
-    assert row["bytes"] >= 50 * 100_000
+    assert row["bytes"] >= 25 * 200_000
 
 
 def test_1_records_into_the_current_directory(tmp_path: Path) -> None:
@@ -238,6 +239,17 @@ def test_folders_that_cannot_be_used_are_one_line(tmp_path: Path) -> None:
         assert "dir=" in line
 
 
+def test_without_room_the_program_runs_and_nothing_is_left(boxes: Path) -> None:
+    def set_limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+
+    done = run(boxes, "-c", "print('runs')", more="box=4M", preexec_fn=set_limit)
+    assert (done.returncode, done.stdout) == (0, "runs\n")
+    (line,) = done.stderr.splitlines()
+    assert "cannot write the box (File too large)" in line
+    assert names(boxes) == []
+
+
 def test_without_standard_error_nothing_is_written_anywhere(tmp_path: Path) -> None:
     script = f"exec 2>&-; exec '{sys.executable}' -c 'import os; print(os.path.exists(\"x\"))'"
     done = subprocess.run(
@@ -325,6 +337,18 @@ def test_the_next_start_reports_the_death_once(boxes: Path) -> None:
     assert (state["deaths"], state["last"]["pid"], state["last"]["file"]) == (1, int(pid), box)
     assert run(boxes, "app.py").stderr == ""
     assert deaths(boxes, "app.py")["deaths"] == 1
+
+
+def test_a_death_whose_box_is_gone_or_damaged_is_counted(boxes: Path) -> None:
+    from pymemtrace import _deaths
+
+    (boxes / "app.7.20261127T135055Z.pmt").write_bytes(b"damaged")
+    for file in ("app.7.20261127T135055Z.pmt", "app.7.20261127T135056Z.pmt"):
+        described = _deaths.describe(str(boxes), "app", file)
+        assert described is not None
+        entry, line = described
+        assert (entry["cause"], entry["pid"]) == ("unread", 7)
+        assert "cannot be read" in line
 
 
 def test_a_hostile_state_file_is_replaced(boxes: Path) -> None:

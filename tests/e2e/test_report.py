@@ -272,6 +272,10 @@ def test_a_process_that_the_oom_killer_ends(
     death = read(command, path, "--exit-status", "137")["death"]
     assert death["likely_cause"] == "oom-cgroup"
     assert death["confidence"] in ("certain", "very probable", "probable")
+    evidence = death["evidence"]
+    assert evidence["limit_bytes"] == 96 << 20
+    assert 0 < evidence["used_bytes"] <= 96 << 20
+    assert evidence["kills_now"] == evidence["kills_last"] + 1 == 1  # the group is still there
     text = report(command, path)
     assert "by the OOM killer of its cgroup" in facts(text)["end"]
     assert facts(text)["leading line"].endswith("cache (grows.py:6)")
@@ -282,6 +286,7 @@ def test_a_process_that_the_oom_killer_ends(
     (line,) = done.stderr.splitlines()
     assert "the last process grows.py (pid " in line
     assert "killed by the OOM killer of its cgroup" in line
+    assert " of 96 MiB: pymemtrace report " in line
 
 
 # --- run -o FILE, again and again -----------------------------------------------------------------
@@ -293,6 +298,9 @@ def test_a_box_makes_way_for_the_next_run(command: Command, tmp_path: Path) -> N
         done = command(*words, "import os; os.kill(os.getpid(), 9)")
         assert done.returncode == -9, done.stderr
         assert len(list(tmp_path.glob("x*.pmt"))) == min(number + 1, 3)
+    done = command(words[0], *words[2:], "import time; time.sleep(0.5)")  # without -q
+    (line,) = [line for line in done.stderr.splitlines() if "the last process" in line]
+    assert line.startswith("pymemtrace: the last process x (pid ")
     full = ["run", "-q", "-o", "x.pmt", "-c", "pass"]
     done = command(*full)  # no box is asked for
     assert done.returncode == 2

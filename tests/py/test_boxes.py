@@ -328,6 +328,15 @@ def test_a_death_is_found_once_and_keeps_its_start_in_its_name(tmp_path: Path) -
     assert tidy(tmp_path, "other") == [f"other.1.{stamp(NOW - 100)}.pmt"]
 
 
+def test_what_a_recorder_leaves_beside_its_box_goes(tmp_path: Path) -> None:
+    put(tmp_path, "app.1.pmt")
+    put(tmp_path, "app.2.pmt", pid=1, ticks=_boxes.start_ticks(1))
+    for name in ("app.1.pmt.compact", "app.1.pmt.control", "app.2.pmt.compact"):
+        (tmp_path / name).write_text("")
+    tidy(tmp_path)
+    assert [path.name for path in tmp_path.glob("*.c*")] == ["app.2.pmt.compact"]
+
+
 def test_living_ones_stay(tmp_path: Path) -> None:
     put(tmp_path, "app.1.pmt", pid=1, ticks=_boxes.start_ticks(1))
     put(tmp_path, "app.2.pmt", host="other", changed=NOW - 1)
@@ -430,11 +439,21 @@ def test_the_lock_is_one_for_all_processes(tmp_path: Path) -> None:
 
 def test_way_is_made_for_a_named_file(tmp_path: Path) -> None:
     for number in range(5):
-        path = put(tmp_path, "job.pmt", started=NOW - 1000 + number)
+        path = put(tmp_path, "job.pmt", started=NOW - 1000 + number, changed=NOW - 900 + number)
         moved = _boxes.make_way(str(path), Limits(keep=3))
-        assert moved == str(tmp_path / f"job.{stamp(NOW - 1000 + number)}.pmt")
+        new = str(tmp_path / f"job.{stamp(NOW - 1000 + number)}.pmt")
+        assert moved == (new, _boxes.GONE_DEAD)
         assert not path.exists()
     assert names(tmp_path) == {f"job.{stamp(NOW - 1000 + n)}.pmt" for n in (2, 3, 4)}
+
+
+def test_of_boxes_of_one_second_the_newest_stay(tmp_path: Path) -> None:
+    for number in range(12):
+        path = put(tmp_path, "job.pmt", changed=NOW - 40 + number)
+        moved = _boxes.make_way(str(path), Limits(keep=2))
+        assert moved is not None
+        assert Path(moved[0]).exists()
+    assert len(names(tmp_path)) == 2
 
 
 def test_no_way_is_made(tmp_path: Path) -> None:
