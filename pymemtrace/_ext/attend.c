@@ -1,0 +1,343 @@
+/* The request is words, and so is the answer: nothing of them is executed. The request must belong to us or to root, and the command
+   that has written it must still hold its lock on it: without one, it has given up or was killed, and nothing is done. It is taken
+   by being renamed, which only one can do.
+
+   In C, and in one call, because no signal handler of the program gets between, and because what is left of the recording when it
+   ends should be the program's memory, not ours. */
+#include "attend.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "platform/platform.h"
+#include "state.h"
+
+#define TEXT_MAX 65536
+#define SEPARATOR '\x1f'
+
+typedef struct folder {
+    const char *path;
+    char name[4096]; /* of a file in it */
+} folder;
+
+static const char *
+file_in(folder *self, const char *name)
+{
+    snprintf(self->name, sizeof self->name, "%s/%s", self->path, name);
+    return self->name;
+}
+
+/* Nobody else will. */
+static void
+tidy(folder *self)
+{
+    static const char *const names[] = {"request", "claimed", "start", "body"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        unlink(file_in(self, names[i]));
+    }
+    rmdir(self->path);
+}
+
+static int
+somebody_waits(int fd)
+{
+    struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
+    struct stat about;
+    return fstat(fd, &about) == 0 && S_ISREG(about.st_mode)
+           && (about.st_uid == 0 || about.st_uid == geteuid()) && fcntl(fd, F_GETLK, &lock) == 0
+           && lock.l_type != F_UNLCK;
+}
+
+/* The length of the text of the request; negative: there is none to be done. */
+static ssize_t
+claim(folder *self, char *text)
+{
+    const int fd = open(file_in(self, "request"), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0) {
+        return -1;
+    }
+    char claimed[sizeof self->name];
+    strcpy(claimed, file_in(self, "claimed"));
+    ssize_t length = -1;
+    if (somebody_waits(fd) && rename(file_in(self, "request"), claimed) == 0) {
+        length = read(fd, text, TEXT_MAX);
+    }
+    close(fd);
+    return length;
+}
+
+/* name=value, separated, as a dict; NULL with an exception. */
+static PyObject *
+words_get(const char *text, size_t length)
+{
+    PyObject *words = PyDict_New();
+    for (const char *at = text, *end = text + length; words != NULL && at < end;) {
+        const char *stop = memchr(at, SEPARATOR, (size_t)(end - at));
+        const char *equals = stop == NULL ? NULL : memchr(at, '=', (size_t)(stop - at));
+        if (equals == NULL) {
+            break;
+        }
+        PyObject *name = PyUnicode_DecodeFSDefaultAndSize(at, equals - at);
+        PyObject *value = PyUnicode_DecodeFSDefaultAndSize(equals + 1, stop - equals - 1);
+        if (name == NULL || value == NULL || PyDict_SetItem(words, name, value) < 0) {
+            Py_CLEAR(words);
+        }
+        Py_XDECREF(name);
+        Py_XDECREF(value);
+        at = stop + 1;
+    }
+    return words;
+}
+
+/* --- the answer ----------------------------------------------------------------------------------------------------------------- */
+
+typedef struct answer {
+    char text[TEXT_MAX];
+    size_t length;
+} answer;
+
+static void
+answer_put(answer *self, const char *name, const char *value)
+{
+    const int n = snprintf(self->text + self->length, sizeof self->text - self->length, "%s=%.*s%c",
+                           name, 8192, value, SEPARATOR);
+    if (n > 0 && (size_t)n < sizeof self->text - self->length) {
+        self->length += (size_t)n;
+    }
+}
+
+static void
+answer_put_object(answer *self, const char *name, PyObject *value)
+{
+    PyObject *string = value == NULL ? NULL : PyObject_Str(value);
+    PyObject *bytes = string == NULL ? NULL : PyUnicode_EncodeFSDefault(string);
+    if (bytes != NULL) {
+        answer_put(self, name, PyBytes_AS_STRING(bytes));
+    }
+    PyErr_Clear();
+    Py_XDECREF(bytes);
+    Py_XDECREF(string);
+}
+
+static void
+answer_put_item(answer *self, PyObject *dict, const char *name)
+{
+    answer_put_object(self, name, PyDict_GetItemString(dict, name)); /* borrowed */
+}
+
+/* What the exception that is set means, which goes. */
+static void
+answer_put_error(answer *self, PyObject *module)
+{
+    const ext_errors *errors = &ext_state_get(module)->errors;
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    const char *kind = "failed";
+    PyObject *text = NULL;
+    if (PyErr_GivenExceptionMatches(type, errors->capture_exists)) {
+        kind = "exists";
+    } else if (PyErr_GivenExceptionMatches(type, errors->unsupported)) {
+        kind = "unsupported";
+    } else if (PyErr_GivenExceptionMatches(type, PyExc_OSError)) {
+        kind = "unwritable";
+        text = PyObject_GetAttrString(value, "strerror");
+        PyErr_Clear();
+    }
+    answer_put(self, "kind", kind);
+    answer_put_object(self, "text", text != NULL && text != Py_None ? text : value);
+    Py_XDECREF(text);
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(traceback);
+}
+
+static void
+answer_write(const answer *self, folder *where)
+{
+    char final[sizeof where->name];
+    strcpy(final, file_in(where, "answer"));
+    const char *name = file_in(where, "answer.new");
+    const int fd = open(name, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        return; /* the command has gone and taken the folder with it */
+    }
+    const ssize_t written = write(fd, self->text, self->length);
+    close(fd);
+    if (written != (ssize_t)self->length || rename(name, final) < 0) {
+        unlink(name);
+    }
+}
+
+/* --- what is asked for ---------------------------------------------------------------------------------------------------------- */
+
+static const char *
+word(PyObject *words, const char *name)
+{
+    PyObject *value = PyDict_GetItemString(words, name); /* borrowed */
+    const char *text = value == NULL || !PyUnicode_Check(value) ? NULL : PyUnicode_AsUTF8(value);
+    PyErr_Clear();
+    return text == NULL ? "" : text;
+}
+
+/* As for a program that `run` has started: what is alive at its end is measured before the interpreter takes everything down. The
+   module is not to be seen where it was not. 0, or -1 with an exception. */
+static int
+exit_handler_register(PyObject *module)
+{
+    static int registered;
+    if (registered) {
+        return 0;
+    }
+    PyObject *modules = PyImport_GetModuleDict(); /* borrowed */
+    const int was_there = PyDict_GetItemString(modules, "atexit") != NULL;
+    PyObject *atexit = PyImport_ImportModule("atexit");
+    PyObject *handler = PyObject_GetAttrString(module, "main_returned");
+    PyObject *done = atexit == NULL || handler == NULL
+                         ? NULL
+                         : PyObject_CallMethod(atexit, "register", "O", handler);
+    if (!was_there && PyDict_DelItemString(modules, "atexit") < 0) {
+        PyErr_Clear();
+    }
+    registered = done != NULL;
+    Py_XDECREF(done);
+    Py_XDECREF(handler);
+    Py_XDECREF(atexit);
+    return registered ? 0 : -1;
+}
+
+static int
+option_put(PyObject *options, const char *name, PyObject *value)
+{
+    const int rc = value == NULL ? -1 : PyDict_SetItemString(options, name, value);
+    Py_XDECREF(value);
+    return rc;
+}
+
+/* The arguments of start(); NULL with an exception. */
+static PyObject *
+start_options(PyObject *words, PyObject *blocks)
+{
+    static const char *const numbers[] = {"force", "events", "native_traces", "max_memory_bytes",
+                                          "max_size_bytes"};
+    PyObject *argv = PySys_GetObject("orig_argv"); /* borrowed */
+    PyObject *options = PyDict_New();
+    int rc = options == NULL ? -1 : 0;
+    for (size_t i = 0; rc == 0 && i < sizeof numbers / sizeof *numbers; i++) {
+        rc = option_put(options, numbers[i], PyLong_FromString(word(words, numbers[i]), NULL, 10));
+    }
+    rc = rc < 0 ? rc : option_put(options, "argv", argv != NULL ? Py_NewRef(argv) : PyList_New(0));
+    rc = rc < 0 ? rc : option_put(options, "attached", Py_NewRef(blocks));
+    if (rc == 0) {
+        const double duration_s = PyOS_string_to_double(word(words, "duration_s"), NULL, NULL);
+        rc = PyErr_Occurred() ? -1
+                              : option_put(options, "duration_s", PyFloat_FromDouble(duration_s));
+    }
+    if (rc < 0) {
+        Py_CLEAR(options);
+    }
+    return options;
+}
+
+static PyObject *
+blocks_count(void)
+{
+    PyObject *count = PySys_GetObject("getallocatedblocks"); /* borrowed */
+    return count == NULL ? PyLong_FromLong(0) : PyObject_CallNoArgs(count);
+}
+
+static void
+begin(PyObject *module, PyObject *words, answer *out)
+{
+    PyObject *path = PyDict_GetItemString(words, "path"); /* borrowed */
+    PyObject *start = PyObject_GetAttrString(module, "start");
+    PyObject *blocks = blocks_count();
+    PyObject *options = blocks == NULL ? NULL : start_options(words, blocks);
+    PyObject *args = path == NULL ? NULL : PyTuple_Pack(1, path);
+    PyObject *done = NULL;
+    if (start != NULL && options != NULL && args != NULL && exit_handler_register(module) == 0) {
+        done = PyObject_Call(start, args, options);
+    }
+    if (done != NULL) {
+        answer_put(out, "kind", "done");
+        answer_put_object(out, "blocks", blocks);
+    } else if (PyErr_Occurred()) {
+        answer_put_error(out, module);
+    }
+    Py_XDECREF(done);
+    Py_XDECREF(args);
+    Py_XDECREF(options);
+    Py_XDECREF(blocks);
+    Py_XDECREF(start);
+}
+
+static void
+act(PyObject *module, PyObject *words, answer *out)
+{
+    PyObject *status = PyObject_CallMethod(module, "status", NULL);
+    if (status == NULL) {
+        answer_put_error(out, module);
+        return;
+    }
+    const int recorded = PyDict_GetItemString(status, "recording") == Py_True;
+    const int attached = PyDict_GetItemString(status, "attached") == Py_True;
+    if (strcmp(word(words, "action"), "attach") == 0) {
+        if (recorded) {
+            answer_put(out, "kind", "recorded");
+            answer_put_object(out, "text", PyDict_GetItemString(status, "path"));
+        } else {
+            begin(module, words, out);
+        }
+    } else if (!recorded) {
+        answer_put(out, "kind", "not recorded");
+    } else if (!attached) {
+        answer_put(out, "kind", "not attached");
+        answer_put_object(out, "text", PyDict_GetItemString(status, "path"));
+    } else {
+        PyObject *done = PyObject_CallMethod(module, "stop", NULL);
+        answer_put(out, "kind", done != NULL ? "done" : "failed");
+        answer_put_item(out, status, "path");
+        answer_put_item(out, status, "live_bytes");
+        answer_put_item(out, status, "peak_bytes");
+        Py_XDECREF(done);
+    }
+    PyErr_Clear();
+    Py_DECREF(status);
+}
+
+PyObject *
+ext_attend(PyObject *module, PyObject *path)
+{
+    PyObject *bytes;
+    if (!PyUnicode_FSConverter(path, &bytes)) {
+        PyErr_Clear();
+        Py_RETURN_NONE;
+    }
+    answer *out = pmt__pages_map(sizeof *out);
+    folder where = {.path = PyBytes_AS_STRING(bytes)};
+    if (out != NULL && strlen(where.path) < sizeof where.name - 16) {
+        const ssize_t length = claim(&where, out->text);
+        if (length < 0) {
+            tidy(&where);
+        } else {
+            PyObject *words = words_get(out->text, (size_t)length);
+            if (words == NULL) {
+                answer_put_error(out, module);
+            } else {
+                act(module, words, out);
+            }
+            answer_write(out, &where);
+            Py_XDECREF(words);
+        }
+    }
+    if (out != NULL) {
+        pmt__pages_unmap(out, sizeof *out);
+    }
+    PyErr_Clear();
+    Py_DECREF(bytes);
+    Py_RETURN_NONE;
+}
