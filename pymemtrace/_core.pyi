@@ -69,6 +69,7 @@ def attach_divert(
     pid: int,
     waiting: tuple[int, int, int, int],  # thread, system call, stack, the instruction behind
     to: int,
+    argument: int,
     parts: tuple[tuple[int, bytes | None, bytes | None], ...],
     timeout_s: float,
     /,

@@ -99,11 +99,11 @@ PyObject *
 ext_attach_divert(PyObject *module, PyObject *args)
 {
     (void)module;
-    unsigned long long pid, thread, number, stack, next, to;
+    unsigned long long pid, thread, number, stack, next, to, argument;
     PyObject *tuple;
     double timeout_s;
-    if (!PyArg_ParseTuple(args, "K(KKKK)KO!d:attach_divert", &pid, &thread, &number, &stack, &next,
-                          &to, &PyTuple_Type, &tuple, &timeout_s)) {
+    if (!PyArg_ParseTuple(args, "K(KKKK)KKO!d:attach_divert", &pid, &thread, &number, &stack, &next,
+                          &to, &argument, &PyTuple_Type, &tuple, &timeout_s)) {
         return NULL;
     }
     pmt__exchange *parts = parts_get(tuple);
@@ -112,8 +112,9 @@ ext_attach_divert(PyObject *module, PyObject *args)
     }
     const pmt__waiting waiting = {thread, number, stack, next};
     uint64_t held_ns = 0;
-    const int rc = pmt__tracee_divert(pid, &waiting, to, parts, (size_t)PyTuple_GET_SIZE(tuple),
-                                      (uint64_t)(timeout_s * 1e9), &held_ns);
+    const int rc =
+        pmt__tracee_divert(pid, &waiting, to, argument, parts, (size_t)PyTuple_GET_SIZE(tuple),
+                           (uint64_t)(timeout_s * 1e9), &held_ns);
     PyMem_Free(parts);
     return answer(rc, held_ns);
 }

@@ -13,8 +13,9 @@ PyObject *ext_attach_divert(PyObject *module, PyObject *args);
     "attach_exchange(pid, parts, timeout_s): stops the process, compares and writes parts\n" \
     "(address, expected or None, bytes or None). Seconds that it stood still, or None if\n"  \
     "something was not as expected. Raises OSError."
-#define EXT_ATTACH_DIVERT_DOC                                                                  \
-    "attach_divert(pid, (thread, number, stack, next), to, parts, timeout_s): the same with\n" \
+#define EXT_ATTACH_DIVERT_DOC                                                                      \
+    "attach_divert(pid, (thread, number, stack, next), to, argument, parts, timeout_s): the same " \
+    "with\n"                                                                                       \
     "one thread, which goes on elsewhere if it still waits in that system call."
 
 #endif

@@ -8,6 +8,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -35,7 +37,7 @@ file_in(folder *self, const char *name)
 static void
 tidy(folder *self)
 {
-    static const char *const names[] = {"request", "claimed", "start", "body"};
+    static const char *const names[] = {"request", "claimed", "start"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         unlink(file_in(self, names[i]));
     }
@@ -144,12 +146,16 @@ answer_put_error(answer *self, PyObject *module)
     } else if (PyErr_GivenExceptionMatches(type, errors->unsupported)) {
         kind = "unsupported";
     } else if (PyErr_GivenExceptionMatches(type, PyExc_OSError)) {
+        PyObject *number = PyObject_GetAttrString(value, "errno");
         kind = "unwritable";
-        text = PyObject_GetAttrString(value, "strerror");
+        text = number != NULL && PyLong_Check(number)
+                   ? PyUnicode_FromString(strerror((int)PyLong_AsLong(number)))
+                   : NULL;
         PyErr_Clear();
+        Py_XDECREF(number);
     }
     answer_put(self, "kind", kind);
-    answer_put_object(self, "text", text != NULL && text != Py_None ? text : value);
+    answer_put_object(self, "text", text != NULL ? text : value);
     Py_XDECREF(text);
     Py_XDECREF(type);
     Py_XDECREF(value);
@@ -184,30 +190,61 @@ word(PyObject *words, const char *name)
     return text == NULL ? "" : text;
 }
 
-/* As for a program that `run` has started: what is alive at its end is measured before the interpreter takes everything down. The
-   module is not to be seen where it was not. 0, or -1 with an exception. */
-static int
+/* An object with a name, which is what making a module asks of its specification. */
+static PyObject *
+spec_new(const char *name)
+{
+    PyObject *spec = PyModule_New(name);
+    PyObject *text = PyUnicode_FromString(name);
+    if (spec != NULL && (text == NULL || PyObject_SetAttrString(spec, "name", text) < 0)) {
+        Py_CLEAR(spec);
+    }
+    Py_XDECREF(text);
+    return spec;
+}
+
+/* The program's, or one that it does not see: a module object is but a view of what the interpreter keeps. Importing would run code in
+   Python. */
+static PyObject *
+atexit_get(void)
+{
+    PyObject *modules = PyImport_GetModuleDict();                    /* borrowed */
+    PyObject *there = PyDict_GetItemString(modules, "atexit");       /* borrowed */
+    PyObject *import_system = PyDict_GetItemString(modules, "_imp"); /* borrowed */
+    if (there != NULL || import_system == NULL) {
+        return Py_XNewRef(there);
+    }
+    PyObject *spec = spec_new("atexit");
+    PyObject *module =
+        spec == NULL ? NULL : PyObject_CallMethod(import_system, "create_builtin", "O", spec);
+    PyObject *done =
+        module == NULL ? NULL : PyObject_CallMethod(import_system, "exec_builtin", "O", module);
+    if (done == NULL) {
+        Py_CLEAR(module);
+    }
+    Py_XDECREF(done);
+    Py_XDECREF(spec);
+    return module;
+}
+
+/* As for a program that `run` has started: what is alive at its end is measured before the interpreter takes everything down. */
+static void
 exit_handler_register(PyObject *module)
 {
     static int registered;
     if (registered) {
-        return 0;
+        return;
     }
-    PyObject *modules = PyImport_GetModuleDict(); /* borrowed */
-    const int was_there = PyDict_GetItemString(modules, "atexit") != NULL;
-    PyObject *atexit = PyImport_ImportModule("atexit");
+    PyObject *atexit = atexit_get();
     PyObject *handler = PyObject_GetAttrString(module, "main_returned");
     PyObject *done = atexit == NULL || handler == NULL
                          ? NULL
                          : PyObject_CallMethod(atexit, "register", "O", handler);
-    if (!was_there && PyDict_DelItemString(modules, "atexit") < 0) {
-        PyErr_Clear();
-    }
     registered = done != NULL;
+    PyErr_Clear();
     Py_XDECREF(done);
     Py_XDECREF(handler);
     Py_XDECREF(atexit);
-    return registered ? 0 : -1;
 }
 
 static int
@@ -259,7 +296,8 @@ begin(PyObject *module, PyObject *words, answer *out)
     PyObject *options = blocks == NULL ? NULL : start_options(words, blocks);
     PyObject *args = path == NULL ? NULL : PyTuple_Pack(1, path);
     PyObject *done = NULL;
-    if (start != NULL && options != NULL && args != NULL && exit_handler_register(module) == 0) {
+    if (start != NULL && options != NULL && args != NULL) {
+        exit_handler_register(module);
         done = PyObject_Call(start, args, options);
     }
     if (done != NULL) {
@@ -340,4 +378,76 @@ ext_attend(PyObject *module, PyObject *path)
     PyErr_Clear();
     Py_DECREF(bytes);
     Py_RETURN_NONE;
+}
+
+/* --- entries -------------------------------------------------------------------------------------------------------------------- */
+
+PyMODINIT_FUNC PyInit__core(void);
+
+char pymemtrace_attend_names[64][64]; /* written from outside */
+
+/* The module is made once and stays; it is in no place where the program could find it. NULL with an exception. */
+static PyObject *
+module_get(void)
+{
+    static PyObject *module;
+    if (module != NULL) {
+        return module;
+    }
+    PyObject *spec = spec_new("pymemtrace._core");
+    PyModuleDef *definition = (PyModuleDef *)PyInit__core(); /* borrowed: it is static */
+    PyObject *fresh =
+        spec == NULL || definition == NULL ? NULL : PyModule_FromDefAndSpec(definition, spec);
+    if (fresh != NULL && PyModule_ExecDef(fresh, definition) < 0) {
+        Py_CLEAR(fresh);
+    }
+    Py_XDECREF(spec);
+    return module = fresh;
+}
+
+void
+pymemtrace_attend(const char *path)
+{
+    const int before = errno;
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *module = module_get();
+    PyObject *text = module == NULL ? NULL : PyUnicode_DecodeFSDefault(path);
+    if (text != NULL) {
+        Py_DECREF(ext_attend(module, text));
+        Py_DECREF(text);
+    }
+    PyErr_Clear();
+    PyErr_Restore(type, value, traceback);
+    errno = before;
+}
+
+static void *
+attend_in_thread(void *path)
+{
+    if (Py_IsInitialized()) {
+        const PyGILState_STATE state = PyGILState_Ensure();
+        pymemtrace_attend(path);
+        PyGILState_Release(state);
+    }
+    return NULL;
+}
+
+void
+pymemtrace_attend_soon(const char *path)
+{
+    sigset_t all, before;
+    pthread_attr_t detached;
+    pthread_t thread;
+    void *argument;
+    memcpy(&argument, &path, sizeof argument); /* it stays where it is */
+    sigfillset(&all);
+    if (pthread_attr_init(&detached) != 0) {
+        return;
+    }
+    pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the program's */
+    pthread_create(&thread, &detached, attend_in_thread, argument);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&detached);
 }

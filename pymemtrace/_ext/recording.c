@@ -381,6 +381,9 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
     attached = blocks >= 0;
     result = Py_NewRef(Py_None);
 done:
+    if (result == NULL && !pmt__record_active()) {
+        pmt__process_files_close(); /* the facts have opened some */
+    }
     pmt__buffer_dispose(&f.buffer);
     Py_XDECREF(path);
     Py_XDECREF(follow);

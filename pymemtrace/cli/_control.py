@@ -1,8 +1,8 @@
 """How a command and a process talk to each other: a folder that nobody else can enter.
 
 No socket, no port, nothing that listens. The folder belongs to the user of the process and has the
-mode 0700; its name cannot be guessed. It holds the request (words, no code), the script that leads
-to it (_attached.py of this installation, and two names), and in the end the answer.
+mode 0700; its name cannot be guessed. It holds the request (words, no code), a script for
+sys.remote_exec (_attached.py of this installation, and two names), and in the end the answer.
 
 The command holds a lock on the request for as long as it waits, and deletes it when it gives up;
 the process takes it by renaming it. Whoever is first has it: a script that runs too late finds
@@ -19,19 +19,11 @@ from typing import Self
 
 from pymemtrace.cli._target import Target, impossible
 
-REQUEST, CLAIMED, ANSWER, SCRIPT, BODY = "request", "claimed", "answer", "start", "body"
+REQUEST, CLAIMED, ANSWER, SCRIPT = "request", "claimed", "answer", "start"
 ATTACHED = Path(__file__).parent.parent / "_attached.py"
 NAMES = 'folder = path = ""'
 PLACES = ("/tmp", "/var/tmp", "/dev/shm")
 ANSWER_MAX = 1 << 16
-
-# In the namespace of the program's __main__: no name of it may be used or set. compile() by itself,
-# for exec() of a text keeps its syntax tree while it runs.
-LINE = """\
-try:exec(compile(__import__('_io').open_code({body!r}).read(),'<pymemtrace>','exec'),{{}})
-except KeyboardInterrupt:__import__('_thread').interrupt_main()
-except BaseException:pass
-"""
 
 
 class Control:
@@ -80,8 +72,8 @@ class Control:
     def _fill(self) -> None:
         text = "".join(f"{name}={value}\x1f" for name, value in self._words.items())
         names = f"folder, path = {self.path!r}, {self._core!r}"
-        body = ATTACHED.read_text("utf-8").replace(NAMES, names)
-        files = {REQUEST: text, BODY: body, SCRIPT: self._line}
+        script = ATTACHED.read_text("utf-8").replace(NAMES, names)
+        files = {REQUEST: text, SCRIPT: script}
         for name, content in files.items():
             fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=self._folder)
             os.write(fd, os.fsencode(content))
@@ -97,15 +89,6 @@ class Control:
     @property
     def script(self) -> str:
         return f"{self.path}/{SCRIPT}"
-
-    @property
-    def _line(self) -> str:
-        return LINE.format(body=f"{self.path}/{BODY}")
-
-    @property
-    def line(self) -> bytes:
-        """What is to be run there, as a C string."""
-        return self._line.encode() + b"\0"
 
     def withdraw(self) -> bool:
         """False: too late, it was taken."""
@@ -141,7 +124,7 @@ class Control:
     def _remove(self) -> None:
         names = [REQUEST, CLAIMED, ANSWER]
         if not self._keep:
-            names += [SCRIPT, BODY]
+            names.append(SCRIPT)
         for name in names:
             try:
                 os.unlink(name, dir_fd=self._folder)

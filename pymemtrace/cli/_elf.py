@@ -138,8 +138,8 @@ class Object:
                 return None
         return None
 
-    def room(self) -> Iterator[tuple[int, int]]:
-        """Start and end of what is behind the code up to the end of its page: zeros that belong to
+    def tails(self) -> Iterator[tuple[int, bytes]]:
+        """Address and content of what is behind code up to the end of its page, which belongs to
         nothing."""
         try:
             headers = self.headers
@@ -147,14 +147,9 @@ class Object:
             return
         for kind, flags, address, size in headers:
             end = address + size
-            stop = -(-end // PAGE) * PAGE
             area = next((a for a in self.areas if a.start <= end < a.end), None)
-            if kind != PT_LOAD or not flags & PF_X or area is None or not area.runs:
-                continue
-            used = self.memory.read(end, stop - end).rstrip(b"\0")
-            start = -(-(end + len(used) + 1) // 16) * 16
-            if start < stop:
-                yield start, stop
+            if kind == PT_LOAD and flags & PF_X and area is not None and area.runs:
+                yield end, self.memory.read(end, -end % PAGE)
 
 
 def objects(memory: Memory, areas: list[Mapping]) -> list[Object]:

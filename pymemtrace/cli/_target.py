@@ -49,7 +49,9 @@ class Status:
 
     state: str
     start_ticks: int
-    uid: int  # the one that counts for files
+    uid: int  # the ones that count for files
+    gid: int
+    groups: list[int]
     tracer: int
     pid_inside: int  # what the process takes for its own id
     threads: int
@@ -64,6 +66,7 @@ def read_status(pid: int) -> Status:
     ids = lines.get(b"NSpid", str(pid).encode()).split()
     return Status(
         fields[0].decode(), int(fields[19]), int(lines[b"Uid"].split()[3]),
+        int(lines[b"Gid"].split()[3]), [int(group) for group in lines[b"Groups"].split()],
         int(lines[b"TracerPid"]), int(ids[-1]), int(lines[b"Threads"]),
     )  # fmt: skip
 
@@ -78,15 +81,14 @@ class Target:
         self._check_user()
         try:
             self.memory = _elf.Memory(pid)
-            self.areas = _elf.mappings(pid)
             os.stat(f"/proc/{pid}/root")
+            self.look_again()
         except PermissionError:
             raise impossible(
                 "no right to look into the process", self.name, ptrace_remedy()
             ) from None
         except OSError:
             raise self.gone() from None
-        self.objects = _elf.objects(self.memory, self.areas)
         self.python, self.version = self._find_python()
         self.runtime = self.python.symbol("_PyRuntime") or 0
 
@@ -142,6 +144,11 @@ class Target:
                 f"it is a process of another user, {user_name(self.status.uid)}", self.name,
                 f"attach as that user or as root: sudo -u '#{self.status.uid}' ...",
             )  # fmt: skip
+
+    def look_again(self) -> None:
+        """What is loaded now."""
+        self.areas = _elf.mappings(self.pid)
+        self.objects = _elf.objects(self.memory, self.areas)
 
     def check(self) -> None:
         """Is it still the same process, and does it still run?"""
@@ -204,6 +211,28 @@ class Target:
             return False
         return os.path.samestat(theirs, ours)
 
+    def _check_readable(self, files: list[str]) -> None:
+        """Another user may not be able to read what root can."""
+        if os.geteuid() != 0 or self.status.uid == 0:
+            return
+        child = os.fork()
+        if child == 0:
+            try:
+                os.setgroups(self.status.groups)
+                os.setresgid(self.status.gid, self.status.gid, self.status.gid)
+                os.setresuid(self.status.uid, self.status.uid, self.status.uid)
+                for path in files:
+                    os.close(os.open(path, os.O_RDONLY))
+                os._exit(0)
+            finally:
+                os._exit(1)
+        if os.waitpid(child, 0)[1] != 0:
+            raise impossible(
+                f"its user, {user_name(self.status.uid)}, cannot read this installation",
+                os.path.dirname(_format.clean(files[0])),
+                "install pymemtrace-profiler where that user may read it",
+            )  # fmt: skip
+
     def check_package(self, files: list[str]) -> None:
         """Can it load what we want it to load?"""
         for path in files:
@@ -214,6 +243,7 @@ class Target:
                     "install pymemtrace-profiler there and attach from within: docker exec ...,"
                     f" or nsenter -t {self.pid} -a",
                 )
+        self._check_readable(files)
         ours = os.stat(files[0])
         for area in self.areas:
             if "/pymemtrace" + CORE_NAME in area.path and area.file[1] != ours.st_ino:

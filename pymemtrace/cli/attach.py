@@ -5,9 +5,9 @@ import os
 import re
 import sys
 
-from pymemtrace import _core
 from pymemtrace.cli import _control, _format, _helper, _inject
 from pymemtrace.cli._failure import EXIT_IMPOSSIBLE, EXIT_USAGE, Failure
+from pymemtrace.cli._stub import CORE
 from pymemtrace.cli._target import Target, impossible, user_name
 from pymemtrace.cli.run import parse_file_size, parse_size
 
@@ -15,7 +15,6 @@ HELP = "record a process that runs already"
 
 DURATION_MAX_S = 1e9
 METHODS = ("auto", "remote-exec", "ptrace")
-CORE = os.path.abspath(_core.__file__)
 PRELOAD = os.path.join(os.path.dirname(CORE), "_preload.so")
 
 
@@ -114,7 +113,7 @@ def output_path(args: argparse.Namespace, target: Target) -> str:
 
 
 def request(action: str, target: Target) -> dict[str, object]:
-    target.check_package([CORE, PRELOAD, _inject.LIBRARY])
+    target.check_package([CORE, PRELOAD])
     return {"action": action}
 
 

@@ -1099,6 +1099,21 @@ pmt__cpython_source(void)
 
 /* --- self-test, installation ------------------------------------------------------------------------------------------------------------ */
 
+/* This thread's state; where it runs no code in Python, that of one that does, if there is any. */
+static PyThreadState *
+state_with_frames(PyThreadState *state)
+{
+    PyThreadState *it = PyInterpreterState_ThreadHead(PyThreadState_GetInterpreter(state));
+    PyFrameObject *frame = PyThreadState_GetFrame(state);
+    while (frame == NULL && it != NULL) {
+        state = it;
+        frame = PyThreadState_GetFrame(state);
+        it = PyThreadState_Next(it);
+    }
+    Py_XDECREF(frame);
+    return state;
+}
+
 /* The running frame, read by our macros, must be what the interpreter says through its public interface. */
 static int
 layout_test(pmt_error *err)
@@ -1113,6 +1128,7 @@ layout_test(pmt_error *err)
             err, PMT_ERR_UNSUPPORTED,
             "the current thread state is not where this build of Python keeps it");
     }
+    state = state_with_frames(state);
     PyFrameObject *public = PyThreadState_GetFrame(state);
     PMT_FRAME *f = PMT_CURRENT_FRAME(state);
     int rc = 0;

@@ -40,8 +40,9 @@ int pmt__tracee_exchange(uint64_t pid, const pmt__exchange *parts, size_t count,
 
 /* The same with one thread only, which goes on at `to` if it still waits in this call. There, and two bytes before for the case
    that the kernel restarts the call, must be code that saves every register and goes back in the end: to the instruction
-   behind the call, or to the call (two bytes before that one). */
-int pmt__tracee_divert(uint64_t pid, const pmt__waiting *waiting, uint64_t to,
+   behind the call, or to the call (two bytes before that one). It finds that instruction in rcx and the argument in r11, which
+   a system call changes anyway. */
+int pmt__tracee_divert(uint64_t pid, const pmt__waiting *waiting, uint64_t to, uint64_t argument,
                        const pmt__exchange *parts, size_t count, uint64_t timeout_ns,
                        uint64_t *held_ns);
 

@@ -241,7 +241,7 @@ pmt__tracee_exchange(uint64_t pid, const pmt__exchange *parts, size_t count, uin
 }
 
 static int
-thread_divert(const tracee *self, const pmt__waiting *waiting, uint64_t to)
+thread_divert(const tracee *self, const pmt__waiting *waiting, uint64_t to, uint64_t argument)
 {
     const held *it = &self->threads[0];
     struct user_regs_struct registers;
@@ -256,11 +256,13 @@ thread_divert(const tracee *self, const pmt__waiting *waiting, uint64_t to)
         return PMT_TRACEE_OTHER;
     }
     registers.rip = to;
+    registers.rcx = waiting->next;
+    registers.r11 = argument;
     return ptrace(PTRACE_SETREGS, it->thread, NULL, &registers) < 0 ? -errno : 0;
 }
 
 int
-pmt__tracee_divert(uint64_t pid, const pmt__waiting *waiting, uint64_t to,
+pmt__tracee_divert(uint64_t pid, const pmt__waiting *waiting, uint64_t to, uint64_t argument,
                    const pmt__exchange *parts, size_t count, uint64_t timeout_ns, uint64_t *held_ns)
 {
     tracee t;
@@ -272,7 +274,7 @@ pmt__tracee_divert(uint64_t pid, const pmt__waiting *waiting, uint64_t to,
     rc = thread_seize(&t, (pid_t)waiting->thread);
     rc = rc == 0 ? PMT_TRACEE_OTHER : rc < 0 ? rc : threads_wait(&t);
     rc = rc == 0 ? exchange(&t, parts, count) : rc;
-    rc = rc == 0 ? thread_divert(&t, waiting, to) : rc;
+    rc = rc == 0 ? thread_divert(&t, waiting, to, argument) : rc;
     threads_release(&t);
     *held_ns = pmt__clock_mono_ns() - from_ns;
     tracee_close(&t);
