@@ -11,7 +11,9 @@ export PYTHON JOBS
 
 .PHONY: help setup build demo test test-all test-c test-py test-web lint format asan tsan \
 	stress fuzz-short bench bench-overhead bench-pair bench-exactness bench-stacks bench-observer \
-	bench-memory bench-startup bench-native bench-native-stacks bench-reports bench-where docs clean
+	bench-memory bench-startup bench-native bench-native-stacks bench-reports bench-where bench-symbols bench-sampled \
+	bench-estimates bench-live \
+	docs clean
 
 help:       ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' Makefile
@@ -87,11 +89,23 @@ bench-native: build  ## the native layer: cost of malloc + free, known truth, li
 bench-native-stacks: build  ## what native frames in the stacks cost per record
 	@.venv/bin/python bench/native_stacks.py $(ARGS)
 
+bench-estimates: build  ## estimates of sampled recordings against the truth: bias, coverage
+	@.venv/bin/python bench/estimates.py $(ARGS)
+
+bench-sampled: build  ## CPU time that a sampled recording adds
+	@.venv/bin/python bench/sampled.py $(ARGS)
+
 bench-reports: build  ## time, memory and size of the reports on a long run
 	@.venv/bin/python bench/reports.py $(ARGS)
 
 bench-where: build  ## what of the resident memory stays unattributed
 	@.venv/bin/python bench/where.py $(ARGS)
+
+bench-symbols: build  ## looking 10,000 native addresses up
+	@.venv/bin/python bench/symbols.py $(ARGS)
+
+bench-live: build  ## what being watched by `pymemtrace live` costs, how fresh its screen is
+	@.venv/bin/python bench/live.py $(ARGS)
 
 docs: setup  ## check the links of the documentation
 	@.venv/bin/python tools/check_links.py

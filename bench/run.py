@@ -23,6 +23,12 @@ BENCHMARKS = {
     "native_stacks": (["--rounds", "1"], ["--rounds", "5"]),
     "reports": ([], ["--peers"]),
     "where": (["--seconds", "4"], ["--seconds", "20"]),
+    "live": (
+        ["--seconds", "20", "--appearances", "8"],
+        ["--seconds", "120", "--appearances", "40"],
+    ),
+    "symbols": ([], ["--rounds", "9"]),
+    "estimates": (["--rounds", "200"], ["--rounds", "2000"]),
 }
 
 

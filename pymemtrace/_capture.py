@@ -46,15 +46,25 @@ class _Views:
         raise NotImplementedError
 
     def sites(
-        self, view: View = "peak", *, limit: int | None = None, **filters: Any
+        self,
+        view: View = "peak",
+        *,
+        limit: int | None = None,
+        native: bool = False,
+        **filters: Any,
     ) -> Rows[SiteRow]:
         """One row per line that allocated, the heaviest first; filters as in aggregate().
 
         A row has site, stack (the heaviest one that ends there), bytes and blocks of the view,
         share (of the view's bytes, 0 to 1), allocated_bytes and allocations; of several captures
-        also by_capture.
+        also by_capture. Of a sampled capture, bytes, blocks, allocated_bytes and allocations are
+        estimates, and bytes_low, bytes_high and so on the limits of their 95 % intervals; samples
+        is the number of samples that bytes and blocks rest on.
+
+        native: one row per innermost frame, which may be native. Else what native functions
+            allocate counts for the line of Python that called them.
         """
-        return Rows(self.aggregate(view, **filters).sites(limit))
+        return Rows(self.aggregate(view, **filters).sites(limit, native=native))
 
     def stacks(
         self, view: View = "peak", *, limit: int | None = None, **filters: Any
@@ -66,7 +76,8 @@ class _Views:
         self, view: View = "peak", *, inverted: bool = False, min_share: float = 0.0, **filters: Any
     ) -> dict[str, Any]:
         """The stacks as a tree of site, bytes, blocks, share, children, of several captures also
-        by_capture; filters as in aggregate().
+        by_capture, of a sampled one also limits and samples as in sites(); filters as in
+        aggregate().
 
         inverted: callers below callees. min_share: leave out nodes with less of the bytes (0 to 1).
         """
@@ -109,7 +120,9 @@ class Capture(_Views):
 
     def info(self) -> dict[str, Any]:
         """What ran and how it ended: path, pid, command, python, mode, started, duration_s, ended
-        ("normal", "killed" or "running"), age_s, dropped, folded, stopped, torn, damaged."""
+        ("normal", "killed" or "running"), age_s, dropped, folded, stopped, torn, damaged. Of a
+        sampled capture also sample_bytes, the mean distance of samples at the start, and
+        sample_bytes_now, at the end."""
         return self._reader.info()
 
     def process(self) -> dict[str, Any]:
@@ -118,7 +131,8 @@ class Capture(_Views):
 
     def totals(self) -> dict[str, Any]:
         """Figures of the whole run: heap_bytes_peak, peak_t_s, heap_bytes_end, allocated_bytes,
-        allocations, frees, rss_bytes_peak and more."""
+        allocations, frees, rss_bytes_peak and more. Of a sampled capture also limits, as in
+        sites(): heap_bytes_peak_low and so on."""
         return self._reader.totals()
 
     def threads(self) -> Rows[dict[str, Any]]:
@@ -141,6 +155,7 @@ class Capture(_Views):
     def stats(self, **filters: Any) -> dict[str, Any]:
         """Allocations by size, by domain and by thread; how many epochs freed blocks lived.
 
+        Of a sampled capture with limits, as in sites(); temporaries are None: not known.
         Filters as in aggregate(). With one, sizes over 512 B are one class: their sizes are known
         for the whole run only.
         """
@@ -208,8 +223,9 @@ class Capture(_Views):
         thread: a name or a native id.
         include, exclude: patterns (`*`, `?`, `[...]`) on a frame's file or the last parts of its
             path, its module (`__main__` is the program's main file), or a package that the module
-            is in. A stack stays if any frame matches an include pattern, and goes
-            if its innermost frame matches an exclude pattern.
+            is in; of a native frame also on its library. A stack stays if any frame matches an
+            include pattern, and goes if its innermost line of Python, or a native function that
+            this has called, matches an exclude pattern.
 
         Raises ValueError for an unknown view or thread and for an impossible window.
         """
@@ -325,8 +341,16 @@ def open(
     Raises CaptureError if the file is no capture, is of a newer version, or is damaged so that
     nothing can be read; OSError if it cannot be opened. A capture whose end is torn or damaged
     opens, and info() says so.
+
+    Native functions that have no names yet are looked up, and their names kept in the capture if it
+    can be written and its program has ended.
     """
-    return Capture(_core.Reader(os.fspath(path), progress=progress))
+    reader = _core.Reader(os.fspath(path), progress=progress)
+    if reader.unresolved():
+        from pymemtrace._symbols import resolve
+
+        reader = resolve(reader.path, reader=reader, progress=progress).reader
+    return Capture(reader)
 
 
 __all__: Sequence[str] = ["Capture", "MergedCapture", "Rows", "open", "open_many"]

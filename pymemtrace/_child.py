@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 NAMES_TRIED = 1000
 NUMBERS = ("events", "max_memory_bytes", "max_size_bytes", "temporaries", "native",
-           "native_traces")  # fmt: skip
+           "native_traces", "async_parents", "sample_bytes")  # fmt: skip
 
 # The process that multiprocessing keeps to tidy up does nothing that anybody would ask about.
 HELPER = "from multiprocessing.resource_tracker import"

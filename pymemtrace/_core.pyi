@@ -8,7 +8,7 @@ import builtins
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from pymemtrace._types import Event, ExportKind, SiteRow, View
+from pymemtrace._types import Event, ExportKind, LineRow, SiteRow, View
 
 version: str
 
@@ -31,6 +31,8 @@ def start(
     interval_s: float = 1.0,
     native: bool = True,
     native_traces: bool = False,
+    async_parents: bool = False,
+    sample_bytes: int = 0,
     follow: str | None = None,
     base: str | None = None,
     parent: int = 0,
@@ -77,16 +79,30 @@ def attach_divert(
 
 # --- reading --------------------------------------------------------------------------------------
 
+# the bytes of SYMB: object, offset, and frames (function, file, line), the innermost first
+def encode_symbols(places: list[tuple[bytes, int, list[tuple[bytes, bytes, int]]]], /) -> bytes: ...
+
 class Reader:
     """A capture, read up to its last complete cut.
 
     `progress(done_bytes, total_bytes)` is called now and then while a large capture is read.
+
+    follow: refresh() takes in what was appended since; only one thread at a time may use it then.
     """
 
     path: str
     def __init__(
-        self, path: str, *, progress: Callable[[int, int], None] | None = None
+        self,
+        path: str,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+        follow: bool = False,
+        symbols: builtins.bytes | None = None,  # of encode_symbols, as if the capture held them
+        ignore_symbols: bool = False,  # those that the capture holds
+        hide_interpreter: bool = False,  # leave out the interpreter's native frames
     ) -> None: ...
+    # Whether there was anything new. PymemtraceError, OSError: it cannot go on; open the path anew.
+    def refresh(self) -> bool: ...
     def info(self) -> dict[str, Any]: ...  # the `captures[]` object of json.md
     def proc(self) -> dict[str, Any]: ...  # all facts of the PROC chunk
     def totals(self) -> dict[str, Any]: ...
@@ -98,6 +114,10 @@ class Reader:
     def event_log(self) -> dict[str, int] | None: ...  # events, logged, complete; None: no log
     def events(self) -> Iterator[Event]: ...
     def replay(self, stop: int | None = None) -> dict[str, Any]: ...
+    # native places without symbols, by object: path, build id, offsets
+    def unresolved(self) -> list[tuple[builtins.bytes, builtins.bytes, list[int]]]: ...
+    # whether encode_symbols' bytes could be appended to the capture
+    def append_symbols(self, symbols: builtins.bytes, /) -> bool: ...
     # resident memory at the last measurement (not behind at_s): at, at_s, rss_bytes, parts, …
     def where(self, at_s: float | None = None) -> dict[str, Any] | None: ...
     def where_timeline(self) -> list[dict[str, Any]]: ...
@@ -111,6 +131,16 @@ class Reader:
         exclude: Sequence[str] = (),
         with_inherited: bool = True,
     ) -> dict[str, Any]: ...
+    def thread_sums(  # by_thread of stats(), alone
+        self,
+        *,
+        start_s: float | None = None,
+        end_s: float | None = None,
+        thread: str | None = None,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        with_inherited: bool = True,
+    ) -> list[dict[str, Any]]: ...
     def aggregate(
         self,
         view: View = "peak",
@@ -168,8 +198,13 @@ class Aggregate:
     blocks: int
     allocated_bytes: int
     allocations: int
-    def sites(self, limit: int | None = None) -> list[SiteRow]: ...  # merged by innermost location
+    # these four; of samples also bytes_low, bytes_high and so on, 95 % intervals, and samples
+    totals: dict[str, int]
+    # merged by the line that is blamed, or by the innermost frame, native ones too
+    def sites(self, limit: int | None = None, *, native: bool = False) -> list[SiteRow]: ...
     def stacks(self, limit: int | None = None) -> list[SiteRow]: ...  # one row per distinct stack
+    # the first lines by a number of `own`, what they allocated themselves, or `total`, with callees
+    def lines(self, limit: int, *, by: str = "bytes", total: bool = False) -> list[LineRow]: ...
     def tree(
         self, *, inverted: bool = False, max_depth: int = 0, min_share: float = 0.0
     ) -> dict[str, Any]: ...

@@ -30,11 +30,11 @@ EXIT_IMPOSSIBLE = 4
 # have been given. The environment would be passed on to the program's children.
 INT_OPTIONS = (
     "force", "events", "quiet", "max_memory_bytes", "max_size_bytes", "temporaries", "native",
-    "native_traces",
+    "native_traces", "async_parents", "sample_bytes",
 )  # fmt: skip
 CHILD_OPTIONS = (
     "events", "max_memory_bytes", "max_size_bytes", "temporaries", "native", "native_traces",
-    "interval_s",
+    "async_parents", "sample_bytes", "interval_s",
 )  # fmt: skip
 
 
@@ -257,6 +257,9 @@ def launch(words: "list[str]", flags: "list[str]", core: "Any") -> None:
     base = options["path"].removesuffix(".pmt") if options.get("follow") == "1" else None
     start(core, options, flags + target, base)
     note = None if options.get("quiet") == "1" else f"pymemtrace: wrote {options['path']}\n"
+    if options.get("live") == "1" and sys.stdout is not None:
+        # somebody watches the file that it is
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     program.install(flags, target)
     core.run_main(program.kind, program.what, program.fd, note, base)
 

@@ -43,6 +43,10 @@ class record:
         program has fetched before are not seen, libraries loaded later within interval_s.
     native_traces: the stacks contain the frames of C and C++ functions, too, between those of
         Python. They are named when the capture is read, or by `pymemtrace symbolize`.
+    async_parents: the stacks of asyncio's tasks contain the frames of the tasks that await them,
+        between those of the event loop and their own.
+    sample_bytes: record samples only, one per so many bytes that are allocated, on average; figures
+        are estimates then. 1024 to 2**40; 0 records everything. 524288 is a good start.
 
     Entering raises CaptureExistsError if the file exists (without force), UnsupportedError if this
     interpreter cannot be recorded, PymemtraceError if the process is being recorded already,
@@ -67,6 +71,8 @@ class record:
         interval_s: float = 1.0,
         native: bool = True,
         native_traces: bool = False,
+        async_parents: bool = False,
+        sample_bytes: int = 0,
     ) -> None:
         if max_memory_bytes < 0 or max_size_bytes < 0:
             raise ValueError("max_memory_bytes and max_size_bytes must not be negative")
@@ -80,6 +86,8 @@ class record:
             "interval_s": interval_s,
             "native": native,
             "native_traces": native_traces,
+            "async_parents": async_parents,
+            "sample_bytes": sample_bytes,
         }
         self._count = 0
         self._active = False

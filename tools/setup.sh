@@ -40,6 +40,15 @@ pkg-config --exists libzstd 2> /dev/null || missing+=(libzstd-dev)
 pkg-config --exists cmocka 2> /dev/null || missing+=(libcmocka-dev)
 [ -e /usr/include/xxhash.h ] || echo '#include <xxhash.h>' | "$cc" -E -x c - > /dev/null 2>&1 ||
     missing+=(libxxhash-dev)
+# libbacktrace: gcc has it, whatever compiler is used
+if ! command -v gcc > /dev/null; then
+    missing+=(gcc)
+elif [ ! -e "$(gcc -print-file-name=libbacktrace.a)" ]; then
+    missing+=("libgcc-$(gcc -dumpversion | cut -d. -f1)-dev")
+fi
+[ -e /usr/include/libiberty/demangle.h ] || missing+=(libiberty-dev)
+# the tests of `pymemtrace live` are left out without it
+[ -z "${CI:-}" ] || command -v tmux > /dev/null || missing+=(tmux)
 if [ $system_python = yes ]; then
     [ -e "$include/Python.h" ] || missing+=("python$version-dev")
     [ "$venv" != .venv ] || [ -e "$ready" ] || "$python" -c "import ensurepip, venv" 2> /dev/null ||

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "analyze/combine.h"
+#include "analyze/lines.h"
 #include "analyze/tree.h"
 #include "render/render.h"
 #include "state.h"
@@ -356,23 +357,34 @@ make_row(values_sites *sites, const pmt_row *row, uint64_t total_bytes)
     if (dict == NULL) {
         return NULL;
     }
-    double share = total_bytes == 0 ? 0.0 : (double)row->value.bytes / (double)total_bytes;
+    const pmt_value *value = &row->value;
+    const pmt_spreads *spreads = row->spreads;
+    double share = total_bytes == 0 ? 0.0 : (double)value->bytes / (double)total_bytes;
     if (values_put(dict, "site", values_site(sites, row->frame)) < 0
         || values_put(dict, "stack", values_stack(sites, row->stack)) < 0
-        || values_put_u64(dict, "bytes", row->value.bytes) < 0
-        || values_put_u64(dict, "blocks", row->value.blocks) < 0
+        || values_put_pair(dict, "bytes", value->bytes, "blocks", value->blocks,
+                           spreads == NULL ? NULL : &spreads->view)
+               < 0
         || values_put(dict, "share", PyFloat_FromDouble(share)) < 0
-        || values_put_u64(dict, "allocated_bytes", row->value.allocated_bytes) < 0
-        || values_put_u64(dict, "allocations", row->value.allocations) < 0) {
+        || values_put_pair(dict, "allocated_bytes", value->allocated_bytes, "allocations",
+                           value->allocations, spreads == NULL ? NULL : &spreads->allocated)
+               < 0
+        || (spreads != NULL && values_put_u64(dict, "samples", spreads->view.samples) < 0)) {
         Py_DECREF(dict);
         return NULL;
     }
     return dict;
 }
 
+typedef enum {
+    ROWS_STACKS, /* of pmt_aggregate_stacks */
+    ROWS_SITES,  /* of pmt_aggregate_sites */
+    ROWS_NATIVE  /* likewise, native */
+} rows_kind;
+
 /* The numbers by capture of these rows: for the caller to free. NULL without an exception: it is of one capture. */
 static uint64_t *
-rows_by_capture(aggregate_object *self, const pmt_row *rows, size_t count, int by_frame)
+rows_by_capture(aggregate_object *self, const pmt_row *rows, size_t count, rows_kind kind)
 {
     if (self->aggregate->combination == NULL) {
         return NULL;
@@ -383,12 +395,14 @@ rows_by_capture(aggregate_object *self, const pmt_row *rows, size_t count, int b
         PyErr_NoMemory();
         return NULL;
     }
-    if (!by_frame) {
+    if (kind == ROWS_STACKS) {
         pmt_aggregate_stacks_by_capture(self->aggregate, rows, count, numbers);
         return numbers;
     }
     pmt_error err = PMT_ERROR_INIT;
-    if (pmt_aggregate_sites_by_capture(self->aggregate, rows, count, numbers, &err) < 0) {
+    if (pmt_aggregate_sites_by_capture(self->aggregate, kind == ROWS_NATIVE, rows, count, numbers,
+                                       &err)
+        < 0) {
         ext_raise(Py_TYPE(self), &err);
         PyMem_Free(numbers);
         return NULL;
@@ -396,15 +410,15 @@ rows_by_capture(aggregate_object *self, const pmt_row *rows, size_t count, int b
     return numbers;
 }
 
-/* by_frame: rows of pmt_aggregate_sites, else of pmt_aggregate_stacks. */
 static PyObject *
-make_rows(aggregate_object *self, const pmt_row *rows, size_t count, Py_ssize_t limit, int by_frame)
+make_rows(aggregate_object *self, const pmt_row *rows, size_t count, Py_ssize_t limit,
+          rows_kind kind)
 {
     if (limit >= 0 && (size_t)limit < count) {
         count = (size_t)limit;
     }
     size_t captures = pmt_aggregate_capture_count(self->aggregate);
-    uint64_t *by_capture = rows_by_capture(self, rows, count, by_frame);
+    uint64_t *by_capture = rows_by_capture(self, rows, count, kind);
     values_sites sites;
     if (PyErr_Occurred() || values_sites_init(&sites, self->reader) < 0) {
         PyMem_Free(by_capture);
@@ -429,13 +443,14 @@ make_rows(aggregate_object *self, const pmt_row *rows, size_t count, Py_ssize_t 
 
 /* -1: no limit. */
 static int
-get_limit(PyObject *args, PyObject *kwargs, const char *format, Py_ssize_t *limit)
+get_limit(PyObject *args, PyObject *kwargs, const char *format, Py_ssize_t *limit, int *native)
 {
     static char limit_key[] = "limit";
-    static char *keywords[] = {limit_key, NULL};
+    static char native_key[] = "native";
+    char *keywords[] = {limit_key, native == NULL ? NULL : native_key, NULL};
     PyObject *value = Py_None;
     *limit = -1;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, keywords, &value)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, keywords, &value, native)) {
         return -1;
     }
     if (value != Py_None) {
@@ -456,16 +471,17 @@ aggregate_sites(PyObject *object, PyObject *args, PyObject *kwargs)
 {
     aggregate_object *self = (aggregate_object *)object;
     Py_ssize_t limit;
-    if (get_limit(args, kwargs, "|O:sites", &limit) < 0) {
+    int native = 0;
+    if (get_limit(args, kwargs, "|O$p:sites", &limit, &native) < 0) {
         return NULL;
     }
     pmt_error err = PMT_ERROR_INIT;
     pmt_row *rows;
     size_t count;
-    if (pmt_aggregate_sites(self->aggregate, &rows, &count, &err) < 0) {
+    if (pmt_aggregate_sites(self->aggregate, native, &rows, &count, &err) < 0) {
         return ext_raise(Py_TYPE(object), &err);
     }
-    PyObject *list = make_rows(self, rows, count, limit, 1);
+    PyObject *list = make_rows(self, rows, count, limit, native ? ROWS_NATIVE : ROWS_SITES);
     pmt_rows_release(self->aggregate, rows);
     return list;
 }
@@ -475,27 +491,126 @@ aggregate_stacks(PyObject *object, PyObject *args, PyObject *kwargs)
 {
     aggregate_object *self = (aggregate_object *)object;
     Py_ssize_t limit;
-    if (get_limit(args, kwargs, "|O:stacks", &limit) < 0) {
+    if (get_limit(args, kwargs, "|O:stacks", &limit, NULL) < 0) {
         return NULL;
     }
     const pmt_row *rows;
     size_t count = pmt_aggregate_stacks(self->aggregate, &rows);
-    return make_rows(self, rows, count, limit, 0);
+    return make_rows(self, rows, count, limit, ROWS_STACKS);
+}
+
+/* --- lines ----------------------------------------------------------------------------------- */
+
+static PyObject *
+make_value(const pmt_value *value, uint64_t total_bytes)
+{
+    PyObject *dict = PyDict_New();
+    double share = total_bytes == 0 ? 0.0 : (double)value->bytes / (double)total_bytes;
+    if (dict != NULL
+        && (values_put_u64(dict, "bytes", value->bytes) < 0
+            || values_put_u64(dict, "blocks", value->blocks) < 0
+            || values_put(dict, "share", PyFloat_FromDouble(share)) < 0
+            || values_put_u64(dict, "allocated_bytes", value->allocated_bytes) < 0
+            || values_put_u64(dict, "allocations", value->allocations) < 0
+            || values_put_u64(dict, "temporary_bytes", value->temporary_bytes) < 0
+            || values_put_u64(dict, "temporaries", value->temporaries) < 0)) {
+        Py_CLEAR(dict);
+    }
+    return dict;
+}
+
+static PyObject *
+make_lines(const aggregate_object *self, const pmt__line *lines, size_t count)
+{
+    values_sites sites;
+    if (values_sites_init(&sites, self->reader) < 0) {
+        return NULL;
+    }
+    pmt_value total;
+    pmt_aggregate_total(self->aggregate, &total);
+    PyObject *list = PyList_New(0);
+    for (size_t i = 0; list != NULL && i < count; i++) {
+        PyObject *dict = PyDict_New();
+        if (dict != NULL
+            && (values_put(dict, "site", values_site(&sites, lines[i].frame)) < 0
+                || values_put(dict, "own", make_value(&lines[i].own, total.bytes)) < 0
+                || values_put(dict, "total", make_value(&lines[i].total, total.bytes)) < 0)) {
+            Py_CLEAR(dict);
+        }
+        if (values_append(list, dict) < 0) {
+            Py_CLEAR(list);
+        }
+    }
+    values_sites_dispose(&sites);
+    return list;
+}
+
+static const struct {
+    const char *name;
+    size_t number;
+} line_orders[] = {
+    {"bytes", offsetof(pmt_value, bytes)},
+    {"blocks", offsetof(pmt_value, blocks)},
+    {"allocated_bytes", offsetof(pmt_value, allocated_bytes)},
+    {"allocations", offsetof(pmt_value, allocations)},
+    {"temporary_bytes", offsetof(pmt_value, temporary_bytes)},
+    {"temporaries", offsetof(pmt_value, temporaries)},
+};
+
+static PyObject *
+aggregate_lines(PyObject *object, PyObject *args, PyObject *kwargs)
+{
+    static char limit_key[] = "limit";
+    static char by_key[] = "by";
+    static char total_key[] = "total";
+    static char *keywords[] = {limit_key, by_key, total_key, NULL};
+    aggregate_object *self = (aggregate_object *)object;
+    Py_ssize_t limit;
+    const char *by = "bytes";
+    int by_total = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "n|$sp:lines", keywords, &limit, &by,
+                                     &by_total)) {
+        return NULL;
+    }
+    size_t number = SIZE_MAX;
+    for (size_t i = 0; i < sizeof line_orders / sizeof *line_orders; i++) {
+        number = strcmp(by, line_orders[i].name) == 0 ? line_orders[i].number : number;
+    }
+    if (limit < 0 || number == SIZE_MAX) {
+        return PyErr_Format(PyExc_ValueError,
+                            limit < 0 ? "limit must not be negative" : "no order '%.50s'", by);
+    }
+    pmt_error err = PMT_ERROR_INIT;
+    pmt__line *lines;
+    size_t count;
+    int result;
+    Py_BEGIN_ALLOW_THREADS
+    result = pmt__lines_make(&lines, &count, self->aggregate, number, by_total != 0, &err);
+    Py_END_ALLOW_THREADS
+    if (result < 0) {
+        return ext_raise(Py_TYPE(object), &err);
+    }
+    PyObject *list = make_lines(self, lines, (size_t)limit < count ? (size_t)limit : count);
+    pmt__release(self->reader->allocator, lines);
+    return list;
 }
 
 /* --- tree ------------------------------------------------------------------------------------ */
 
 static PyObject *
-make_node(values_sites *sites, const pmt__tree_node *node, uint64_t total_bytes)
+make_node(values_sites *sites, const pmt__tree *tree, size_t at)
 {
+    const pmt__tree_node *node = &tree->nodes.data[at];
+    const pmt_spread *spread = tree->is_estimate ? &tree->spreads.data[node->spread] : NULL;
+    uint64_t total_bytes = tree->nodes.data[0].bytes;
     PyObject *dict = PyDict_New();
     if (dict == NULL) {
         return NULL;
     }
     double share = total_bytes == 0 ? 0.0 : (double)node->bytes / (double)total_bytes;
     if (values_put(dict, "site", values_site(sites, node->frame)) < 0
-        || values_put_u64(dict, "bytes", node->bytes) < 0
-        || values_put_u64(dict, "blocks", node->blocks) < 0
+        || values_put_pair(dict, "bytes", node->bytes, "blocks", node->blocks, spread) < 0
+        || (spread != NULL && values_put_u64(dict, "samples", spread->samples) < 0)
         || values_put(dict, "share", PyFloat_FromDouble(share)) < 0
         || values_put(dict, "children", PyList_New(0)) < 0) {
         Py_DECREF(dict);
@@ -523,7 +638,7 @@ make_tree(const pmt__tree *tree, const pmt_reader *reader, const uint64_t *by_ca
     }
     for (size_t i = 0; i < count; i++) {
         const pmt__tree_node *node = &tree->nodes.data[i];
-        PyObject *dict = make_node(&sites, node, tree->nodes.data[0].bytes);
+        PyObject *dict = make_node(&sites, tree, i);
         if (dict != NULL && put_by_capture(dict, by_capture, captures, i) < 0) {
             Py_CLEAR(dict);
         }
@@ -768,6 +883,31 @@ aggregate_number(PyObject *object, void *closure)
     return PyLong_FromUnsignedLongLong(value);
 }
 
+/* The totals, and how sure they are. */
+static PyObject *
+aggregate_totals(PyObject *object, void *closure)
+{
+    (void)closure;
+    const pmt_aggregate *aggregate = ((aggregate_object *)object)->aggregate;
+    int is_estimate = pmt_aggregate_is_estimate(aggregate);
+    pmt_value total;
+    pmt_spreads spreads;
+    pmt_aggregate_total(aggregate, &total);
+    pmt_aggregate_total_spreads(aggregate, &spreads);
+    PyObject *dict = PyDict_New();
+    if (dict != NULL
+        && (values_put_pair(dict, "bytes", total.bytes, "blocks", total.blocks,
+                            is_estimate ? &spreads.view : NULL)
+                < 0
+            || values_put_pair(dict, "allocated_bytes", total.allocated_bytes, "allocations",
+                               total.allocations, is_estimate ? &spreads.allocated : NULL)
+                   < 0
+            || (is_estimate && values_put_u64(dict, "samples", spreads.view.samples) < 0))) {
+        Py_CLEAR(dict);
+    }
+    return dict;
+}
+
 static PyObject *
 aggregate_by_capture(PyObject *object, void *closure)
 {
@@ -804,6 +944,9 @@ static PyGetSetDef aggregate_getset[] = {
      (void *)offsetof(pmt_value, allocated_bytes)},
     {"allocations", aggregate_number, NULL, "allocations in the time window",
      (void *)offsetof(pmt_value, allocations)},
+    {"totals", aggregate_totals, NULL,
+     "bytes, blocks, allocated_bytes, allocations; of samples also their limits, and samples",
+     NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -811,10 +954,15 @@ static PyGetSetDef aggregate_getset[] = {
 
 static PyMethodDef aggregate_methods[] = {
     {"sites", METHOD(aggregate_sites), METH_VARARGS | METH_KEYWORDS,
-     PyDoc_STR("sites($self, limit=None)\n--\n\nRows merged by innermost location, the heaviest "
+     PyDoc_STR("sites($self, limit=None, *, native=False)\n--\n\nRows merged by the line that is "
+               "blamed (native: by innermost frame), the heaviest "
                "first.")},
     {"stacks", METHOD(aggregate_stacks), METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("stacks($self, limit=None)\n--\n\nOne row per distinct stack, the heaviest first.")},
+    {"lines", METHOD(aggregate_lines), METH_VARARGS | METH_KEYWORDS,
+     PyDoc_STR("lines($self, limit, *, by='bytes', total=False)\n--\n\nThe first lines by a number "
+               "of theirs: own, what a line allocated itself, and total, what was allocated below "
+               "it.")},
     {"tree", METHOD(aggregate_tree), METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("tree($self, *, inverted=False, max_depth=0, min_share=0.0)\n--\n\nThe stacks as "
                "nested dicts; max_depth 0 means no limit.")},

@@ -1,4 +1,5 @@
 /* Reader: a capture. */
+#define PY_SSIZE_T_CLEAN /* sizes of bytes are Py_ssize_t */
 #include "reader.h"
 
 #include <errno.h>
@@ -8,15 +9,28 @@
 #include "events.h"
 #include "pymemtrace/reader.h"
 #include "state.h"
+#include "symbols.h"
 #include "values.h"
 #include "where.h"
 
 typedef struct {
     PyObject_HEAD
-    PyObject *path;     /* owned: str */
-    pmt_reader *reader; /* owned; NULL until __init__ */
+    PyObject *path;         /* owned: str */
+    pmt_follower *follower; /* owned, or NULL */
+    pmt_reader
+        *reader; /* owned, or the follower's; NULL until __init__ and after a refresh that failed */
     values_sites sites; /* frames that site() has made; reader is NULL until then */
 } reader_object;
+
+static pmt_reader *
+get_reader(PyObject *object)
+{
+    pmt_reader *reader = ((reader_object *)object)->reader;
+    if (reader == NULL) {
+        PyErr_SetString(PyExc_ValueError, "this reader is not open");
+    }
+    return reader;
+}
 
 /* --- opening --------------------------------------------------------------------------------- */
 
@@ -42,19 +56,41 @@ report_progress(void *context, uint64_t done_bytes, uint64_t total_bytes)
     return failed;
 }
 
+static void
+raise_for_file(reader_object *self, const pmt_error *err)
+{
+    if (err->code == PMT_ERR_IO) {
+        errno = err->sys_errno;
+        PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, self->path);
+    } else {
+        ext_raise(Py_TYPE(self), err);
+    }
+}
+
 static int
 reader_init(PyObject *object, PyObject *args, PyObject *kwargs)
 {
     static char path_key[] = "path";
     static char progress_key[] = "progress";
-    static char *keywords[] = {path_key, progress_key, NULL};
+    static char symbols_key[] = "symbols";
+    static char ignore_key[] = "ignore_symbols";
+    static char hide_key[] = "hide_interpreter";
+    static char follow_key[] = "follow";
+    static char *keywords[] = {path_key, progress_key, symbols_key, ignore_key,
+                               hide_key, follow_key,   NULL};
     reader_object *self = (reader_object *)object;
     PyObject *path;
     PyObject *callable = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$O:Reader", keywords, &path, &callable)) {
+    const char *symbols = NULL;
+    Py_ssize_t symbols_size = 0;
+    int ignore = 0;
+    int hide = 0;
+    int follow = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$Oz#ppp:Reader", keywords, &path, &callable,
+                                     &symbols, &symbols_size, &ignore, &hide, &follow)) {
         return -1;
     }
-    if (self->reader != NULL) {
+    if (self->reader != NULL || self->follower != NULL) {
         PyErr_SetString(PyExc_RuntimeError, "this reader is open already");
         return -1;
     }
@@ -68,22 +104,58 @@ reader_init(PyObject *object, PyObject *args, PyObject *kwargs)
         return -1;
     }
     progress state = {callable == Py_None ? NULL : callable, NULL};
-    pmt_reader_options options = {NULL, report_progress, &state};
+    pmt_reader_options options = {.progress = report_progress,
+                                  .context = &state,
+                                  .symbols = symbols,
+                                  .symbols_size = (size_t)symbols_size,
+                                  .ignore_symbols = ignore,
+                                  .hide_interpreter = hide};
     pmt_error err = PMT_ERROR_INIT;
     state.saved = PyEval_SaveThread();
-    int result = pmt_reader_open(&self->reader, PyBytes_AS_STRING(bytes), &options, &err);
+    int result = follow
+                     ? pmt_follower_open(&self->follower, PyBytes_AS_STRING(bytes), &options, &err)
+                     : pmt_reader_open(&self->reader, PyBytes_AS_STRING(bytes), &options, &err);
     PyEval_RestoreThread(state.saved);
     Py_DECREF(bytes);
     if (result == PMT_OK) {
+        if (follow) {
+            self->reader = (pmt_reader *)(uintptr_t)pmt_follower_reader(self->follower);
+        }
         return 0;
     }
-    if (result == PMT_ERR_IO) {
-        errno = err.sys_errno;
-        PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, self->path);
-    } else if (!PyErr_Occurred()) { /* what the progress function raised stays */
-        ext_raise(Py_TYPE(object), &err);
+    if (!PyErr_Occurred()) { /* what the progress function raised stays */
+        raise_for_file(self, &err);
     }
     return -1;
+}
+
+static PyObject *
+reader_refresh(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    reader_object *self = (reader_object *)object;
+    if (get_reader(object) == NULL) {
+        return NULL;
+    }
+    if (self->follower == NULL) {
+        PyErr_SetString(PyExc_ValueError, "this reader does not follow its capture");
+        return NULL;
+    }
+    if (self->sites.reader != NULL) {
+        values_sites_dispose(&self->sites); /* it has room for the frames that there were */
+        self->sites.reader = NULL;
+    }
+    pmt_error err = PMT_ERROR_INIT;
+    int result;
+    Py_BEGIN_ALLOW_THREADS
+    result = pmt_follower_refresh(self->follower, &err);
+    Py_END_ALLOW_THREADS
+    if (result < 0) {
+        self->reader = NULL;
+        raise_for_file(self, &err);
+        return NULL;
+    }
+    return PyBool_FromLong(result);
 }
 
 static void
@@ -94,20 +166,14 @@ reader_dealloc(PyObject *object)
     if (self->sites.reader != NULL) {
         values_sites_dispose(&self->sites);
     }
-    pmt_reader_destroy(self->reader);
+    if (self->follower != NULL) {
+        pmt_follower_destroy(self->follower);
+    } else {
+        pmt_reader_destroy(self->reader);
+    }
     Py_XDECREF(self->path);
     type->tp_free(object);
     Py_DECREF(type);
-}
-
-static pmt_reader *
-get_reader(PyObject *object)
-{
-    pmt_reader *reader = ((reader_object *)object)->reader;
-    if (reader == NULL) {
-        PyErr_SetString(PyExc_ValueError, "this reader is not open");
-    }
-    return reader;
 }
 
 /* --- facts ----------------------------------------------------------------------------------- */
@@ -133,6 +199,8 @@ static const struct {
     {13, "events", 0},
     {14, "hooks taken off", 1},
     {15, "flushes without new stacks", 0},
+    {16, "events that could not wait", 1},
+    {17, "task steps without their parents", 0},
 };
 
 static int
@@ -206,6 +274,17 @@ id_of(const pmt_capture *capture)
     return PyUnicode_FromStringAndSize(digits, 32);
 }
 
+static int
+put_sampling(PyObject *info, const pmt_capture *capture)
+{
+    if (!capture->sampled) {
+        return 0;
+    }
+    return values_put_u64(info, "sample_bytes", capture->sample_bytes) < 0
+               ? -1
+               : values_put_u64(info, "sample_bytes_now", capture->sample_bytes_now);
+}
+
 PyObject *
 ext_reader_info(PyObject *object)
 {
@@ -227,7 +306,7 @@ ext_reader_info(PyObject *object)
                < 0
         || put_fact(info, "command", reader, "command") < 0
         || put_fact(info, "python", reader, "python") < 0
-        || put_fact(info, "mode", reader, "mode") < 0
+        || put_fact(info, "mode", reader, "mode") < 0 || put_sampling(info, &capture) < 0
         || values_put(info, "started", values_instant(capture.started_unix_ns)) < 0
         || values_put_seconds(info, "duration_s", capture.duration_ns) < 0
         || values_put(info, "ended", PyUnicode_FromString(ended_names[capture.ended])) < 0
@@ -285,15 +364,31 @@ gc_of(const uint64_t gc[3])
                          (unsigned long long)gc[2]);
 }
 
+/* What the figures rest on. */
+static int
+put_samples(PyObject *dict, const pmt__totals *totals)
+{
+    return values_put_u64(dict, "samples_peak", totals->peak_spread.samples) < 0
+                   || values_put_u64(dict, "samples_end", totals->end_spread.samples) < 0
+                   || values_put_u64(dict, "samples", totals->allocated_spread.samples) < 0
+               ? -1
+               : 0;
+}
+
 int
 ext_totals_put(PyObject *dict, const pmt__totals *totals)
 {
-    if (values_put_u64(dict, "heap_bytes_peak", totals->peak_bytes) < 0
-        || values_put_u64(dict, "heap_blocks_peak", totals->peak_blocks) < 0
-        || values_put_u64(dict, "heap_bytes_end", totals->end_bytes) < 0
-        || values_put_u64(dict, "heap_blocks_end", totals->end_blocks) < 0
-        || values_put_u64(dict, "allocated_bytes", totals->allocated_bytes) < 0
-        || values_put_u64(dict, "allocations", totals->allocations) < 0
+    int is_estimate = totals->is_estimate;
+    if (values_put_pair(dict, "heap_bytes_peak", totals->peak_bytes, "heap_blocks_peak",
+                        totals->peak_blocks, is_estimate ? &totals->peak_spread : NULL)
+            < 0
+        || values_put_pair(dict, "heap_bytes_end", totals->end_bytes, "heap_blocks_end",
+                           totals->end_blocks, is_estimate ? &totals->end_spread : NULL)
+               < 0
+        || values_put_pair(dict, "allocated_bytes", totals->allocated_bytes, "allocations",
+                           totals->allocations, is_estimate ? &totals->allocated_spread : NULL)
+               < 0
+        || (is_estimate && put_samples(dict, totals) < 0)
         || values_put_u64(dict, "frees", totals->frees) < 0
         || values_put_u64(dict, "rss_bytes_peak", totals->rss_peak_bytes) < 0
         || values_put_u64(dict, "rss_bytes_end", totals->rss_end_bytes) < 0
@@ -438,7 +533,7 @@ reader_marks(PyObject *object, PyObject *unused)
 }
 
 static PyObject *
-make_epoch(const pmt_reader *reader, const pmt__epoch *epoch)
+make_epoch(const pmt_reader *reader, const pmt__epoch *epoch, int sampled)
 {
     PyObject *dict = PyDict_New();
     if (dict == NULL) {
@@ -455,8 +550,8 @@ make_epoch(const pmt_reader *reader, const pmt__epoch *epoch)
         || values_put_u64(dict, "allocated_bytes", epoch->sums.total_bytes) < 0
         || values_put_u64(dict, "live_blocks", epoch->sums.leak_blocks) < 0
         || values_put_u64(dict, "live_bytes", epoch->sums.leak_bytes) < 0
-        || values_put_u64(dict, "temporaries", epoch->sums.temp_blocks) < 0
-        || values_put_u64(dict, "temporary_bytes", epoch->sums.temp_bytes) < 0) {
+        || values_put_known(dict, "temporaries", epoch->sums.temp_blocks, !sampled) < 0
+        || values_put_known(dict, "temporary_bytes", epoch->sums.temp_bytes, !sampled) < 0) {
         Py_DECREF(dict);
         return NULL;
     }
@@ -481,8 +576,9 @@ reader_epochs(PyObject *object, PyObject *unused)
     }
     Py_END_ALLOW_THREADS
     PyObject *list = result < 0 ? ext_raise(Py_TYPE(object), &err) : PyList_New(0);
+    int sampled = pmt__reader_is_sampled(reader);
     for (size_t i = 0; list != NULL && i < epochs.list.len; i++) {
-        if (values_append(list, make_epoch(reader, &epochs.list.data[i])) < 0) {
+        if (values_append(list, make_epoch(reader, &epochs.list.data[i], sampled)) < 0) {
             Py_CLEAR(list);
         }
     }
@@ -576,7 +672,7 @@ reader_replay(PyObject *object, PyObject *args, PyObject *kwargs)
 /* --- statistics ------------------------------------------------------------------------------ */
 
 static PyObject *
-make_classes(const pmt__class *classes, size_t count, const char *blocks_key)
+make_classes(const pmt__class *classes, size_t count, const char *blocks_key, int is_estimate)
 {
     PyObject *list = PyList_New(0);
     for (size_t i = 0; list != NULL && i < count; i++) {
@@ -587,8 +683,9 @@ make_classes(const pmt__class *classes, size_t count, const char *blocks_key)
         PyObject *dict = PyDict_New();
         if (dict == NULL || values_put_u64(dict, "low", class->low) < 0
             || values_put_u64(dict, "high", class->high) < 0
-            || values_put_u64(dict, blocks_key, class->blocks) < 0
-            || values_put_u64(dict, "bytes", class->bytes) < 0) {
+            || values_put_pair(dict, "bytes", class->bytes, blocks_key, class->blocks,
+                               is_estimate ? &class->spread : NULL)
+                   < 0) {
             Py_CLEAR(dict);
         }
         if (values_append(list, dict) < 0) {
@@ -599,16 +696,20 @@ make_classes(const pmt__class *classes, size_t count, const char *blocks_key)
 }
 
 static int
-put_sums(PyObject *dict, const pmt__sums *sums)
+put_sums(PyObject *dict, const pmt__sums *sums, int is_estimate)
 {
-    if (values_put_u64(dict, "allocations", sums->total_blocks) < 0
-        || values_put_u64(dict, "allocated_bytes", sums->total_bytes) < 0
-        || values_put_u64(dict, "peak_blocks", sums->peak_blocks) < 0
-        || values_put_u64(dict, "peak_bytes", sums->peak_bytes) < 0
-        || values_put_u64(dict, "end_blocks", sums->leak_blocks) < 0
-        || values_put_u64(dict, "end_bytes", sums->leak_bytes) < 0
-        || values_put_u64(dict, "temporaries", sums->temp_blocks) < 0
-        || values_put_u64(dict, "temporary_bytes", sums->temp_bytes) < 0) {
+    if (values_put_pair(dict, "allocated_bytes", sums->total_bytes, "allocations",
+                        sums->total_blocks, is_estimate ? &sums->total : NULL)
+            < 0
+        || values_put_pair(dict, "peak_bytes", sums->peak_bytes, "peak_blocks", sums->peak_blocks,
+                           is_estimate ? &sums->peak : NULL)
+               < 0
+        || values_put_pair(dict, "end_bytes", sums->leak_bytes, "end_blocks", sums->leak_blocks,
+                           is_estimate ? &sums->leak : NULL)
+               < 0
+        || (is_estimate && values_put_u64(dict, "samples", sums->total.samples) < 0)
+        || values_put_known(dict, "temporaries", sums->temp_blocks, !is_estimate) < 0
+        || values_put_known(dict, "temporary_bytes", sums->temp_bytes, !is_estimate) < 0) {
         return -1;
     }
     return 0;
@@ -620,7 +721,7 @@ make_domains(const pmt__stats *stats)
     PyObject *dict = PyDict_New();
     for (size_t i = 1; dict != NULL && i < PMT_DOMAIN_COUNT; i++) {
         PyObject *domain = PyDict_New();
-        if (domain == NULL || put_sums(domain, &stats->domains[i]) < 0) {
+        if (domain == NULL || put_sums(domain, &stats->domains[i], stats->is_estimate) < 0) {
             Py_CLEAR(domain);
         }
         if (values_put(dict, domain_names[i], domain) < 0) {
@@ -642,7 +743,7 @@ ext_thread_sums_make(const pmt__stats *stats, const pmt_reader *reader)
         }
         pmt_thread thread = pmt_reader_thread(reader, i);
         PyObject *dict = make_thread(&thread);
-        if (dict != NULL && put_sums(dict, sums) < 0) {
+        if (dict != NULL && put_sums(dict, sums, stats->is_estimate) < 0) {
             Py_CLEAR(dict);
         }
         if (values_append(list, dict) < 0) {
@@ -655,8 +756,10 @@ ext_thread_sums_make(const pmt__stats *stats, const pmt_reader *reader)
 static PyObject *
 make_sizes(const pmt__stats *stats)
 {
-    PyObject *list = make_classes(stats->sizes, PMT_SIZE_CLASSES, "allocations");
-    PyObject *large = list == NULL ? NULL : make_classes(&stats->large, 1, "allocations");
+    int is_estimate = stats->is_estimate;
+    PyObject *list = make_classes(stats->sizes, PMT_SIZE_CLASSES, "allocations", is_estimate);
+    PyObject *large =
+        list == NULL ? NULL : make_classes(&stats->large, 1, "allocations", is_estimate);
     if (large == NULL || PyList_SetSlice(list, PY_SSIZE_T_MAX, PY_SSIZE_T_MAX, large) < 0) {
         Py_CLEAR(list);
     }
@@ -673,10 +776,11 @@ ext_stats_make(const pmt__stats *stats, PyObject *by_thread)
             || values_put(dict, "size_histogram", make_sizes(stats)) < 0
             || values_put(dict, "by_domain", make_domains(stats)) < 0
             || values_put(dict, "by_thread", Py_XNewRef(by_thread)) < 0
-            || values_put(dict, "lifetimes", make_classes(stats->ages, PMT_AGE_CLASSES, "blocks"))
+            || values_put(dict, "lifetimes",
+                          make_classes(stats->ages, PMT_AGE_CLASSES, "blocks", 0))
                    < 0
             || values_put_u64(dict, "frees", stats->frees) < 0
-            || put_sums(dict, &stats->total) < 0)) {
+            || put_sums(dict, &stats->total, stats->is_estimate) < 0)) {
         Py_CLEAR(dict);
     }
     Py_XDECREF(by_thread);
@@ -684,7 +788,7 @@ ext_stats_make(const pmt__stats *stats, PyObject *by_thread)
 }
 
 static PyObject *
-reader_stats(PyObject *object, PyObject *args, PyObject *kwargs)
+ask_stats(PyObject *object, PyObject *args, PyObject *kwargs, int only_threads)
 {
     const pmt_reader *reader = get_reader(object);
     if (reader == NULL) {
@@ -692,21 +796,37 @@ reader_stats(PyObject *object, PyObject *args, PyObject *kwargs)
     }
     static char inherited_key[] = "with_inherited";
     ext_query query = {.flag = 1};
-    PyObject *dict = NULL;
+    PyObject *answer = NULL;
     if (ext_query_parse(&query, args, kwargs, 0, inherited_key) == 0) {
         query.query.exclude_epoch = query.flag ? 0 : pmt_reader_inherited_epoch(reader);
         pmt_error err = PMT_ERROR_INIT;
         pmt__stats stats;
         int result;
         Py_BEGIN_ALLOW_THREADS
-        result = pmt__stats_query(&stats, reader, &query.query, &err);
+        result = only_threads ? pmt__stats_query_threads(&stats, reader, &query.query, &err)
+                              : pmt__stats_query(&stats, reader, &query.query, &err);
         Py_END_ALLOW_THREADS
-        dict = result < 0 ? ext_raise(Py_TYPE(object), &err)
-                          : ext_stats_make(&stats, ext_thread_sums_make(&stats, reader));
+        answer =
+            result < 0 ? ext_raise(Py_TYPE(object), &err) : ext_thread_sums_make(&stats, reader);
+        if (answer != NULL && !only_threads) {
+            answer = ext_stats_make(&stats, answer);
+        }
         pmt__stats_dispose(&stats);
     }
     ext_query_dispose(&query);
-    return dict;
+    return answer;
+}
+
+static PyObject *
+reader_stats(PyObject *object, PyObject *args, PyObject *kwargs)
+{
+    return ask_stats(object, args, kwargs, 0);
+}
+
+static PyObject *
+reader_thread_sums(PyObject *object, PyObject *args, PyObject *kwargs)
+{
+    return ask_stats(object, args, kwargs, 1);
 }
 
 static PyObject *
@@ -723,6 +843,22 @@ reader_where_timeline(PyObject *object, PyObject *unused)
     (void)unused;
     const pmt_reader *reader = get_reader(object);
     return reader == NULL ? NULL : ext_where_timeline(reader);
+}
+
+static PyObject *
+reader_unresolved(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    const pmt_reader *reader = get_reader(object);
+    return reader == NULL ? NULL : ext_unresolved(reader);
+}
+
+static PyObject *
+reader_append_symbols(PyObject *object, PyObject *bytes)
+{
+    const pmt_reader *reader = get_reader(object);
+    return reader == NULL ? NULL
+                          : ext_append_symbols(reader, ((reader_object *)object)->path, bytes);
 }
 
 /* --- type ------------------------------------------------------------------------------------ */
@@ -752,6 +888,9 @@ static PyGetSetDef reader_getset[] = {
 };
 
 static PyMethodDef reader_methods[] = {
+    {"refresh", reader_refresh, METH_NOARGS,
+     PyDoc_STR("refresh($self, /)\n--\n\nTakes in what was appended to a capture that is followed; "
+               "whether there was anything.")},
     {"info", reader_info, METH_NOARGS,
      PyDoc_STR("info($self, /)\n--\n\nThe capture in short: one entry of `captures` in the JSON of "
                "the commands.")},
@@ -780,11 +919,20 @@ static PyMethodDef reader_methods[] = {
      PyDoc_STR("stats($self, *, start_s=None, end_s=None, thread=None, include=(), exclude=(), "
                "with_inherited=True)\n--\n\nSizes, domains, threads, lifetimes of what the filters "
                "let through.")},
+    {"thread_sums", (PyCFunction)(void (*)(void))reader_thread_sums, METH_VARARGS | METH_KEYWORDS,
+     PyDoc_STR("thread_sums($self, *, start_s=None, end_s=None, thread=None, include=(), "
+               "exclude=(), with_inherited=True)\n--\n\n`by_thread` of stats(), alone.")},
     {"where", (PyCFunction)(void (*)(void))reader_where, METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("where($self, at_s=None)\n--\n\nHow the resident memory was made up at the last "
                "measurement (not behind at_s); None if there is none.")},
     {"where_timeline", reader_where_timeline, METH_NOARGS,
      PyDoc_STR("where_timeline($self, /)\n--\n\nThe same at every measurement, in short.")},
+    {"unresolved", reader_unresolved, METH_NOARGS,
+     PyDoc_STR("unresolved($self, /)\n--\n\nThe native places without symbols: (object, build id, "
+               "offsets) for each object.")},
+    {"append_symbols", reader_append_symbols, METH_O,
+     PyDoc_STR("append_symbols($self, symbols, /)\n--\n\nAppends what encode_symbols gave to the "
+               "capture; False if that is not possible.")},
     {"aggregate", (PyCFunction)(void (*)(void))reader_aggregate, METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("aggregate($self, view='peak', *, start_s=None, end_s=None, thread=None, "
                "include=(), exclude=(), with_inherited=True)\n--\n\nA view, summed over what the "
@@ -793,8 +941,9 @@ static PyMethodDef reader_methods[] = {
 };
 
 static PyType_Slot reader_slots[] = {
-    {Py_tp_doc, (void *)(uintptr_t)"Reader(path, *, progress=None)\n--\n\nA capture, read up to "
-                                   "its last complete cut."},
+    {Py_tp_doc,
+     (void *)(uintptr_t)"Reader(path, *, progress=None, follow=False)\n--\n\nA capture, read up to "
+                        "its last complete cut."},
     {Py_tp_init, (void *)(uintptr_t)reader_init},
     {Py_tp_dealloc, (void *)(uintptr_t)reader_dealloc},
     {Py_tp_methods, reader_methods},

@@ -20,8 +20,10 @@
 #include "native/pair.h"
 #include "native/patch.h"
 #include "platform/platform.h"
+#include "record/sample.h"
 #include "record/writer.h"
 #include "state.h"
+#include "symbols.h"
 #include "where.h"
 
 #define DEFAULT_INTERVAL_S 1.0
@@ -104,7 +106,7 @@ fact_put_number(facts *self, const char *key, uint64_t value)
 }
 
 static int
-facts_collect(facts *self, PyObject *argv)
+facts_collect(facts *self, PyObject *argv, int sampled)
 {
     char version[64];
     snprintf(version, sizeof version, "%lu.%lu.%lu", Py_Version >> 24 & 0xff,
@@ -112,7 +114,7 @@ facts_collect(facts *self, PyObject *argv)
     pmt__fact_put_text(&self->buffer, "pymemtrace", PMT_VERSION);
     pmt__fact_put_text(&self->buffer, "python", version);
     pmt__fact_put_text(&self->buffer, "implementation", "cpython");
-    pmt__fact_put_text(&self->buffer, "mode", "full");
+    pmt__fact_put_text(&self->buffer, "mode", sampled ? "sampled" : "full");
     pmt__fact_put_text(&self->buffer, "allocator", pmt__cpython_allocator_name());
     self->count += 5;
     char cwd[4096];
@@ -254,11 +256,13 @@ end_soon(void)
 PyDoc_STRVAR(
     start_doc,
     "start(path, *, argv, force=False, events=False, max_memory_bytes=0, max_size_bytes=0,\n"
-    "      temporaries=1, interval_s=1.0, native=True, native_traces=False, follow=None,\n"
-    "      base=None, parent=0, generation=0, duration_s=0.0, attached=-1)\n--\n\n"
+    "      temporaries=1, interval_s=1.0, native=True, native_traces=False,\n"
+    "      async_parents=False, sample_bytes=0, follow=None, base=None, parent=0,\n"
+    "      generation=0, duration_s=0.0, attached=-1)\n--\n\n"
     "Records this process from now on into a new capture at path.\n\n"
     "native: also what goes past Python's allocators, where the preloaded library is there.\n"
     "native_traces: the stacks contain the frames of C functions, too.\n"
+    "async_parents: those of asyncio's tasks contain the frames of the tasks that await them.\n"
     "follow: children are recorded too, into <path without .pmt>.<pid>.pmt, or <base>.<pid>.pmt;\n"
     "the words are for executed ones (src/native/exec.c). parent, generation: facts of such one.\n"
     "duration_s: the recording ends by itself; 0: it does not. attached: it was begun from "
@@ -278,25 +282,25 @@ static PyObject *
 core_start(PyObject *module, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {
-        "path",           "argv",        "force",      "events",     "max_memory_bytes",
-        "max_size_bytes", "temporaries", "interval_s", "native",     "native_traces",
-        "follow",         "base",        "parent",     "generation", "duration_s",
-        "attached",       NULL};
+        "path",           "argv",         "force",      "events", "max_memory_bytes",
+        "max_size_bytes", "temporaries",  "interval_s", "native", "native_traces",
+        "async_parents",  "sample_bytes", "follow",     "base",   "parent",
+        "generation",     "duration_s",   "attached",   NULL};
     static int exit_registered;
     PyObject *path = NULL, *argv = NULL, *follow = NULL, *base = NULL;
     unsigned long long parent = 0;
     unsigned int generation = 0;
-    int force = 0, events = 0, native = 1, native_traces = 0;
+    int force = 0, events = 0, native = 1, native_traces = 0, async_parents = 0;
     unsigned int temporaries = 1;
-    unsigned long long max_memory = 0, max_size = 0;
+    unsigned long long max_memory = 0, max_size = 0, sample = 0;
     double interval_s = DEFAULT_INTERVAL_S, duration_s = 0;
     long long blocks = -1;
     pmt_error err = PMT_ERROR_INIT;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|$OppKKIdppO&O&KIdL:start", names,
-                                     PyUnicode_FSConverter, &path, &argv, &force, &events,
-                                     &max_memory, &max_size, &temporaries, &interval_s, &native,
-                                     &native_traces, fs_or_none, &follow, fs_or_none, &base,
-                                     &parent, &generation, &duration_s, &blocks)) {
+    if (!PyArg_ParseTupleAndKeywords(
+            args, kwargs, "O&|$OppKKIdpppKO&O&KIdL:start", names, PyUnicode_FSConverter, &path,
+            &argv, &force, &events, &max_memory, &max_size, &temporaries, &interval_s, &native,
+            &native_traces, &async_parents, &sample, fs_or_none, &follow, fs_or_none, &base,
+            &parent, &generation, &duration_s, &blocks)) {
         return NULL;
     }
     PyObject *result = NULL;
@@ -316,16 +320,28 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
         PyErr_SetString(PyExc_ValueError, "duration_s must be 0 to 1e9");
         goto done;
     }
+    if (sample != 0 && (sample < PMT_SAMPLE_MEAN_MIN || sample > PMT_SAMPLE_MEAN_MAX)) {
+        PyErr_Format(PyExc_ValueError, "sample_bytes must be %llu to %llu, or 0: everything",
+                     (unsigned long long)PMT_SAMPLE_MEAN_MIN,
+                     (unsigned long long)PMT_SAMPLE_MEAN_MAX);
+        goto done;
+    }
+    if (sample != 0 && (events || native_traces || async_parents)) {
+        PyErr_SetString(PyExc_ValueError, "a sampled recording has no event log, no native stacks "
+                                          "and no awaiting tasks");
+        goto done;
+    }
     if (pmt__cpython_check(&err) < 0) {
         raise_for(module, &err);
         goto done;
     }
-    if (facts_collect(&f, argv) < 0) {
+    if (facts_collect(&f, argv, sample != 0) < 0) {
         goto done;
     }
     fact_put_number(&f, "interval_ns", (uint64_t)(interval_s * 1e9));
     fact_put_number(&f, "temporaries_n", temporaries);
     fact_put_number(&f, "native_traces", (uint64_t)native_traces);
+    fact_put_number(&f, "async_parents", (uint64_t)async_parents);
     fact_put_number(&f, "max_size_bytes", max_size);
     fact_put_number(&f, "max_memory_bytes", max_memory);
     if (parent != 0) {
@@ -338,10 +354,15 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
         stop_recording();
     }
     char library[4096];
-    pmt__fact_put_text(&f.buffer, "native_layer",
-                       pmt__native_connect(native ? pmt__cpython_native_table() : NULL,
-                                           preload_library(library, sizeof library)));
+    const pmt__native_table *native_table =
+        sample != 0 ? pmt__cpython_sampled_native_table() : pmt__cpython_native_table();
+    const char *layer =
+        pmt__native_connect(native ? native_table : NULL, preload_library(library, sizeof library));
+    pmt__fact_put_text(&f.buffer, "native_layer", layer);
     f.count++;
+    if (sample != 0) {
+        fact_put_number(&f, "sample_bytes", sample);
+    }
     if (!exit_registered && Py_AtExit(stop_at_exit) < 0) {
         PyErr_SetString(PyExc_RuntimeError, "no room for another exit handler");
         goto done;
@@ -356,6 +377,9 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
         .temporaries_n = temporaries,
         .events = events,
         .native_stacks = native_traces,
+        .own_code = pmt__native_library(),
+        .async_parents = async_parents,
+        .sample_mean = sample,
         .before_cut = pmt__native_patch_again,
         .duration_ns = (uint64_t)(duration_s * 1e9),
         .on_end = end_soon,
@@ -367,7 +391,7 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
     };
     int rc = pmt__record_start(&options, pmt__cpython_source(), &err);
     if (rc == 0) {
-        rc = pmt__cpython_install(&err);
+        rc = pmt__cpython_install(strcmp(layer, "none") != 0, &err);
         if (rc < 0) {
             pmt__record_stop(PMT_END_BY_PROGRAM);
         }
@@ -584,6 +608,7 @@ core_malloc_pair_ns(PyObject *module, PyObject *args)
 }
 
 PyMethodDef ext_recording_methods[] = {
+    {"encode_symbols", ext_encode_symbols, METH_O, EXT_ENCODE_SYMBOLS_DOC},
     {"where_process", ext_where_process, METH_O, EXT_WHERE_PROCESS_DOC},
     {"start", (PyCFunction)(void (*)(void))core_start, METH_VARARGS | METH_KEYWORDS, start_doc},
     {"stop", core_stop, METH_NOARGS, "Ends the recording of this process, if there is one."},

@@ -1,5 +1,6 @@
 #include "values.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -24,6 +25,53 @@ int
 values_put_seconds(PyObject *dict, const char *key, uint64_t ns)
 {
     return values_put(dict, key, PyFloat_FromDouble((double)ns / 1e9));
+}
+
+static int
+put_limit(PyObject *dict, const char *key, const char *ending, uint64_t value)
+{
+    char name[64];
+    snprintf(name, sizeof name, "%s_%s", key, ending);
+    return values_put_u64(dict, name, value);
+}
+
+int
+values_put_estimate(PyObject *dict, const values_estimate *estimate, int is_estimate)
+{
+    if (values_put_u64(dict, estimate->key, estimate->value) < 0) {
+        return -1;
+    }
+    if (!is_estimate) {
+        return 0;
+    }
+    uint64_t low, high;
+    pmt_interval(estimate->value, estimate->sure, estimate->variance, &low, &high);
+    return put_limit(dict, estimate->key, "low", low) < 0
+               ? -1
+               : put_limit(dict, estimate->key, "high", high);
+}
+
+int
+values_put_pair(PyObject *dict, const char *bytes_key, uint64_t bytes, const char *blocks_key,
+                uint64_t blocks, const pmt_spread *spread)
+{
+    values_estimate of_bytes = {bytes_key, bytes, bytes, 0};
+    values_estimate of_blocks = {blocks_key, blocks, blocks, 0};
+    if (spread != NULL) {
+        of_bytes.sure = spread->sure_bytes;
+        of_bytes.variance = spread->bytes2;
+        of_blocks.sure = spread->sure_blocks;
+        of_blocks.variance = spread->blocks2;
+    }
+    return values_put_estimate(dict, &of_bytes, spread != NULL) < 0
+               ? -1
+               : values_put_estimate(dict, &of_blocks, spread != NULL);
+}
+
+int
+values_put_known(PyObject *dict, const char *key, uint64_t value, int is_known)
+{
+    return is_known ? values_put_u64(dict, key, value) : values_put(dict, key, Py_NewRef(Py_None));
 }
 
 PyObject *
@@ -133,9 +181,13 @@ make_site(const pmt_frame *frame)
         Py_DECREF(site);
         return NULL;
     }
-    if (frame->kind == PMT_FRAME_NATIVE
-        && (values_put(site, "symbol", values_text(frame->function)) < 0
-            || values_put(site, "object", values_text(frame->file)) < 0)) {
+    bool native = frame->kind == PMT_FRAME_NATIVE || frame->kind == PMT_FRAME_INLINED;
+    if (native
+        && (values_put(site, "kind",
+                       PyUnicode_FromString(frame->kind == PMT_FRAME_NATIVE ? "native" : "inlined"))
+                < 0
+            || values_put(site, "symbol", values_text(frame->function)) < 0
+            || values_put(site, "object", values_text(frame->object)) < 0)) {
         Py_DECREF(site);
         return NULL;
     }
@@ -146,7 +198,7 @@ PyObject *
 values_site(values_sites *self, uint32_t frame)
 {
     PyObject **slot = &self->none;
-    pmt_frame content = {{"[root]", 6}, {"", 0}, {"", 0}, 0, PMT_FRAME_SYNTHETIC, 0};
+    pmt_frame content = {{"[root]", 6}, {"", 0}, {"", 0}, 0, PMT_FRAME_SYNTHETIC, 0, {"", 0}};
     if (frame != UINT32_MAX) {
         slot = &self->frames[frame];
         content = pmt_reader_frame(self->reader, frame);

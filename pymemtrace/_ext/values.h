@@ -11,6 +11,19 @@
 int values_put(PyObject *dict, const char *key, PyObject *value);
 int values_put_u64(PyObject *dict, const char *key, uint64_t value);
 int values_put_seconds(PyObject *dict, const char *key, uint64_t ns);
+/* dict[key], and if it is an estimate, its limits as dict[key + "_low"] and dict[key + "_high"]. */
+typedef struct {
+    const char *key;
+    uint64_t value;
+    uint64_t sure; /* of it; variance: of the rest (pmt_interval) */
+    double variance;
+} values_estimate;
+int values_put_estimate(PyObject *dict, const values_estimate *estimate, int is_estimate);
+/* Bytes and blocks; spread: NULL if they are no estimates. */
+int values_put_pair(PyObject *dict, const char *bytes_key, uint64_t bytes, const char *blocks_key,
+                    uint64_t blocks, const pmt_spread *spread);
+/* What is not known where there are only samples: then None. */
+int values_put_known(PyObject *dict, const char *key, uint64_t value, int is_known);
 /* Appends and takes the value over. */
 int values_append(PyObject *list, PyObject *value);
 

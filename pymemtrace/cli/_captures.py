@@ -11,6 +11,7 @@ from typing import Any, TextIO, TypeVar
 
 import pymemtrace
 from pymemtrace._core import CaptureError, Combined, Reader
+from pymemtrace._symbols import Resolved, resolve
 from pymemtrace._types import View
 from pymemtrace.cli import _format
 from pymemtrace.cli._failure import EXIT_INPUT, EXIT_USAGE, Failure, drop_stdout
@@ -18,6 +19,7 @@ from pymemtrace.cli._page import Page, make_page
 from pymemtrace.cli._progress import Progress
 
 FORMAT = 1  # of the JSON output
+NATIVE_NOTES = 2  # about what libraries could not be read
 NAMES = 4  # of captures or processes that a line or a few name one by one
 
 REMEDY_NO_CAPTURE = "give a file that `pymemtrace run` wrote"
@@ -31,6 +33,7 @@ class Opened:
     reader: Reader
     info: dict[str, Any]
     paths: _format.Paths
+    resolved: Resolved  # its native functions
 
     @property
     def name(self) -> str:
@@ -51,6 +54,9 @@ class Opened:
     def notes(self, view: View | None) -> Iterator[str]:
         """view: what is shown; None: the report itself says what a peak is, and what came before"""
         yield from notes(self.info)
+        if view == "temporary" and is_sampled(self.info):
+            yield "A sampled recording does not know which allocations were temporary."
+        yield from native_notes(self.resolved)
         there = attached(self.reader.proc())
         if there is not None and view is not None:
             yield (
@@ -82,9 +88,9 @@ class Merged:
 
     def notes(self, view: View | None) -> Iterator[str]:
         """view: what is shown; None: the report says itself what a peak is."""
-        for info in self.infos:
-            for note in notes(info):
-                yield f"{_format.clean(info['path'])}: {note}"
+        for opened in self.opened:
+            for note in opened.notes(view):
+                yield f"{opened.name}: {note}"
         if len(self.infos) > 1 and view == "peak":
             yield (
                 "The peak is the sum of each process' own peak; these are not simultaneous."
@@ -145,12 +151,17 @@ def write_apart(args: argparse.Namespace, what: str) -> bool:
     return several
 
 
-def open_capture(path: str) -> Opened:
+def open_capture(path: str, args: argparse.Namespace) -> Opened:
     """Raises Failure if nothing of the file can be reported."""
     where = _format.clean(path)
+    again, hide = getattr(args, "again", False), getattr(args, "hide_interpreter", False)
     try:
         with Progress(f"reading {where}") as progress:
-            reader = Reader(path, progress=progress)
+            reader = Reader(path, progress=progress, ignore_symbols=again, hide_interpreter=hide)
+        with Progress(f"looking up native functions of {where}") as looking:
+            resolved = resolve(
+                path, reader=reader, looking=looking, again=again, hide_interpreter=hide
+            )
     except CaptureError as error:
         raise input_failure(where, str(error).removeprefix(f"{path}: ")) from None
     except OSError as error:
@@ -158,10 +169,11 @@ def open_capture(path: str) -> Opened:
         raise Failure(
             EXIT_INPUT, f"cannot read the capture ({text})", where, REMEDY_NO_CAPTURE
         ) from None
-    info = reader.info()
+    info = resolved.reader.info()
     if info["cuts"] == 0 and info["damaged"]:
         raise damaged_failure(where, info)
-    return Opened(reader, info, _format.Paths(reader.proc().get("stdlib")))
+    paths = _format.Paths(reader.proc().get("stdlib"))
+    return Opened(resolved.reader, info, paths, resolved)
 
 
 def input_failure(where: str, text: str) -> Failure:
@@ -207,8 +219,22 @@ def losses(info: dict[str, Any]) -> list[str]:
     return texts
 
 
+def is_sampled(info: dict[str, Any]) -> bool:
+    return "sample_bytes" in info
+
+
+def sampling_note(info: dict[str, Any]) -> str:
+    start, now = info["sample_bytes"], info["sample_bytes_now"]
+    per = f"one sample per {_format.setting(start)} allocated on average"
+    if now > start:
+        per += f" at the start, per {_format.setting(now)} at the end"
+    return f"sampled: {per}; figures are estimates with 95 % intervals"
+
+
 def notes(info: dict[str, Any]) -> Iterator[str]:
     """Sentences about what a reader of the figures has to know."""
+    if is_sampled(info):
+        yield sampling_note(info)
     length = _format.duration(info["duration_s"])
     if info["cuts"] == 0 and info["stopped"]:
         yield f"The capture holds no figures: {info['stopped']} before any could be written."
@@ -250,6 +276,14 @@ def attached(proc: dict[str, Any]) -> dict[str, Any] | None:
     }
 
 
+def native_notes(resolved: Resolved) -> Iterator[str]:
+    remarks = resolved.remarks
+    yield from map(_format.clean, remarks[:NATIVE_NOTES])
+    if len(remarks) > NATIVE_NOTES:
+        more = _format.count(len(remarks) - NATIVE_NOTES)
+        yield f"Nor are those of {more} other libraries (`pymemtrace symbolize` names them)."
+
+
 def print_failure(failure: Failure, stream: TextIO | None = None) -> int:
     print(f"pymemtrace: {failure}", file=sys.stderr if stream is None else stream)
     return failure.status
@@ -267,12 +301,12 @@ def act_on(opened: R, act: Callable[[R], None]) -> None:
         drop_stdout()
 
 
-def for_each(words: Sequence[str], act: Callable[[Opened], None]) -> int:
+def for_each(args: argparse.Namespace, act: Callable[[Opened], None]) -> int:
     """Opens the captures one after another; what fails with one does not keep the next one back."""
     status = 0
-    for path in find(words):
+    for path in find(args.captures):
         try:
-            opened = open_capture(path)
+            opened = open_capture(path, args)
             act_on(opened, act)
             if opened.info["damaged"]:
                 raise damaged_failure(opened.name, opened.info)
@@ -282,14 +316,14 @@ def for_each(words: Sequence[str], act: Callable[[Opened], None]) -> int:
     return status
 
 
-def open_several(words: Sequence[str]) -> tuple[list[Opened], int]:
+def open_several(args: argparse.Namespace) -> tuple[list[Opened], int]:
     """All that can be read, each capture once, and the status so far. A line says what cannot."""
     status = 0
     all_opened: list[Opened] = []
     known: dict[object, str] = {}
-    for path in find(words):
+    for path in find(args.captures):
         try:
-            opened = open_capture(path)
+            opened = open_capture(path, args)
             info = opened.info
             # A copy, or an earlier state, of a capture has its id.
             key = (info["id"], info["pid"], info["started"])
@@ -320,7 +354,7 @@ def merge(all_opened: Sequence[Opened], with_inherited: bool) -> Merged:
 
 def for_merged(args: argparse.Namespace, act: Callable[[Merged], None]) -> int:
     """Opens the captures and acts once, on all together."""
-    all_opened, status = open_several(args.captures)
+    all_opened, status = open_several(args)
     if not all_opened:
         return status
     try:
@@ -335,7 +369,7 @@ def for_reports(args: argparse.Namespace, act: Callable[[Report], None]) -> int:
     """With --merge once, on all captures together, else on one after another."""
     if args.merge:
         return for_merged(args, act)
-    return for_each(args.captures, act)
+    return for_each(args, act)
 
 
 def report(
@@ -356,7 +390,7 @@ def report_each(
 ) -> int:
     """The same of commands that cannot merge."""
     if args.json:
-        return report_json(args.captures, collect)
+        return report_json(args, collect)
     page = make_page()
     first = True
 
@@ -367,7 +401,7 @@ def report_each(
         first = False
         show(page, opened)
 
-    return for_each(args.captures, act)
+    return for_each(args, act)
 
 
 def report_merged(
@@ -377,7 +411,7 @@ def report_merged(
     show: Callable[[Page, Report], None],
 ) -> None:
     if args.json:
-        print_json({**common_fields(merged.infos), **collect(merged)})
+        print_report({**common_fields(merged.infos), **collect(merged)})
     else:
         show(make_page(), merged)
 
@@ -386,7 +420,7 @@ def common_fields(infos: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"pymemtrace": pymemtrace.__version__, "format": FORMAT, "captures": infos}
 
 
-def report_json(words: Sequence[str], collect: Callable[[Opened], dict[str, Any]]) -> int:
+def report_json(args: argparse.Namespace, collect: Callable[[Opened], dict[str, Any]]) -> int:
     """One object. Of several captures, `reports` holds one object each, in their order."""
     captures: list[dict[str, Any]] = []
     reports: list[dict[str, Any]] = []
@@ -395,22 +429,45 @@ def report_json(words: Sequence[str], collect: Callable[[Opened], dict[str, Any]
         reports.append(collect(opened))
         captures.append(opened.info)
 
-    status = for_each(words, act)
+    status = for_each(args, act)
     if not captures:
         return status
     result = common_fields(captures)
-    if len(captures) == 1 and len(find(words)) == 1:
+    if len(captures) == 1 and len(find(args.captures)) == 1:
         result |= reports[0]
     else:
         result["reports"] = [
             {"path": info["path"], **fields} for info, fields in zip(captures, reports, strict=True)
         ]
     try:
-        print_json(result)
+        print_report(result)
         sys.stdout.flush()
     except BrokenPipeError:
         drop_stdout()
     return status
+
+
+def print_report(report: dict[str, Any]) -> None:
+    if any(map(is_sampled, report["captures"])):
+        nest_estimates(report)
+    print_json(report)
+
+
+def nest_estimates(report: dict[str, Any]) -> None:
+    """Makes "bytes", "bytes_low" and "bytes_high" one value: estimate, low, high."""
+    waiting: list[Any] = [report]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict):
+            for key in [key for key in item if f"{key}_low" in item]:
+                low, high = item.pop(f"{key}_low"), item.pop(f"{key}_high")
+                item[key] = {"estimate": item[key], "low": low, "high": high}
+            waiting += item.values()
+        elif isinstance(item, list):
+            waiting += item
+
+
+PIECE = 1 << 24  # characters
 
 
 def print_json(value: Any) -> None:
@@ -418,7 +475,10 @@ def print_json(value: Any) -> None:
         text = json.dumps(value)
     except RecursionError:  # a tree as deep as the program's recursion
         text = "".join(json_parts(value))
-    print(text)
+    # in pieces: one write of more than 2 GiB is cut short
+    for start in range(0, len(text), PIECE):
+        sys.stdout.write(text[start : start + PIECE])
+    print()
 
 
 def json_parts(value: Any) -> Iterator[str]:

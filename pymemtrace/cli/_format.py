@@ -8,22 +8,63 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+SURE = "sure"  # an interval of one number
+
 UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+
+
+def _unit(size_bytes: int) -> tuple[float, str]:
+    """What a size is shown in: bytes of the unit, and its name."""
+    unit_bytes = 1024.0
+    for unit in UNITS[:-1]:
+        if size_bytes / unit_bytes < 1023.95:
+            return unit_bytes, unit
+        unit_bytes *= 1024
+    return unit_bytes, UNITS[-1]
 
 
 def size(size_bytes: int) -> str:
     if size_bytes < 1024:
         return f"{size_bytes} B"
-    value = float(size_bytes)
-    for unit in UNITS[:-1]:
-        value /= 1024
-        if value < 1023.95:
-            return f"{value:.1f} {unit}"
-    return f"{value / 1024:,.1f} {UNITS[-1]}"
+    unit_bytes, unit = _unit(size_bytes)
+    return f"{size_bytes / unit_bytes:,.1f} {unit}"
 
 
 def count(number: int) -> str:
     return f"{number:,}"
+
+
+def setting(size_bytes: int) -> str:
+    """A size that somebody has chosen: 512 KiB."""
+    return re.sub(r"\.0 ", " ", size(size_bytes))
+
+
+def size_limits(values: Mapping[str, Any], key: str) -> str:
+    """The 95 % interval of a size that is an estimate, in the unit of the size: "38.9-43.6"; else
+    nothing."""
+    low, high = values.get(key + "_low"), values.get(key + "_high")
+    if low is None or high is None:
+        return ""
+    if low == high:
+        return SURE
+    if values[key] < 1024:
+        return f"{low}-{high}"
+    unit_bytes, _ = _unit(values[key])
+    return f"{low / unit_bytes:,.1f}-{high / unit_bytes:,.1f}"
+
+
+def count_limits(values: Mapping[str, Any], key: str) -> str:
+    low, high = values.get(key + "_low"), values.get(key + "_high")
+    if low is None or high is None:
+        return ""
+    return SURE if low == high else f"{low:,}-{high:,}"
+
+
+def size_between(values: Mapping[str, Any], key: str) -> str:
+    """The size, and of an estimate its limits: "41.2 MiB (38.9-43.6)"."""
+    limits = size_limits(values, key)
+    text = size(values[key])
+    return f"{text} ({limits})" if limits and limits != SURE else text
 
 
 def share(value: float) -> str:
@@ -114,9 +155,12 @@ class Paths:
         return clean(self._short.get(file, file))
 
     def place(self, site: Mapping[str, Any]) -> str:
-        """file:line, or nothing for a frame that has none."""
+        """file:line, or nothing for a frame that has none; of a native frame whose source is not
+        known, the name of its library."""
         if not site["file"]:
             return ""
+        if site["file"] == site.get("object"):
+            return clean(site["module"])  # empty where the function is named by its place in it
         file = self.file(site["file"])
         return f"{file}:{site['line']}" if site["line"] else file
 

@@ -118,6 +118,21 @@ def add_inverted(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_hide_interpreter(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--hide-interpreter", action="store_true",
+        help="leave out native frames of the interpreter itself, such as _PyEval_Vector",
+    )  # fmt: skip
+
+
+def add_native(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--native", action="store_true",
+        help="a row for each function of C or C++ that allocated, not for the line of Python that"
+             " called it",
+    )  # fmt: skip
+
+
 def add_limit(parser: argparse.ArgumentParser, default: int | None, what: str) -> None:
     text = "all" if default is None else str(default)
     parser.add_argument(
@@ -142,6 +157,7 @@ class Query:
     exclude: tuple[str, ...]
     # about the time, of what was read last
     remarks: list[str] = field(default_factory=list)
+    hide_interpreter: bool = False
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> "Query":
@@ -152,6 +168,7 @@ class Query:
             args.thread,
             tuple(args.include),
             tuple(args.exclude),
+            hide_interpreter=getattr(args, "hide_interpreter", False),
         )
 
     def filters(self, info: dict[str, Any]) -> dict[str, Any]:
@@ -236,6 +253,8 @@ class Query:
         if self.exclude:
             patterns = ", ".join(map(_format.clean, self.exclude))
             sentences.append(f"Without stacks whose innermost frame matches {patterns}.")
+        if self.hide_interpreter:
+            sentences.append("Without native frames of the interpreter.")
         if aggregate is not None and not (aggregate.bytes or aggregate.blocks):
             sentences.append(self.nothing())
         return sentences

@@ -18,6 +18,21 @@ COLUMNS = (
     Column("function", bends=True),
 )
 
+# the same with how sure they are; without room, the bytes' limits stay longest
+ESTIMATES = (
+    Column("bytes", right=True, style="bold"),
+    Column("95 %", right=True),
+    Column("share", right=True),
+    Column("blocks", right=True),
+    Column("line", bends=True, style="cyan"),
+    Column("function", bends=True),
+    Column("samples", right=True, style="dim", optional=True),
+    Column("allocated", right=True, style="dim", optional=True),
+    Column("95 %", right=True, style="dim", optional=True),
+    Column("allocations", right=True, style="dim", optional=True),
+)
+FEW_SAMPLES = 100
+
 HOLDERS = Column("processes", style="dim", bends=True)  # of several captures
 
 
@@ -28,15 +43,18 @@ def show(
         page.heading(query.nothing())
         return
     title = f"Lines by bytes {_options.VIEW_TITLES[query.view]}"
+    columns, cells = (
+        (ESTIMATES, estimate_cells) if "bytes_low" in rows[0] else (COLUMNS, full_cells)
+    )
     if len(opened.infos) > 1:
         page.heading(f"{title}, of all processes")
         page.table(
-            (*COLUMNS, HOLDERS),
+            (*columns, HOLDERS),
             ((*cells(row, opened.paths), holders(row, opened.infos)) for row in rows),
         )
         return
     page.heading(title)
-    page.table(COLUMNS, (cells(row, opened.paths) for row in rows))
+    page.table(columns, (cells(row, opened.paths) for row in rows))
 
 
 def holders(row: SiteRow, infos: Sequence[dict[str, Any]]) -> str:
@@ -53,7 +71,33 @@ def holders(row: SiteRow, infos: Sequence[dict[str, Any]]) -> str:
     return f"{len(having)}; {share} in {pid}"
 
 
-def cells(row: SiteRow, paths: _format.Paths) -> tuple[str, ...]:
+def estimate_cells(row: SiteRow, paths: _format.Paths) -> tuple[str, ...]:
+    return (
+        _format.size(row["bytes"]),
+        _format.size_limits(row, "bytes"),
+        _format.share(row["share"]),
+        _format.count(row["blocks"]),
+        paths.place(row["site"]),
+        _format.clean(row["site"]["function"]),
+        _format.count(row["samples"]),
+        _format.size(row["allocated_bytes"]),
+        _format.size_limits(row, "allocated_bytes"),
+        _format.count(row["allocations"]),
+    )
+
+
+def sample_notes(aggregate: Aggregate) -> list[str]:
+    """What a view of few samples rests on."""
+    return few_samples(aggregate.totals.get("samples"))
+
+
+def few_samples(samples: int | None) -> list[str]:
+    if not samples or samples >= FEW_SAMPLES:
+        return []
+    return [f"This view rests on {samples} sample{'' if samples == 1 else 's'}."]
+
+
+def full_cells(row: SiteRow, paths: _format.Paths) -> tuple[str, ...]:
     return (
         _format.size(row["bytes"]),
         _format.share(row["share"]),
@@ -75,9 +119,6 @@ def view_fields(query: _options.Query, aggregate: Aggregate) -> dict[str, Any]:
     return {
         "view": query.view,
         "window": aggregate.window,
-        "view_bytes": aggregate.bytes,
-        "view_blocks": aggregate.blocks,
-        "view_allocated_bytes": aggregate.allocated_bytes,
-        "view_allocations": aggregate.allocations,
+        **{f"view_{name}": value for name, value in aggregate.totals.items()},
         **({"by_capture": aggregate.by_capture} if len(aggregate.by_capture) > 1 else {}),
     }

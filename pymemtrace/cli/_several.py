@@ -56,6 +56,7 @@ def answer(merged: _captures.Merged) -> Iterator[tuple[str, list[Segment]]]:
     """The lines about all processes together."""
     totals = merged.totals
     size, count, duration = _format.size, _format.count, _format.duration
+    between = _format.size_between
     yield (
         "ran",
         [
@@ -66,7 +67,7 @@ def answer(merged: _captures.Merged) -> Iterator[tuple[str, list[Segment]]]:
     yield (
         "sum of the peaks",
         [
-            (size(totals["heap_bytes_peak"]), "bold"),
+            (between(totals, "heap_bytes_peak"), "bold"),
             (f" in {count(totals['heap_blocks_peak'])} blocks, each process at its own peak", ""),
         ],
     )
@@ -85,7 +86,7 @@ def answer(merged: _captures.Merged) -> Iterator[tuple[str, list[Segment]]]:
     yield (
         "alive at the end",
         [
-            (size(totals["heap_bytes_end"]), "bold"),
+            (between(totals, "heap_bytes_end"), "bold"),
             (f" in {count(totals['heap_blocks_end'])} blocks, each process at its own end;", ""),
             (f" {share} of the peaks", ""),
         ],
@@ -103,12 +104,14 @@ def answer(merged: _captures.Merged) -> Iterator[tuple[str, list[Segment]]]:
 def allocated(opened: _captures.Report, totals: dict[str, Any]) -> tuple[str, list[Segment]]:
     """A line of both summaries: that of one process and that of several."""
     temporary = opened.reader.stats()["temporary_bytes"]
+    churn = ""
+    if temporary is not None:  # samples do not tell
+        part = _format.part(temporary, totals["allocated_bytes"])
+        churn = f"; churn: {_format.size(temporary)} of it was temporary ({part})"
     return (
         "allocated in total",
         [
-            (_format.size(totals["allocated_bytes"]), "bold"),
-            (f" in {_format.count(totals['allocations'])} allocations; churn: ", ""),
-            (f"{_format.size(temporary)} of it was temporary", ""),
-            (f" ({_format.part(temporary, totals['allocated_bytes'])})", ""),
+            (_format.size_between(totals, "allocated_bytes"), "bold"),
+            (f" in {_format.count(totals['allocations'])} allocations{churn}", ""),
         ],
     )

@@ -5,7 +5,7 @@ import sys
 from typing import cast, get_args
 
 from pymemtrace._types import ExportKind
-from pymemtrace.cli import _captures, _format, _options, _output
+from pymemtrace.cli import _captures, _format, _options, _output, _rows
 from pymemtrace.cli._page import is_terminal
 from pymemtrace.cli.flamegraph import compress
 
@@ -33,6 +33,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     _options.add_views(parser)
     _options.add_filters(parser, to=())
     _options.add_inverted(parser)
+    _options.add_hide_interpreter(parser)
     _options.add_merge(parser, "one file with the stacks of all processes")
 
 
@@ -49,7 +50,8 @@ def run(args: argparse.Namespace) -> int:
         if not to_stdout:
             _output.check_target(path, args.force)
         aggregate = query.aggregate(opened.reader, opened.info)
-        for note in [*opened.notes(query.view), *query.describe(aggregate)]:
+        few = _rows.sample_notes(aggregate)
+        for note in [*opened.notes(query.view), *few, *query.describe(aggregate)]:
             _captures.print_note(note)
         content = aggregate.export(kind, inverted=args.inverted, full_paths=args.full_paths)
         if kind == "pprof":

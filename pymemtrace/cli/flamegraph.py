@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 
 import pymemtrace
-from pymemtrace.cli import _captures, _format, _options, _output
+from pymemtrace.cli import _captures, _format, _options, _output, _rows
 from pymemtrace.cli._failure import EXIT_IMPOSSIBLE, Failure
 from pymemtrace.cli._progress import Progress
 
@@ -35,6 +35,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     _options.add_views(parser)
     _options.add_filters(parser)
     _options.add_inverted(parser)
+    _options.add_hide_interpreter(parser)
     _options.add_merge(parser, "one page, with a frame for each process below the root")
 
 
@@ -48,7 +49,8 @@ def run(args: argparse.Namespace) -> int:
         if path != "-":
             _output.check_target(path, args.force)
         aggregate = query.aggregate(opened.reader, opened.info, by_process=args.merge)
-        for note in [*opened.notes("peak"), *query.describe(aggregate)]:
+        few = _rows.sample_notes(aggregate)
+        for note in [*opened.notes("peak"), *few, *query.describe(aggregate)]:
             _captures.print_note(note)
         title, heading = titles_of(opened)
         page = fill(template, title, aggregate.flame(inverted=args.inverted, title=heading))

@@ -21,6 +21,7 @@ Other options of python go to python: python -I -m pymemtrace run SCRIPT.
 """
 
 # Names and the stacks of a small program alone take some ten KiB; below this, nothing useful fits.
+SAMPLE_MIN, SAMPLE_MAX = 1 << 10, 1 << 40
 MIN_FILE_SIZE = 256 << 10
 
 PRELOAD = Path(__file__).absolute().parent.parent / "_preload.so"
@@ -44,6 +45,13 @@ def parse_file_size(text: str) -> int:
         raise argparse.ArgumentTypeError(
             f"{text!r} is too small for a capture: give {MIN_FILE_SIZE >> 10}K or more"
         )
+    return size
+
+
+def parse_sample(text: str) -> int:
+    size = parse_size(text)
+    if not SAMPLE_MIN <= size <= SAMPLE_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r}: give 1K to 1T, for example 512K")
     return size
 
 
@@ -125,8 +133,14 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add("-o", "--output", metavar="FILE", help="the capture (pymemtrace-<program>.<pid>.pmt)")
     add("-f", "--force", action="store_true", help="overwrite FILE")
     add("-q", "--quiet", action="store_true", help="do not say at the end which file was written")
+    add(
+        "--sample", metavar="SIZE", type=parse_sample, default=0,
+        help="record samples only, one per SIZE bytes on average (512K): for production",
+    )  # fmt: skip
     add("--native", action="store_true",
-        help="the stacks contain the frames of C and C++ functions, too")  # fmt: skip
+        help="the stacks contain the frames of C, C++ and Rust functions, too")  # fmt: skip
+    add("--async-parents", action="store_true",
+        help="the stacks of asyncio's tasks contain the tasks that await them")  # fmt: skip
     add("--events", action="store_true", help="also keep the log of every single event")
     add(
         "--max-memory", metavar="SIZE", type=parse_size, default=0,
@@ -145,6 +159,8 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="leave out what goes past Python's allocators: malloc and mmap")  # fmt: skip
     add("--no-follow", action="store_true",
         help="do not record children (they go into FILE's name with .<pid>.pmt)")  # fmt: skip
+    add("--live", action="store_true",
+        help="show it meanwhile, as `pymemtrace live`; its output goes to a file")  # fmt: skip
     add("-X", metavar="OPT", dest="x_options", action="append", default=[],
         help="as python -X OPT")  # fmt: skip
     add("-W", metavar="ARG", dest="warnings", action="append", default=[],
@@ -185,13 +201,13 @@ def skips_first_line(options: Sequence[str]) -> bool:
     return any(re.match(r"-[^-XW]*x", option) for option in options)
 
 
-def default_output(target: Sequence[str]) -> str:
-    """pymemtrace-<program>.<pid>.pmt; the process keeps its id when it becomes the program."""
+def default_output(target: Sequence[str], pid: int) -> str:
+    """pymemtrace-<program>.<pid>.pmt"""
     first = target[0]
     name = {"-c": "command", "-": "stdin", "-m": target[1] if len(target) > 1 else ""}.get(
         first, Path(os.path.abspath(first)).name or "root"
     )
-    return f"pymemtrace-{name.replace('/', '_')}.{os.getpid()}.pmt"
+    return f"pymemtrace-{name.replace('/', '_')}.{pid}.pmt"
 
 
 def original_environment() -> dict[bytes, bytes]:
@@ -255,7 +271,10 @@ def launch_command(args: argparse.Namespace, path: str) -> list[str]:
         f"temporaries={args.temporaries}",
         f"native={not args.python_only:d}",
         f"native_traces={args.native:d}",
+        f"async_parents={args.async_parents:d}",
+        f"sample_bytes={args.sample}",
         f"follow={not args.no_follow:d}",
+        f"live={args.live:d}",
         f"library={PRELOAD}",
         "--",
         *args.target,
@@ -263,14 +282,31 @@ def launch_command(args: argparse.Namespace, path: str) -> list[str]:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.sample and (args.events or args.native or args.async_parents):
+        fail(EXIT_USAGE, "samples have no event log, no native stacks and no awaiting tasks",
+             "--sample", "leave out --events, --native and --async-parents")  # fmt: skip
     if not sys.executable:
         fail(EXIT_IMPOSSIBLE, "cannot find the interpreter", "sys.executable is empty",
              "start pymemtrace by the python that is to run the program")  # fmt: skip
+    if args.live:
+        from pymemtrace.cli._live.run import run as run_live
+
+        return run_live(
+            lambda path: execute(args, path), lambda pid: capture_path(args, pid), args.quiet
+        )
+    return execute(args, capture_path(args, os.getpid()))
+
+
+def capture_path(args: argparse.Namespace, pid: int) -> str:
+    """pid: of the process that becomes the program, and keeps its id."""
     try:
-        path = str(Path(args.output or default_output(args.target)).absolute())
+        return str(Path(args.output or default_output(args.target, pid)).absolute())
     except OSError as error:
         fail(EXIT_USAGE, f"no current directory ({error.strerror})", args.output or ".",
              "give the capture's absolute path with -o")  # fmt: skip
+
+
+def execute(args: argparse.Namespace, path: str) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     environment = original_environment()

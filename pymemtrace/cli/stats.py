@@ -81,7 +81,7 @@ def thread_name(row: dict[str, Any]) -> str:
 
 def key_of(query: _options.Query) -> Callable[[Mapping[str, Any]], Any]:
     key = KEYS[query.view] + "_bytes"
-    return lambda row: row[key]
+    return lambda row: row[key] or 0  # temporaries of samples are not known
 
 
 def by_thread(
@@ -109,27 +109,36 @@ def histogram(
     name: Callable[[Mapping[str, Any]], str],
 ) -> tuple[Sequence[Column], Iterable[Sequence[str]]]:
     most = max((row[key] for row in rows), default=0)
-    columns = (
+    columns = [
         Column("range", right=True),
         Column(key, right=True, style="bold"),
         Column("bytes", right=True),
         Column("", style="green"),
-    )
+    ]
     cells = [
-        (
+        [
             name(row),
             _format.count(row[key]),
             _format.size(row["bytes"]),
             bar(page, row[key], most, BAR_WIDTH),
-        )
+        ]
         for row in rows
     ]
+    if rows and "bytes_low" in rows[0]:
+        columns[2:2] = [Column("95 %", right=True, optional=True)]
+        columns[4:4] = [Column("95 %", right=True, optional=True)]
+        for line, row in zip(cells, rows, strict=True):
+            line[2:2] = [_format.count_limits(row, key)]
+            line[4:4] = [_format.size_limits(row, "bytes")]
     return columns, cells
 
 
 def sums_table(
     name: str, rows: Iterable[Mapping[str, Any]]
 ) -> tuple[Sequence[Column], Iterable[Sequence[str]]]:
+    rows = list(rows)
+    if rows and "peak_bytes_low" in rows[0]:
+        return estimates_table(name, rows)
     columns = (
         Column(name, bends=True, style="cyan"),
         Column("peak", right=True, style="bold"),
@@ -148,6 +157,36 @@ def sums_table(
             _format.count(row["allocations"]),
             _format.size(row["temporary_bytes"]),
             _format.count(row["temporaries"]),
+        )
+        for row in rows
+    ]
+    return columns, cells
+
+
+def estimates_table(
+    name: str, rows: Sequence[Mapping[str, Any]]
+) -> tuple[Sequence[Column], Iterable[Sequence[str]]]:
+    limits = Column("95 %", right=True, optional=True)
+    columns = (
+        Column(name, bends=True, style="cyan"),
+        Column("peak", right=True, style="bold"),
+        limits,
+        Column("at the end", right=True),
+        limits,
+        Column("allocated", right=True),
+        limits,
+        Column("allocations", right=True, optional=True),
+    )
+    cells = [
+        (
+            row["name"],
+            _format.size(row["peak_bytes"]),
+            _format.size_limits(row, "peak_bytes"),
+            _format.size(row["end_bytes"]),
+            _format.size_limits(row, "end_bytes"),
+            _format.size(row["allocated_bytes"]),
+            _format.size_limits(row, "allocated_bytes"),
+            _format.count(row["allocations"]),
         )
         for row in rows
     ]

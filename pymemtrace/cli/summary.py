@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
             page.facts(_several.answer(opened))
         else:
             page.facts(answer(opened, query, sites, stacks))
-        page.notes([*opened.notes(None), *query.describe()])
+        page.notes([*opened.notes(None), *_rows.sample_notes(aggregate), *query.describe()])
         _rows.show(page, opened, query, sites)
 
     if args.merge or len(_captures.find(args.captures)) == 1:
@@ -80,7 +80,7 @@ def side_by_side(
             return
         reports = [{"path": opened.info["path"], **collect(opened)} for opened in merged.opened]
         fields = {**_captures.common_fields(merged.infos), **collect(merged), "reports": reports}
-        _captures.print_json(fields)
+        _captures.print_report(fields)
 
     return _captures.for_merged(args, act)
 
@@ -94,6 +94,7 @@ def answer(
     """The lines of the summary: a name and what there is to say."""
     info, totals = opened.info, opened.totals
     size, count, duration = _format.size, _format.count, _format.duration
+    between = _format.size_between
     yield (
         "ran",
         [
@@ -105,7 +106,7 @@ def answer(
     yield (
         "peak",
         [
-            (size(totals["heap_bytes_peak"]), "bold"),
+            (between(totals, "heap_bytes_peak"), "bold"),
             (f" in {count(totals['heap_blocks_peak'])} blocks,", ""),
             (f" {duration(totals['peak_t_s'])} after the start", ""),
         ],
@@ -129,7 +130,7 @@ def answer(
     yield (
         "alive at the end",
         [
-            (size(totals["heap_bytes_end"]), "bold"),
+            (between(totals, "heap_bytes_end"), "bold"),
             (f" in {count(totals['heap_blocks_end'])} blocks,", ""),
             (f" {share} of the peak", ""),
         ],
@@ -166,7 +167,8 @@ def answer(
     if lost:
         yield "not recorded", [(", ".join(lost), "yellow")]
     else:
-        text = "no event dropped, no stack folded"
+        what = "sample" if _captures.is_sampled(info) else "event"
+        text = f"no {what} dropped, no stack folded"
         if opened.reader.proc().get("native_layer") not in ("preload", "patch"):
             text += "; memory outside Python's allocators is not seen"
         yield "not recorded", [(text, "")]

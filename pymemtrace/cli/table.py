@@ -14,6 +14,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     _options.add_captures(parser)
     _options.add_views(parser)
     _options.add_filters(parser)
+    _options.add_native(parser)
     _options.add_limit(parser, None, "lines")
     _options.add_merge(parser, "the lines of all processes, and who holds them")
     _options.add_json(parser)
@@ -24,13 +25,15 @@ def run(args: argparse.Namespace) -> int:
 
     def collect(opened: _captures.Report) -> dict[str, Any]:
         aggregate = query.aggregate(opened.reader, opened.info)
-        return {**_rows.view_fields(query, aggregate), "rows": aggregate.sites(args.limit)}
+        rows = aggregate.sites(args.limit, native=args.native)
+        return {**_rows.view_fields(query, aggregate), "rows": rows}
 
     def show(page: Page, opened: _captures.Report) -> None:
-        rows = query.aggregate(opened.reader, opened.info).sites(args.limit)
+        aggregate = query.aggregate(opened.reader, opened.info)
+        rows = aggregate.sites(args.limit, native=args.native)
         opened.paths.learn_rows(rows)
         page.title(opened.heading)
-        page.notes([*opened.notes(query.view), *query.describe()])
+        page.notes([*opened.notes(query.view), *_rows.sample_notes(aggregate), *query.describe()])
         _rows.show(page, opened, query, rows)
 
     return _captures.report(args, collect, show)

@@ -10,6 +10,7 @@ from pymemtrace.cli._page import Page
 HELP = "show the call stacks as a tree, with what each branch holds"
 
 DEFAULT_SHARE = 0.01
+LIMITS_WIDTH = 13  # of an interval: "1,000.1-1,000.9" is wider, and rare
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -18,6 +19,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     _options.add_views(parser)
     _options.add_filters(parser)
     _options.add_inverted(parser)
+    _options.add_hide_interpreter(parser)
     _options.add_limit(parser, None, "branches below one frame")
     parser.add_argument(
         "--min-share", metavar="PERCENT", type=_options.parse_share, default=None,
@@ -56,7 +58,8 @@ def run(args: argparse.Namespace) -> int:
         hidden = hide_machinery(root, args.depth) if hides else 0
         opened.paths.learn({node["site"]["file"] for node in walk(root)})
         page.title(opened.heading)
-        page.notes([*opened.notes(query.view), *query.describe()])
+        notes = _rows.few_samples(root.get("samples"))
+        page.notes([*opened.notes(query.view), *notes, *query.describe()])
         order = "callers below callees" if args.inverted else "callees below callers"
         page.heading(f"Bytes {_options.VIEW_TITLES[query.view]}, {order}")
         show_tree(page, root, opened.paths)
@@ -112,12 +115,14 @@ def show_tree(page: Page, root: dict[str, Any], paths: _format.Paths) -> None:
     """One line per node. An only child stands below its parent at the same depth: the guides show
     where stacks part, and a deep stack stays on the screen."""
     waiting = [(root, "", "")]  # node, guide of its own line, guide of the lines below
+    limits = "bytes_low" in root
     while waiting:
         node, guide, below = waiting.pop()
         place = paths.place(node["site"])
         page.line(
             [
                 (f"{_format.size(node['bytes']):>10}", "bold"),
+                (f"  {_format.size_limits(node, 'bytes'):>{LIMITS_WIDTH}}" if limits else "", ""),
                 (f"  {_format.share(node['share']):>7}  ", ""),
                 (guide, "dim"),
                 (_format.clean(node["site"]["function"]), ""),

@@ -2,15 +2,14 @@
 
 import argparse
 import errno
-import os
 from collections.abc import Iterator
 from typing import Any
 
-import pymemtrace
 from pymemtrace import _core
 from pymemtrace.cli import _captures, _format, _options
 from pymemtrace.cli._failure import EXIT_IMPOSSIBLE, EXIT_INPUT, EXIT_USAGE, Failure
 from pymemtrace.cli._page import Column, Page, bar, make_page
+from pymemtrace.cli._process import capture_of, command_of, is_pid
 
 HELP = "say what the resident memory (RSS) of a process is made up of"
 
@@ -57,32 +56,6 @@ def run(args: argparse.Namespace) -> int:
     return _captures.report_each(args, collect, show)
 
 
-def is_pid(word: str) -> bool:
-    return word.isascii() and word.isdigit() and not os.path.lexists(word)
-
-
-def capture_of(pid: int) -> str | None:
-    """The capture that this process is writing: one of its open files. A path below /proc if the
-    file has no name any more."""
-    folder = f"/proc/{pid}/fd"
-    try:
-        descriptors = os.listdir(folder)
-    except OSError:
-        return None  # what is wrong is said by who reads its areas
-    for descriptor in sorted(descriptors, key=int, reverse=True):  # the recorder's are high
-        link = f"{folder}/{descriptor}"
-        try:
-            if not os.path.isfile(link):
-                continue
-            if _core.Reader(link).info()["pid"] != pid:  # another's, which it reads
-                continue
-            path = os.readlink(link)
-            return path if os.path.exists(path) and os.path.samefile(path, link) else link
-        except (OSError, pymemtrace.PymemtraceError):
-            continue
-    return None
-
-
 def where_of(opened: _captures.Opened, at: _options.Moment | None) -> dict[str, Any]:
     where = opened.reader.where(_options.seconds_since(opened.info["started"], at))
     if where is None:
@@ -121,15 +94,6 @@ def from_outside(args: argparse.Namespace, pid: int) -> int:
     page.title(f"process {pid}: {_format.command(command_of(pid))}")
     show_where(page, where, [note])
     return 0
-
-
-def command_of(pid: int) -> list[str]:
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            words = file.read(65536).split(b"\0")
-    except OSError:
-        return []
-    return [word.decode(errors="surrogateescape") for word in words if word]
 
 
 def show_where(page: Page, where: dict[str, Any], notes: list[str]) -> None:

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "analyze/combine.h"
+#include "analyze/spread.h"
 #include "base/error.h"
 
 void
@@ -14,6 +15,30 @@ pmt__value_add(pmt_value *to, const pmt_value *value)
     to->allocations += value->allocations;
     to->inuse_bytes += value->inuse_bytes;
     to->inuse_blocks += value->inuse_blocks;
+    to->temporary_bytes += value->temporary_bytes;
+    to->temporaries += value->temporaries;
+}
+
+void
+pmt__spreads_add(pmt_spreads *to, const pmt_spreads *spreads)
+{
+    pmt__spread_add(&to->view, &spreads->view, 1);
+    pmt__spread_add(&to->allocated, &spreads->allocated, 1);
+}
+
+static pmt_spreads
+sure(const pmt_value *value)
+{
+    return (pmt_spreads){
+        .view = {.sure_blocks = value->blocks, .sure_bytes = value->bytes},
+        .allocated = {.sure_blocks = value->allocations, .sure_bytes = value->allocated_bytes},
+    };
+}
+
+void
+pmt_row_spreads(const pmt_row *row, pmt_spreads *out)
+{
+    *out = row->spreads == NULL ? sure(&row->value) : *row->spreads;
 }
 
 static pmt_value
@@ -22,6 +47,8 @@ value_of(const pmt__sums *sums, pmt_view view)
     pmt_value value;
     value.allocated_bytes = sums->total_bytes;
     value.allocations = sums->total_blocks;
+    value.temporary_bytes = sums->temp_bytes;
+    value.temporaries = sums->temp_blocks;
     value.inuse_bytes = view == PMT_VIEW_PEAK ? sums->peak_bytes : sums->leak_bytes;
     value.inuse_blocks = view == PMT_VIEW_PEAK ? sums->peak_blocks : sums->leak_blocks;
     switch (view) {
@@ -72,6 +99,24 @@ pmt__rows_sort(pmt_row *rows, size_t count)
     }
 }
 
+bool
+pmt__rows_push(pmt_aggregate *self, const pmt_row *row)
+{
+    const pmt_spreads none = {.view = {0}};
+    const pmt_allocator *allocator = self->reader->allocator;
+    return (!self->is_estimate || PMT__VEC_PUSH(allocator, &self->spreads, none))
+           && PMT__VEC_PUSH(allocator, &self->rows, *row);
+}
+
+void
+pmt__rows_finish(pmt_aggregate *self)
+{
+    for (size_t i = 0; i < self->rows.len; i++) {
+        self->rows.data[i].spreads = self->is_estimate ? &self->spreads.data[i] : NULL;
+    }
+    pmt__rows_sort(self->rows.data, self->rows.len);
+}
+
 static bool
 is_empty(const pmt_value *value)
 {
@@ -102,14 +147,20 @@ collect(pmt_aggregate *self, const pmt__sums *sums, pmt_error *err)
         }
         if (places[site->stack] == 0) {
             pmt_row row = {.stack = site->stack, .frame = reader->stacks.data[site->stack].frame};
-            if (!PMT__VEC_PUSH(reader->allocator, &self->rows, row)) {
+            if (!pmt__rows_push(self, &row)) {
                 result = pmt__error_set(err, PMT_ERR_NOMEM, "out of memory");
                 break;
             }
             places[site->stack] = (uint32_t)self->rows.len;
         }
-        pmt__value_add(&self->rows.data[places[site->stack] - 1].value, &value);
+        size_t place = places[site->stack] - 1;
+        pmt__value_add(&self->rows.data[place].value, &value);
         pmt__value_add(&self->total, &value);
+        if (self->is_estimate) {
+            const pmt_spreads spreads = pmt__sums_spreads(&sums[i], self->view);
+            pmt__spreads_add(&self->spreads.data[place], &spreads);
+            pmt__spreads_add(&self->total_spreads, &spreads);
+        }
     }
     pmt__release(reader->allocator, places);
     return result;
@@ -129,6 +180,7 @@ pmt_aggregate_create(pmt_aggregate **out, const pmt_reader *reader, const pmt_qu
     }
     self->reader = reader;
     self->view = query->view;
+    self->is_estimate = pmt__reader_is_sampled(reader);
     pmt__sums *sums = NULL;
     int result = pmt__selection_init(&self->selection, reader, query, err);
     if (result == PMT_OK) {
@@ -142,7 +194,7 @@ pmt_aggregate_create(pmt_aggregate **out, const pmt_reader *reader, const pmt_qu
         pmt_aggregate_destroy(self);
         return result;
     }
-    pmt__rows_sort(self->rows.data, self->rows.len);
+    pmt__rows_finish(self);
     *out = self;
     return PMT_OK;
 }
@@ -156,6 +208,7 @@ pmt_aggregate_destroy(pmt_aggregate *self)
     const pmt_allocator *allocator = self->reader->allocator;
     pmt__selection_dispose(&self->selection, allocator);
     PMT__VEC_DISPOSE(allocator, &self->rows);
+    PMT__VEC_DISPOSE(allocator, &self->spreads);
     pmt__combination_destroy(self->combination); /* and with it, the reader of several captures */
     pmt__release(allocator, self);
 }
@@ -181,6 +234,18 @@ pmt_aggregate_total(const pmt_aggregate *self, pmt_value *out)
     *out = self->total;
 }
 
+int
+pmt_aggregate_is_estimate(const pmt_aggregate *self)
+{
+    return self->is_estimate;
+}
+
+void
+pmt_aggregate_total_spreads(const pmt_aggregate *self, pmt_spreads *out)
+{
+    *out = self->is_estimate ? self->total_spreads : sure(&self->total);
+}
+
 /* How many rows have something in the view: they come first. */
 static size_t
 count_shown(const pmt_row *rows, size_t count)
@@ -199,7 +264,8 @@ pmt_aggregate_stacks(const pmt_aggregate *self, const pmt_row **out)
 }
 
 int
-pmt_aggregate_sites(const pmt_aggregate *self, pmt_row **out, size_t *count, pmt_error *err)
+pmt_aggregate_sites(const pmt_aggregate *self, int native, pmt_row **out, size_t *count,
+                    pmt_error *err)
 {
     const pmt_reader *reader = self->reader;
     *out = NULL;
@@ -207,22 +273,30 @@ pmt_aggregate_sites(const pmt_aggregate *self, pmt_row **out, size_t *count, pmt
     size_t limit = reader->frames.len + 1;
     /* 1 + the row of a frame */
     uint32_t *places = pmt__alloc_zeroed(reader->allocator, limit, sizeof *places);
-    pmt_row *rows = pmt__alloc_zeroed(reader->allocator, limit, sizeof *rows);
+    /* Their spreads stand behind them. */
+    size_t each = sizeof(pmt_row) + (self->is_estimate ? sizeof(pmt_spreads) : 0);
+    pmt_row *rows = pmt__alloc_zeroed(reader->allocator, limit, each);
     if (places == NULL || rows == NULL) {
         pmt__release(reader->allocator, places);
         pmt__release(reader->allocator, rows);
         return pmt__error_set(err, PMT_ERR_NOMEM, "out of memory");
     }
+    pmt_spreads *spreads = self->is_estimate ? (pmt_spreads *)(void *)(rows + limit) : NULL;
     uint32_t used = 0;
     for (size_t i = 0; i < self->rows.len; i++) {
         const pmt_row *row = &self->rows.data[i];
-        uint32_t *place = &places[pmt__frame_place(reader, row->frame)];
+        uint32_t frame = native ? row->frame : pmt_reader_blamed_frame(reader, row->stack);
+        uint32_t *place = &places[pmt__frame_place(reader, frame)];
         if (*place == 0) {
             /* Rows come the heaviest first, so the first stack of a location is its heaviest. */
-            rows[used] = (pmt_row){.stack = row->stack, .frame = row->frame};
+            rows[used] = (pmt_row){.stack = row->stack, .frame = frame};
+            rows[used].spreads = spreads == NULL ? NULL : &spreads[used];
             *place = ++used;
         }
         pmt__value_add(&rows[*place - 1].value, &row->value);
+        if (spreads != NULL) {
+            pmt__spreads_add(&spreads[*place - 1], row->spreads);
+        }
     }
     pmt__release(reader->allocator, places);
     pmt__rows_sort(rows, used);

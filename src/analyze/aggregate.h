@@ -37,12 +37,20 @@ typedef struct pmt__sums {
     uint64_t total_bytes;
     uint64_t temp_blocks;
     uint64_t temp_bytes;
+    pmt_spread peak; /* how sure these are (spread.h) */
+    pmt_spread leak;
+    pmt_spread total;
 } pmt__sums;
 
 void pmt__sums_add(pmt__sums *to, const pmt__sums *sums);
 
 /* *out: one element per site of the reader, for the caller to release. */
 int pmt__sums_compute(pmt__sums **out, const pmt_reader *reader, const pmt__window *window,
+                      pmt_error *err);
+
+/* The same of a capture that is followed, for the whole run with an exact peak: walks over the cuts that came since the last
+   time. */
+int pmt__running_sums(pmt__sums **out, const pmt_reader *reader, const pmt__window *window,
                       pmt_error *err);
 
 /* What of a capture a query asks for. */
@@ -73,9 +81,13 @@ struct pmt_aggregate {
         *reader; /* borrowed; of several captures, their names, borrowed from the next */
     struct pmt__combination *combination; /* owned, or NULL: of one capture */
     pmt_view view;
+    bool is_estimate;         /* a capture is sampled */
     pmt__selection selection; /* of several captures, of its window only what it covers */
     PMT__VEC(pmt_row) rows;   /* by stack, the heaviest first */
+    PMT__VEC(pmt_spreads)
+    spreads; /* theirs, in the order in which they were made; empty if it is no estimate */
     pmt_value total;
+    pmt_spreads total_spreads;
 };
 
 /* Live figures are differences. Where events were lost, or a capture lies, they can come out below
@@ -91,6 +103,22 @@ static inline size_t
 pmt__frame_place(const pmt_reader *reader, uint32_t frame)
 {
     return frame == UINT32_MAX ? reader->frames.len : frame;
+}
+
+/* Of the view. */
+pmt_spreads pmt__sums_spreads(const pmt__sums *sums, pmt_view view);
+void pmt__spreads_add(pmt_spreads *to, const pmt_spreads *spreads);
+/* A new row, without the values; its spreads, if it is an estimate, have the same place until the rows are sorted. */
+bool pmt__rows_push(pmt_aggregate *self, const pmt_row *row);
+/* Sorts the heaviest first, and gives them their spreads. */
+void pmt__rows_finish(pmt_aggregate *self);
+/* Are there estimates among its figures? */
+static inline bool
+pmt__reader_is_sampled(const pmt_reader *reader)
+{
+    pmt_capture capture;
+    pmt_reader_capture(reader, &capture);
+    return capture.sampled != 0;
 }
 
 void pmt__value_add(pmt_value *to, const pmt_value *value);

@@ -231,6 +231,9 @@ map_frame(combiner *self, const pmt_reader *reader, uint32_t *strings, uint32_t 
     if (result == PMT_OK) {
         result = map_string(self, reader, strings, frame.module, &frame.module);
     }
+    if (result == PMT_OK) {
+        result = map_string(self, reader, strings, frame.object, &frame.object);
+    }
     return result < 0 ? result : pmt__intern_frame(&self->intern, &frame, out);
 }
 
@@ -393,14 +396,20 @@ static int
 add_row(combiner *self, pmt_aggregate *out, const pmt_row *row)
 {
     uint32_t *place = &self->places.data[row->stack];
-    if (*place != 0) {
-        pmt__value_add(&out->rows.data[*place - 1].value, &row->value);
-        return PMT_OK;
+    if (*place == 0) {
+        const pmt_row empty = {.stack = row->stack, .frame = row->frame};
+        if (!pmt__rows_push(out, &empty)) {
+            return no_memory(self->err);
+        }
+        *place = (uint32_t)out->rows.len;
     }
-    if (!PMT__VEC_PUSH(self->allocator, &out->rows, *row)) {
-        return no_memory(self->err);
+    pmt__value_add(&out->rows.data[*place - 1].value, &row->value);
+    if (out->is_estimate) {
+        pmt_spreads spreads;
+        pmt_row_spreads(row, &spreads);
+        pmt__spreads_add(&out->spreads.data[*place - 1], &spreads);
+        pmt__spreads_add(&out->total_spreads, &spreads);
     }
-    *place = (uint32_t)out->rows.len;
     return PMT_OK;
 }
 
@@ -430,6 +439,7 @@ add_rows(combiner *self, pmt_aggregate *out, size_t at)
     }
     pmt__value_add(&out->total, &from->total);
     PMT__VEC_DISPOSE(self->allocator, &from->rows);
+    PMT__VEC_DISPOSE(self->allocator, &from->spreads);
     return result;
 }
 
@@ -534,7 +544,7 @@ combine(combiner *self, pmt_aggregate *out, const pmt_query *query)
         qsort(to->names->marks.data, to->names->marks.len, sizeof *to->names->marks.data,
               compare_marks);
     }
-    pmt__rows_sort(out->rows.data, out->rows.len);
+    pmt__rows_finish(out);
     result = sort_bytes(self);
     return result < 0 ? result : note_stretch(self, out, query);
 }
@@ -611,6 +621,9 @@ pmt_aggregate_combine(pmt_aggregate **out, const pmt_reader *const *readers, siz
     self->combination = to;
     self->reader = to->names;
     self->view = query->view;
+    for (size_t i = 0; i < count; i++) {
+        self->is_estimate = self->is_estimate || pmt__reader_is_sampled(readers[i]);
+    }
     pmt__interner_init(&it.intern, to->names, err);
     pmt__index_init(&it.threads, allocator);
     result = combine(&it, self, query);
@@ -685,8 +698,8 @@ pmt_aggregate_stacks_by_capture(const pmt_aggregate *self, const pmt_row *rows, 
 }
 
 int
-pmt_aggregate_sites_by_capture(const pmt_aggregate *self, const pmt_row *rows, size_t count,
-                               uint64_t *out, pmt_error *err)
+pmt_aggregate_sites_by_capture(const pmt_aggregate *self, int native, const pmt_row *rows,
+                               size_t count, uint64_t *out, pmt_error *err)
 {
     const pmt__combination *of = self->combination;
     if (of == NULL) {
@@ -705,7 +718,9 @@ pmt_aggregate_sites_by_capture(const pmt_aggregate *self, const pmt_row *rows, s
     memset(out, 0, count * of->count * sizeof *out);
     for (size_t i = 0; i < of->bytes.len; i++) {
         const pmt__part_bytes *bytes = &of->bytes.data[i];
-        uint32_t place = places[pmt__frame_place(names, names->stacks.data[bytes->stack].frame)];
+        uint32_t frame = native ? names->stacks.data[bytes->stack].frame
+                                : pmt_reader_blamed_frame(names, bytes->stack);
+        uint32_t place = places[pmt__frame_place(names, frame)];
         if (place != 0) {
             out[(place - 1) * of->count + bytes->part] += bytes->bytes;
         }

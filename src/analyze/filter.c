@@ -10,16 +10,26 @@ enum {
     MATCHES_EXCLUDE = 2
 };
 
-/* A file matches by its whole path or by what follows any slash in it: reports show short paths. A module matches by its own name
+/* A file matches by its whole path or by what follows any slash in it: reports show short paths. So does the object of a native frame. A module matches by its own name
    or by that of a package it is in: "app" is app.cache too; that of the program is __main__ as well. */
+static bool
+matches_path(const char *pattern, pmt_string path)
+{
+    for (size_t i = 0; i == 0 || i < path.len; i++) {
+        if ((i == 0 || path.text[i - 1] == '/')
+            && pmt__glob_match(pattern, path.text + i, path.len - i)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool
 matches(const char *pattern, const pmt_frame *frame, bool is_main)
 {
-    for (size_t i = 0; i == 0 || i < frame->file.len; i++) {
-        if ((i == 0 || frame->file.text[i - 1] == '/')
-            && pmt__glob_match(pattern, frame->file.text + i, frame->file.len - i)) {
-            return true;
-        }
+    if (matches_path(pattern, frame->file)
+        || (frame->object.len != 0 && matches_path(pattern, frame->object))) {
+        return true;
     }
     if (is_main && pmt__glob_match(pattern, "__main__", 8)) {
         return true;
@@ -51,8 +61,14 @@ is_module_frame(const pmt_reader *reader, const pmt__frame *frame)
     return name.len == 8 && memcmp(name.text, "<module>", 8) == 0;
 }
 
+static bool
+is_native(const pmt__frame *frame)
+{
+    return frame->kind == PMT_FRAME_NATIVE || frame->kind == PMT_FRAME_INLINED;
+}
+
 /* Which frames are of the program's main file: one byte per frame. That file is the one whose top level nothing has called but
-   the interpreter (runpy under -m, our launcher). */
+   the interpreter (runpy under -m, our launcher) and native functions. */
 static int
 find_main(uint8_t *frames, const pmt_reader *reader)
 {
@@ -68,14 +84,14 @@ find_main(uint8_t *frames, const pmt_reader *reader)
             if (stacks[reader->stacks.data[i].parent] != BELOW_NOTHING) {
                 continue;
             }
-            if (frame->flags & PMT_FRAME_IS_INTERPRETER) {
+            if ((frame->flags & PMT_FRAME_IS_INTERPRETER) || is_native(frame)) {
                 stacks[i] = BELOW_NOTHING;
             } else if (is_module_frame(reader, frame)) {
                 files[frame->file] = 1;
             }
         }
         for (size_t i = 0; i < reader->frames.len; i++) {
-            frames[i] = files[reader->frames.data[i].file];
+            frames[i] = !is_native(&reader->frames.data[i]) && files[reader->frames.data[i].file];
         }
     }
     int result = stacks == NULL || files == NULL ? PMT_ERR_NOMEM : PMT_OK;
@@ -110,9 +126,12 @@ filter_stacks(uint8_t **out, const pmt_reader *reader, const pmt_query *query, p
         pmt__stack stack = reader->stacks.data[i];
         uint8_t above = stacks[stack.parent];
         uint8_t own = frames[stack.frame];
-        bool synthetic = reader->frames.data[stack.frame].kind == PMT_FRAME_SYNTHETIC;
-        stacks[i] = (uint8_t)(((own | above) & MATCHES_INCLUDE)
-                              | ((synthetic ? above : own) & MATCHES_EXCLUDE));
+        /* Synthetic frames are passed over; native ones count like the line of Python that called them. */
+        const pmt__frame *frame = &reader->frames.data[stack.frame];
+        uint8_t excluded = frame->kind == PMT_FRAME_SYNTHETIC ? above
+                           : is_native(frame)                 ? own | above
+                                                              : own;
+        stacks[i] = (uint8_t)(((own | above) & MATCHES_INCLUDE) | (excluded & MATCHES_EXCLUDE));
     }
     for (size_t i = 0; i < reader->stacks.len; i++) {
         bool included = query->include_count == 0 || (stacks[i] & MATCHES_INCLUDE);

@@ -1,9 +1,11 @@
 #include "analyze/stats.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "analyze/combine.h"
+#include "analyze/spread.h"
 #include "base/error.h"
 
 /* 0 for 0, else 1 + the integer part of log2. */
@@ -82,6 +84,47 @@ add_ages(pmt__stats *self, const pmt_reader *reader, const pmt__selection *only)
     }
 }
 
+/* A sampled recording's later deaths may take back what thinning has added to earlier ones: none is the least. */
+static void
+settle_ages(pmt__stats *self)
+{
+    for (size_t i = 0; i < PMT_AGE_CLASSES; i++) {
+        self->ages[i].blocks = pmt__at_least_0(self->ages[i].blocks);
+        self->ages[i].bytes = pmt__at_least_0(self->ages[i].bytes);
+    }
+}
+
+/* A class of large sizes, of which no samples are known: as if its blocks were of one size, and the samples drawn with this mean. */
+static pmt_spread
+spread_of_class(uint64_t blocks, uint64_t bytes, uint64_t mean)
+{
+    double size = blocks == 0 ? 0 : (double)bytes / (double)blocks;
+    if (mean == 0 || !(size > 0) || size >= PMT_SAMPLE_SURE * (double)mean) {
+        return (pmt_spread){.sure_blocks = blocks, .sure_bytes = bytes};
+    }
+    double p = -expm1(-size / (double)mean);
+    double variance = (double)blocks * (1 - p) / p;
+    return (pmt_spread){.samples = (uint64_t)((double)blocks * p + 0.5),
+                        .blocks2 = variance,
+                        .bytes2 = variance * size * size};
+}
+
+static void
+add_large_sizes(pmt__stats *self, const pmt_reader *reader)
+{
+    pmt_capture capture;
+    pmt_reader_capture(reader, &capture);
+    for (size_t bucket = 0; bucket < 64; bucket++) {
+        const pmt__size_class *from = &reader->large_sizes[bucket];
+        pmt__class *to = &self->sizes[bucket + 1];
+        to->blocks += from->allocations;
+        to->bytes += from->bytes;
+        const pmt_spread spread =
+            spread_of_class(from->allocations, from->bytes, capture.sample_bytes_now);
+        pmt__spread_add(&to->spread, &spread, 1);
+    }
+}
+
 static void
 add_sites(pmt__stats *self, const pmt_reader *reader, const pmt__selection *only,
           const pmt__sums *sums)
@@ -101,19 +144,21 @@ add_sites(pmt__stats *self, const pmt_reader *reader, const pmt__selection *only
         pmt__class *class = is_large ? &self->large : &self->sizes[log2_class(site->size)];
         class->blocks += sums[i].total_blocks;
         class->bytes += sums[i].total_bytes;
+        pmt__spread_add(&class->spread, &sums[i].total, 1);
     }
-    for (size_t bucket = 0; bucket < 64 && !self->filtered; bucket++) {
-        self->sizes[bucket + 1].blocks += reader->large_sizes[bucket].allocations;
-        self->sizes[bucket + 1].bytes += reader->large_sizes[bucket].bytes;
+    if (!self->filtered) {
+        add_large_sizes(self, reader);
     }
 }
 
-/* filtered: sizes that the capture knows for the whole run only are not to be used. */
+/* filtered: sizes that the capture knows for the whole run only are not to be used. ages: lifetimes and frees as well,
+   for which alone every row has to be looked at. */
 static int
 stats_of(pmt__stats *out, const pmt_reader *reader, const pmt_query *query, bool filtered,
-         pmt_error *err)
+         bool ages, pmt_error *err)
 {
     begin(out, reader->allocator);
+    out->is_estimate = pmt__reader_is_sampled(reader);
     out->threads = pmt__alloc_zeroed(reader->allocator, reader->threads.len, sizeof *out->threads);
     if (out->threads == NULL) {
         return pmt__error_set(err, PMT_ERR_NOMEM, "out of memory");
@@ -130,8 +175,11 @@ stats_of(pmt__stats *out, const pmt_reader *reader, const pmt_query *query, bool
         out->start_ns = only.window.start_ns;
         out->end_ns = only.window.end_ns;
         add_sites(out, reader, &only, sums);
-        add_ages(out, reader, &only);
-        move_ages(out, reader, &only);
+        if (ages) {
+            add_ages(out, reader, &only);
+            move_ages(out, reader, &only);
+            settle_ages(out);
+        }
     }
     pmt__release(reader->allocator, sums);
     pmt__selection_dispose(&only, reader->allocator);
@@ -141,7 +189,14 @@ stats_of(pmt__stats *out, const pmt_reader *reader, const pmt_query *query, bool
 int
 pmt__stats_query(pmt__stats *out, const pmt_reader *reader, const pmt_query *query, pmt_error *err)
 {
-    return stats_of(out, reader, query, false, err);
+    return stats_of(out, reader, query, false, true, err);
+}
+
+int
+pmt__stats_query_threads(pmt__stats *out, const pmt_reader *reader, const pmt_query *query,
+                         pmt_error *err)
+{
+    return stats_of(out, reader, query, false, false, err);
 }
 
 int
@@ -166,6 +221,7 @@ add_classes(pmt__class *to, const pmt__class *classes, size_t count)
     for (size_t i = 0; i < count; i++) {
         to[i].blocks += classes[i].blocks;
         to[i].bytes += classes[i].bytes;
+        pmt__spread_add(&to[i].spread, &classes[i].spread, 1);
     }
 }
 
@@ -181,6 +237,7 @@ add_stats(pmt__stats *to, const pmt__stats *stats)
     pmt__sums_add(&to->total, &stats->total);
     to->frees += stats->frees;
     to->filtered = to->filtered || stats->filtered;
+    to->is_estimate = to->is_estimate || stats->is_estimate;
 }
 
 /* Whether any of the captures can answer for a part of itself only: then all do, so that the classes of
@@ -214,7 +271,7 @@ add_parts(pmt__stats *out, pmt__stats *parts, const pmt_reader *const *readers, 
         if (!pmt__query_for(&own, query, readers[i], offsets_ns[i], with_inherited)) {
             continue;
         }
-        result = stats_of(&parts[i], readers[i], &own, filtered, err);
+        result = stats_of(&parts[i], readers[i], &own, filtered, true, err);
         if (result == PMT_ERR_ARGUMENT && own.thread != NULL) {
             pmt__stats_dispose(&parts[i]); /* it has no such thread */
             result = PMT_OK;

@@ -12,6 +12,7 @@ typedef struct pmt__class {
     uint64_t high;
     uint64_t blocks;
     uint64_t bytes;
+    pmt_spread spread; /* of sizes */
 } pmt__class;
 
 typedef struct pmt__stats {
@@ -23,6 +24,7 @@ typedef struct pmt__stats {
     pmt__sums *threads; /* owned; by place in the reader's list */
     pmt__sums total;
     uint64_t frees;
+    bool is_estimate;  /* a capture is sampled */
     bool filtered;     /* it is not of the whole run */
     uint64_t start_ns; /* the time that it is of */
     uint64_t end_ns;
@@ -32,6 +34,9 @@ typedef struct pmt__stats {
    pmt_aggregate_create. */
 int pmt__stats_query(pmt__stats *out, const pmt_reader *reader, const pmt_query *query,
                      pmt_error *err);
+/* The same without lifetimes and frees: quick where the capture is followed. */
+int pmt__stats_query_threads(pmt__stats *out, const pmt_reader *reader, const pmt_query *query,
+                             pmt_error *err);
 /* The same without filters. */
 int pmt__stats_init(pmt__stats *out, const pmt_reader *reader, pmt_error *err);
 void pmt__stats_dispose(pmt__stats *self); /* also after an error */

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "analyze/combine.h"
+#include "analyze/spread.h"
 #include "analyze/stats.h"
 #include "base/error.h"
 
@@ -36,6 +37,33 @@ add_births(pmt__totals *self, const pmt_reader *reader, uint64_t epoch)
     }
 }
 
+static void
+take_spreads(pmt__totals *self, const pmt__sums *total)
+{
+    self->peak_spread = total->peak;
+    self->end_spread = total->leak;
+    self->allocated_spread = total->total;
+}
+
+/* Of the whole run. */
+static int
+add_spreads(pmt__totals *self, const pmt_reader *reader, pmt_error *err)
+{
+    if (!self->is_estimate) {
+        self->peak_spread = (pmt_spread){0, self->peak_blocks, self->peak_bytes, 0, 0};
+        self->end_spread = (pmt_spread){0, self->end_blocks, self->end_bytes, 0, 0};
+        self->allocated_spread = (pmt_spread){0, self->allocations, self->allocated_bytes, 0, 0};
+        return PMT_OK;
+    }
+    pmt__stats stats;
+    int result = pmt__stats_init(&stats, reader, err);
+    if (result == PMT_OK) {
+        take_spreads(self, &stats.total);
+    }
+    pmt__stats_dispose(&stats);
+    return result;
+}
+
 static int
 without_epoch(pmt__totals *self, const pmt_reader *reader, uint64_t exclude_epoch, pmt_error *err)
 {
@@ -44,6 +72,7 @@ without_epoch(pmt__totals *self, const pmt_reader *reader, uint64_t exclude_epoc
     add_births(self, reader, exclude_epoch);
     int result = pmt__stats_query(&stats, reader, &query, err);
     if (result == PMT_OK) {
+        take_spreads(self, &stats.total);
         self->peak_bytes = stats.total.peak_bytes;
         self->peak_blocks = stats.total.peak_blocks;
         self->end_bytes = stats.total.leak_bytes;
@@ -77,12 +106,14 @@ pmt__totals_compute(pmt__totals *out, const pmt_reader *reader, uint64_t exclude
                          .frees = last->frees,
                          .rss_end_bytes = end->rss_bytes,
                          .gc = {last->gc[0], last->gc[1], last->gc[2]},
-                         .own_bytes = last->own_bytes};
+                         .own_bytes = last->own_bytes,
+                         .is_estimate = pmt__reader_is_sampled(reader)};
     for (size_t i = 0; i < reader->cuts.len; i++) {
         uint64_t rss = reader->cuts.data[i].rss_bytes;
         out->rss_peak_bytes = rss > out->rss_peak_bytes ? rss : out->rss_peak_bytes;
     }
-    return exclude_epoch == 0 ? PMT_OK : without_epoch(out, reader, exclude_epoch, err);
+    return exclude_epoch == 0 ? add_spreads(out, reader, err)
+                              : without_epoch(out, reader, exclude_epoch, err);
 }
 
 void
@@ -103,6 +134,10 @@ pmt__totals_add(pmt__totals *to, const pmt__totals *totals)
     to->own_bytes += totals->own_bytes;
     to->inherited_bytes += totals->inherited_bytes;
     to->inherited_blocks += totals->inherited_blocks;
+    to->is_estimate = to->is_estimate || totals->is_estimate;
+    pmt__spread_add(&to->peak_spread, &totals->peak_spread, 1);
+    pmt__spread_add(&to->end_spread, &totals->end_spread, 1);
+    pmt__spread_add(&to->allocated_spread, &totals->allocated_spread, 1);
 }
 
 /* --- of several -------------------------------------------------------------------------------- */

@@ -20,6 +20,10 @@ typedef struct pmt__totals {
     uint64_t own_bytes;
     uint64_t inherited_bytes; /* left out: births of the excluded epoch */
     uint64_t inherited_blocks;
+    bool is_estimate; /* the capture, or one of several, is sampled */
+    pmt_spread peak_spread;
+    pmt_spread end_spread;
+    pmt_spread allocated_spread;
 } pmt__totals;
 
 /* exclude_epoch as in pmt_query. What is not about blocks stays as it is. */

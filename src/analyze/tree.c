@@ -12,15 +12,15 @@
 
 #include <stdlib.h>
 
+#include "analyze/spread.h"
 #include "base/error.h"
 
 #define NODE_LIMIT ((size_t)1 << 24)
 
 typedef struct item {
-    uint32_t frame; /* the key to sort by */
-    uint32_t stack; /* where it is */
-    uint64_t bytes;
-    uint64_t blocks;
+    uint32_t frame;     /* the key to sort by */
+    uint32_t stack;     /* where it is */
+    const pmt_row *row; /* borrowed from the aggregate */
 } item;
 
 /* The run of items of a node, while the node waits to be expanded. */
@@ -66,13 +66,18 @@ is_heavy(const pmt__tree_node *node, double min_bytes)
     return (node->bytes | node->blocks) != 0 && (double)node->bytes >= min_bytes;
 }
 
+/* spread: NULL if it is no estimate. */
 static int
-push_node(pmt__tree *self, const pmt__tree_node *node, pmt_error *err)
+push_node(pmt__tree *self, pmt__tree_node *node, const pmt_spread *spread, pmt_error *err)
 {
     if (self->nodes.len >= NODE_LIMIT) {
         return pmt__error_set(err, PMT_ERR_LIMIT,
                               "the tree has over %zu nodes: limit its depth or the least share",
                               NODE_LIMIT);
+    }
+    node->spread = self->spreads.len;
+    if (self->is_estimate && !PMT__VEC_PUSH(self->allocator, &self->spreads, *spread)) {
+        return no_memory(err);
     }
     return PMT__VEC_PUSH(self->allocator, &self->nodes, *node) ? PMT_OK : no_memory(err);
 }
@@ -99,13 +104,18 @@ split(inverter *self, uint32_t at, run items)
     for (size_t i = items.start; i < items.end;) {
         pmt__tree_node node = {.frame = self->items[i].frame, .parent = at};
         node.first_child = (uint32_t)i;
+        pmt_spread spread = {0};
         for (; i < items.end && self->items[i].frame == node.frame; i++) {
-            node.bytes += self->items[i].bytes;
-            node.blocks += self->items[i].blocks;
+            const pmt_row *row = self->items[i].row;
+            node.bytes += row->value.bytes;
+            node.blocks += row->value.blocks;
+            if (row->spreads != NULL) {
+                pmt__spread_add(&spread, &row->spreads->view, 1);
+            }
         }
         node.child_count = (uint32_t)i;
         if (is_heavy(&node, self->min_bytes)) {
-            int result = push_node(tree, &node, self->err);
+            int result = push_node(tree, &node, &spread, self->err);
             if (result < 0) {
                 return result;
             }
@@ -160,8 +170,7 @@ build_inverted(pmt__tree *self, const pmt_aggregate *aggregate, const pmt__tree_
     run all = {0, 0};
     for (size_t i = 0; i < count; i++) {
         if (rows[i].stack != 0) {
-            it.items[all.end++] =
-                (item){rows[i].frame, rows[i].stack, rows[i].value.bytes, rows[i].value.blocks};
+            it.items[all.end++] = (item){rows[i].frame, rows[i].stack, &rows[i]};
         }
     }
     int result = split(&it, 0, all);
@@ -214,7 +223,8 @@ list_children(const pmt_reader *reader, uint32_t *starts, uint32_t *children)
 /* While the tree grows, child_count of a node holds its stack until the node is expanded. */
 static int
 expand(pmt__tree *self, size_t at, const pmt_reader *reader, const weight *weights,
-       const uint32_t *starts, const uint32_t *children, double min_bytes, pmt_error *err)
+       const pmt_spread *spreads, const uint32_t *starts, const uint32_t *children,
+       double min_bytes, pmt_error *err)
 {
     uint32_t stack = self->nodes.data[at].child_count;
     size_t first = self->nodes.len;
@@ -226,7 +236,7 @@ expand(pmt__tree *self, size_t at, const pmt_reader *reader, const weight *weigh
                                .bytes = weights[child].bytes,
                                .blocks = weights[child].blocks};
         if (is_heavy(&node, min_bytes)) {
-            int result = push_node(self, &node, err);
+            int result = push_node(self, &node, spreads == NULL ? NULL : &spreads[child], err);
             if (result < 0) {
                 return result;
             }
@@ -248,10 +258,13 @@ build_forward(pmt__tree *self, const pmt_aggregate *aggregate, const pmt__tree_l
     const pmt_reader *reader = aggregate->reader;
     size_t count = reader->stacks.len;
     weight *weights = pmt__alloc_zeroed(self->allocator, count, sizeof *weights);
+    pmt_spread *spreads =
+        self->is_estimate ? pmt__alloc_zeroed(self->allocator, count, sizeof *spreads) : NULL;
     uint32_t *starts = pmt__alloc_zeroed(self->allocator, count + 1, sizeof *starts);
     uint32_t *children = pmt__alloc_zeroed(self->allocator, count, sizeof *children);
     int result = PMT_OK;
-    if (weights == NULL || starts == NULL || children == NULL) {
+    if (weights == NULL || starts == NULL || children == NULL
+        || (self->is_estimate && spreads == NULL)) {
         result = no_memory(err);
         goto done;
     }
@@ -260,11 +273,17 @@ build_forward(pmt__tree *self, const pmt_aggregate *aggregate, const pmt__tree_l
     for (size_t i = 0; i < row_count; i++) {
         weights[rows[i].stack].bytes += rows[i].value.bytes;
         weights[rows[i].stack].blocks += rows[i].value.blocks;
+        if (spreads != NULL) {
+            pmt__spread_add(&spreads[rows[i].stack], &rows[i].spreads->view, 1);
+        }
     }
     for (size_t i = count; i-- > 1;) {
         uint32_t parent = reader->stacks.data[i].parent;
         weights[parent].bytes += weights[i].bytes;
         weights[parent].blocks += weights[i].blocks;
+        if (spreads != NULL) {
+            pmt__spread_add(&spreads[parent], &spreads[i], 1);
+        }
     }
     list_children(reader, starts, children);
     size_t level_end = 1;
@@ -278,10 +297,11 @@ build_forward(pmt__tree *self, const pmt_aggregate *aggregate, const pmt__tree_l
             self->nodes.data[at].child_count = 0;
             continue;
         }
-        result = expand(self, at, reader, weights, starts, children, min_bytes, err);
+        result = expand(self, at, reader, weights, spreads, starts, children, min_bytes, err);
     }
 done:
     pmt__release(self->allocator, weights);
+    pmt__release(self->allocator, spreads);
     pmt__release(self->allocator, starts);
     pmt__release(self->allocator, children);
     return result;
@@ -291,10 +311,11 @@ int
 pmt__tree_init(pmt__tree *out, const pmt_aggregate *aggregate, const pmt__tree_limits *limits,
                pmt_error *err)
 {
-    *out = (pmt__tree){.allocator = aggregate->reader->allocator};
+    *out = (pmt__tree){.allocator = aggregate->reader->allocator,
+                       .is_estimate = aggregate->is_estimate};
     pmt__tree_node root = {
         .frame = UINT32_MAX, .bytes = aggregate->total.bytes, .blocks = aggregate->total.blocks};
-    int result = push_node(out, &root, err);
+    int result = push_node(out, &root, &aggregate->total_spreads.view, err);
     if (result < 0) {
         return result;
     }
@@ -310,5 +331,6 @@ pmt__tree_dispose(pmt__tree *self)
 {
     if (self->allocator != NULL) {
         PMT__VEC_DISPOSE(self->allocator, &self->nodes);
+        PMT__VEC_DISPOSE(self->allocator, &self->spreads);
     }
 }

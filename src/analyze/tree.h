@@ -11,11 +11,14 @@ typedef struct pmt__tree_node {
     uint32_t child_count;
     uint64_t bytes;
     uint64_t blocks;
+    size_t spread; /* its place among the spreads */
 } pmt__tree_node;
 
 typedef struct pmt__tree {
     const pmt_allocator *allocator; /* borrowed */
     PMT__VEC(pmt__tree_node) nodes; /* owned; 0 is the root, parent < child */
+    PMT__VEC(pmt_spread) spreads;   /* owned; empty if all is sure */
+    bool is_estimate;
 } pmt__tree;
 
 typedef struct pmt__tree_limits {

@@ -79,6 +79,17 @@ entry_next(const _PyInterpreterFrame *frame, const _PyCFrame **cursor)
     return (uint64_t)(uintptr_t)entry;
 }
 
+/* What a suspended generator awaits: behind the yield of an `await` or `yield from` stands a RESUME that says so, and it is on top. */
+#define PMT_IS_SUSPENDED(frame_state) ((frame_state) == FRAME_SUSPENDED)
+#define PMT_FRAME_AWAITED(f, generator)                                                \
+    ((void)(generator),                                                                \
+     _Py_OPARG((f)->prev_instr[1]) >= 2 && (f)->stacktop > (f)->f_code->co_nlocalsplus \
+         ? (f)->localsplus[(f)->stacktop - 1]                                          \
+         : NULL)
+#define PMT_INSTANCE_VALUES(object) (*_PyObject_ValuesPointer(object))
+#define PMT_INSTANCE_DICT(object) (*_PyObject_ManagedDictPointer(object))
+#define PMT_MODULES(interpreter) ((interpreter)->modules)
+
 #define PMT_CURRENT_STATE() _PyThreadState_GET()
 #define PMT_STATE_IS_GLOBAL
 #define PMT_OWN_STATE() PyGILState_GetThisThreadState()

@@ -24,6 +24,20 @@
 
 #include "cpython/current_state.h"
 
+/* What a suspended generator awaits: behind the yield of an `await` or `yield from` stands a RESUME that says so, and it is on top. */
+#define PMT_IS_SUSPENDED(frame_state) ((frame_state) == FRAME_SUSPENDED)
+#define PMT_FRAME_AWAITED(f, generator)                                            \
+    ((void)(generator),                                                            \
+     (f)->prev_instr[1].op.arg >= 2 && (f)->stacktop > (f)->f_code->co_nlocalsplus \
+         ? (f)->localsplus[(f)->stacktop - 1]                                      \
+         : NULL)
+#define PMT_INSTANCE_VALUES(object)                                          \
+    (_PyDictOrValues_IsValues(*_PyObject_DictOrValuesPointer(object))        \
+         ? _PyDictOrValues_GetValues(*_PyObject_DictOrValuesPointer(object)) \
+         : NULL)
+#define PMT_INSTANCE_DICT(object) _PyDictOrValues_GetDict(*_PyObject_DictOrValuesPointer(object))
+#define PMT_MODULES(interpreter) ((interpreter)->imports.modules)
+
 #define PMT_CURRENT_STATE() pmt__current_state()
 #define PMT_OWN_STATE() PyGILState_GetThisThreadState()
 #define PMT_STATE_PREPARE(state) pmt__current_state_prepare(state)

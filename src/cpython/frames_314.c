@@ -35,6 +35,24 @@
 
 #include "cpython/current_state.h"
 
+/* What a suspended generator awaits. */
+#define PMT_IS_SUSPENDED(frame_state) FRAME_STATE_SUSPENDED(frame_state)
+#define PMT_FRAME_AWAITED(f, generator)                                         \
+    ((generator)->gi_frame_state == FRAME_SUSPENDED_YIELD_FROM                  \
+             && (f)->stackpointer - (f)->localsplus                             \
+                    > ((const PyCodeObject *)PMT_FRAME_CODE(f))->co_nlocalsplus \
+         ? PyStackRef_AsPyObjectBorrow((f)->stackpointer[-1])                   \
+         : NULL)
+#define PMT_INSTANCE_VALUES(object)                         \
+    ((Py_TYPE(object)->tp_flags & Py_TPFLAGS_INLINE_VALUES) \
+             && _PyObject_InlineValues(object)->valid       \
+         ? _PyObject_InlineValues(object)                   \
+         : NULL)
+#define PMT_INSTANCE_DICT(object) ((PyObject *)_PyObject_GetManagedDict(object))
+
+#define PMT_RUNNING_TASK(state) (((const _PyThreadStateImpl *)(state))->asyncio_running_task)
+#define PMT_RUNNING_LOOP(state) (((const _PyThreadStateImpl *)(state))->asyncio_running_loop)
+
 #define PMT_CURRENT_STATE() pmt__current_state()
 #define PMT_OWN_STATE() PyGILState_GetThisThreadState()
 #define PMT_STATE_PREPARE(state) pmt__current_state_prepare(state)

@@ -34,6 +34,25 @@
 
 #include "cpython/current_state.h"
 
+/* What a suspended generator awaits; on top is the index of an iteration, or nothing. */
+#define PMT_IS_SUSPENDED(frame_state) FRAME_STATE_SUSPENDED(frame_state)
+#define PMT_FRAME_AWAITED(f, generator)                                             \
+    (((generator)->gi_frame_state == FRAME_SUSPENDED_YIELD_FROM                     \
+      || (generator)->gi_frame_state == FRAME_SUSPENDED_YIELD_FROM_LOCKED)          \
+             && (f)->stackpointer - (f)->localsplus                                 \
+                    > ((const PyCodeObject *)PMT_FRAME_CODE(f))->co_nlocalsplus + 1 \
+         ? PyStackRef_AsPyObjectBorrow((f)->stackpointer[-2])                       \
+         : NULL)
+#define PMT_INSTANCE_VALUES(object)                         \
+    ((Py_TYPE(object)->tp_flags & Py_TPFLAGS_INLINE_VALUES) \
+             && _PyObject_InlineValues(object)->valid       \
+         ? _PyObject_InlineValues(object)                   \
+         : NULL)
+#define PMT_INSTANCE_DICT(object) ((PyObject *)_PyObject_GetManagedDict(object))
+
+#define PMT_RUNNING_TASK(state) (((const _PyThreadStateImpl *)(state))->asyncio_running_task)
+#define PMT_RUNNING_LOOP(state) (((const _PyThreadStateImpl *)(state))->asyncio_running_loop)
+
 #define PMT_CURRENT_STATE() pmt__current_state()
 #define PMT_OWN_STATE() PyGILState_GetThisThreadState()
 #define PMT_STATE_PREPARE(state) pmt__current_state_prepare(state)

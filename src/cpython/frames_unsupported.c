@@ -26,9 +26,16 @@ pmt__cpython_check(pmt_error *err)
 }
 
 int
-pmt__cpython_install(pmt_error *err)
+pmt__cpython_install(int native, pmt_error *err)
 {
+    (void)native;
     return refuse(err);
+}
+
+const pmt__native_table *
+pmt__cpython_sampled_native_table(void)
+{
+    return NULL;
 }
 
 const pmt__native_table *

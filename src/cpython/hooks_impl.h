@@ -13,10 +13,12 @@
 #include <time.h>
 
 #include "base/error.h"
+#include "cpython/awaiting.h"
 #include "platform/platform.h"
 #include "record/lane_track.h"
 #include "record/native_table.h"
 #include "record/ranges.h"
+#include "record/sample.h"
 #include "record/writer.h"
 
 #ifndef PMT_CURRENT_STATE
@@ -37,6 +39,7 @@ static uint64_t checked, different;
 static __thread struct {
     int nested;      /* > 0: inside the allocator of an outer domain, whose hook counts the block */
     int in_pymalloc; /* inside obj's or mem's allocator for a small request */
+    int moving;      /* in a realloc: what holds the block has the address that was freed */
     int probing;     /* asks whether our hooks are still called (see hook_missing) */
     unsigned probed; /* domains that were */
     PyThreadState
@@ -122,6 +125,13 @@ recording_off(void)
     return (__atomic_load_n(&pmt__t.attention, __ATOMIC_RELAXED) & PMT_ATTENTION_OFF) != 0;
 }
 
+/* Objects may be looked at: with the GIL, and while nothing points to a block that is gone. */
+static bool
+awaiting_may_ask(void)
+{
+    return !me.moving && have_gil_nopy();
+}
+
 /* --- events with the GIL ------------------------------------------------------------------------------------------------------- */
 
 static PMT_NOINLINE void
@@ -132,8 +142,11 @@ check_stack_nopy(const void *block, const void *state, PMT_FRAME *top)
         return;
     }
     uint32_t have = pmt__t.sites[PMT_COHORT_SITE(&pmt__t.cohorts[PMT_SHADOW_ID(*entry)])].node;
-    uint32_t want = pmt__natives_now.on ? pmt__mixed_naive(pmt__mixed_own(), state, top)
-                                        : pmt__stack_naive(top);
+    if (pmt__t.parents && !PMT_FRAMES_ASK()) {
+        return; /* they may have been found before, or not */
+    }
+    uint32_t want =
+        pmt__t.mixed ? pmt__mixed_naive(pmt__mixed_own(), state, top) : pmt__stack_naive(top);
     checked++;
     different += have != (want == PMT_NODE_ROOT ? PMT_NODE_NO_STACK : want);
 }
@@ -374,12 +387,8 @@ block_moved_nopy(void *old, const taken *t)
 
 /* The end of the old block and the birth of the new one, between which nobody sees the tables. */
 static void
-event_moved_nopy(void *old, const taken *t, void *block, size_t size, uint32_t domain)
+event_moved_known_nopy(void *old, const taken *t, void *block, size_t size, uint32_t domain)
 {
-    if (t->value == 0) {
-        event_alloc_nopy(block, size, domain);
-        return;
-    }
     PyThreadState *state = PMT_CURRENT_STATE();
     pmt__thread *thread = thread_of_nopy(state);
     bool foreign = thread == NULL && foreign_nopy(state);
@@ -398,6 +407,18 @@ event_moved_nopy(void *old, const taken *t, void *block, size_t size, uint32_t d
         }
     }
     pmt__leave_nopy();
+}
+
+static void
+event_moved_nopy(void *old, const taken *t, void *block, size_t size, uint32_t domain)
+{
+    me.moving = old != NULL;
+    if (t->value == 0) {
+        event_alloc_nopy(block, size, domain);
+    } else {
+        event_moved_known_nopy(old, t, block, size, domain);
+    }
+    me.moving = 0;
 }
 
 /* --- the hooks of obj and mem ---------------------------------------------------------------------------------------------------- */
@@ -591,9 +612,18 @@ own_frames_nopy(const pmt__lane *lane, pmt__outside_event *e)
     PyThreadState *state = me.own;
     if (state != NULL && pmt__lane_state_is_alive(lane, state)) {
         e->state = state;
+        e->top = PMT_CURRENT_FRAME(state);
+    }
+}
+
+/* What only the tables want to know. As above. */
+PMT_INLINE void
+own_names_nopy(pmt__outside_event *e)
+{
+    const PyThreadState *state = e->state;
+    if (state != NULL) {
         e->state_id = state->id;
         e->ident = state->thread_id;
-        e->top = PMT_CURRENT_FRAME(state);
     }
 }
 
@@ -606,7 +636,14 @@ raw_alloc_without_gil_nopy(void *block, size_t size, uint32_t domain)
     }
     pmt__outside_event e = {block, size, domain, NULL, 0, 0, NULL};
     own_frames_nopy(lane, &e);
-    pmt__outside_alloc(lane, &e);
+    int done = pmt__lane_alloc_fast(lane, &e);
+    if (PMT_UNLIKELY(!done)) {
+        own_names_nopy(&e);
+    }
+    pmt__lane_leave_nopy(lane);
+    if (PMT_UNLIKELY(!done)) {
+        pmt__lane_alloc_slow(lane, &e);
+    }
 }
 
 PMT_INLINE void
@@ -625,7 +662,9 @@ static PMT_NOINLINE void
 raw_free_without_gil_nopy(void *block, uint32_t *entry)
 {
     if (PMT_UNLIKELY(__atomic_load_n(entry, __ATOMIC_RELAXED) & PMT_SHADOW_WATCHED)) {
-        pmt__tables_acquire();
+        if (pmt__tables_acquire_event() < 0) {
+            return;
+        }
         if (!recording_off()) {
             entry_settle_nopy(block, entry, true);
         }
@@ -833,6 +872,18 @@ native_reallocate(void *(*real)(void *, size_t), void *old, size_t size)
     return hook_raw_realloc(&to, PMT_DOMAIN_MALLOC, old, size);
 }
 
+/* Nobody tells a sampled recording when a code object dies: what is known of those on this stack is compared with them. With the
+   tables. */
+static void
+stack_verify_nopy(PMT_FRAME *top)
+{
+    for (PMT_FRAME *f = top; f != NULL; f = PMT_FRAME_PREVIOUS(f)) {
+        if (!PMT_FRAME_IS_ENTRY(f)) {
+            pmt__code_verify_nopy(PMT_FRAME_CODE(f));
+        }
+    }
+}
+
 /* The cohort for a mapping, with the tables held by the GIL's holder (inside the gate) or by a lane's thread. */
 static void
 native_mapped(void *start, size_t size)
@@ -850,6 +901,10 @@ native_mapped(void *start, size_t size)
             thread = thread_select_nopy(state);
         }
         PMT_FRAME *top = thread == NULL ? NULL : PMT_CURRENT_FRAME(state);
+        if (pmt__sampling_now.on) { /* mappings are few: all of them */
+            pmt__threads_drop_caches_nopy();
+            stack_verify_nopy(top);
+        }
         pmt__range_map(start, size, pmt__cohort_now(thread, top, size, PMT_DOMAIN_MMAP));
         pmt__leave_nopy();
         return;
@@ -858,10 +913,17 @@ native_mapped(void *start, size_t size)
     if (lane == NULL) {
         return;
     }
-    pmt__tables_acquire();
+    if (pmt__tables_acquire_event() < 0) {
+        return;
+    }
     if (!recording_off()) {
         pmt__outside_event e = {start, size, PMT_DOMAIN_MMAP, NULL, 0, 0, NULL};
         own_frames_nopy(lane, &e);
+        own_names_nopy(&e);
+        if (pmt__sampling_now.on) {
+            pmt__threads_drop_caches_nopy();
+            stack_verify_nopy(e.top);
+        }
         pmt__range_map(start, size, pmt__lane_cohort_nopy(lane, &e));
     }
     pmt__tables_release();
@@ -881,7 +943,9 @@ native_unmapping(void *start, size_t size)
         }
         return;
     }
-    pmt__tables_acquire();
+    if (pmt__tables_acquire_event() < 0) {
+        return;
+    }
     if (!recording_off()) {
         pmt__ranges_remove_nopy((uintptr_t)start, size, &cohort);
     }
@@ -896,13 +960,28 @@ native_remapped(void *old, size_t old_size, void *start, size_t size)
         return;
     }
     uint32_t cohort;
-    pmt__tables_acquire();
+    if (pmt__tables_acquire_event() < 0) {
+        return;
+    }
     uint64_t known =
         recording_off() ? 0 : pmt__ranges_remove_nopy((uintptr_t)old, old_size, &cohort);
     pmt__tables_release();
     if (known != 0) {
+        me.moving = 1;
         native_mapped(start, size);
+        me.moving = 0;
     }
+}
+
+static void
+native_unloaded(void)
+{
+    if (recording_off() || !pmt__natives_now.on || native_recurses()
+        || pmt__tables_acquire_event() < 0) {
+        return;
+    }
+    pmt__natives_forget_nopy();
+    pmt__tables_release();
 }
 
 static const pmt__native_table native_table = {
@@ -913,6 +992,7 @@ static const pmt__native_table native_table = {
     .mapped = native_mapped,
     .unmapping = native_unmapping,
     .remapped = native_remapped,
+    .unloaded = native_unloaded,
 };
 
 const pmt__native_table *
@@ -920,6 +1000,8 @@ pmt__cpython_native_table(void)
 {
     return &native_table;
 }
+
+#include "cpython/sampled_impl.h"
 
 /* --- memory of frames --------------------------------------------------------------------------------------------------------------- */
 
@@ -1369,7 +1451,7 @@ arena_hook(void)
 }
 
 int
-pmt__cpython_install(pmt_error *err)
+pmt__cpython_install(int native, pmt_error *err)
 {
     int rc = pmt__cpython_check(err);
     if (rc < 0) {
@@ -1380,9 +1462,14 @@ pmt__cpython_install(pmt_error *err)
     if (!hooked_once) {
         name_attribute = PyUnicode_InternFromString("_name");
         PyErr_Clear();
+        awaiting_prepare();
         probe_nesting();
         arena_hook();
         hooked_once = 1;
+    }
+    if (pmt__sampling_now.on) {
+        sampled_install(native, hooks[PLAIN][PYMEM_DOMAIN_RAW].malloc);
+        return 0;
     }
     for (int domain = 0; domain < 3; domain++) {
         if (hook_missing((PyMemAllocatorDomain)domain)) {
@@ -1396,6 +1483,10 @@ pmt__cpython_install(pmt_error *err)
 void
 pmt__cpython_check_hooks(void)
 {
+    if (pmt__sampling_now.on) {
+        sampled_check(hooks[PLAIN][PYMEM_DOMAIN_RAW].malloc);
+        return;
+    }
     for (int domain = 0; domain < 3; domain++) {
         if (hook_missing((PyMemAllocatorDomain)domain)) {
             hook((PyMemAllocatorDomain)domain);
@@ -1407,6 +1498,7 @@ pmt__cpython_check_hooks(void)
 void
 pmt__cpython_uninstall(void)
 {
+    sampled_uninstall(&hooks[PLAIN][PYMEM_DOMAIN_RAW]);
     tracer_uninstall();
     unhook(PYMEM_DOMAIN_OBJ);
     unhook(PYMEM_DOMAIN_MEM);

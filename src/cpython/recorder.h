@@ -19,11 +19,13 @@ int pmt__cpython_check(pmt_error *err);
 const pmt__frame_source *pmt__cpython_source(void);
 
 /* Puts the hooks on top of the allocators of obj, mem and raw (and, from 3.13, the reference tracer). May be called again after
-   uninstall. The gate must be closed (pmt__record_enable opens it). */
-int pmt__cpython_install(pmt_error *err);
+   uninstall. The gate must be closed (pmt__record_enable opens it). native: the C library's allocator is recorded, too. Which hooks: those of
+   the recording that was started, of everything or sampled. */
+int pmt__cpython_install(int native, pmt_error *err);
 
 /* What an interposer of the C library's allocator is to call. Static. */
 const pmt__native_table *pmt__cpython_native_table(void);
+const pmt__native_table *pmt__cpython_sampled_native_table(void);
 
 /* Are requests still coming to the hooks? The program, or another profiler, may have put allocators back that it found before us.
    Then they are put on again, and the capture counts it: what happened meanwhile is lost. */

@@ -240,14 +240,14 @@ decompress(pmt__chunk_reader *self, size_t raw_size, pmt_error *err)
     return 1;
 }
 
-int
-pmt__chunk_next(pmt__chunk_reader *self, pmt__chunk *out, pmt_error *err)
+/* 1: the header of the next chunk, which lies within the file as far as it says. Else as pmt__chunk_next. */
+static int
+next_header(pmt__chunk_reader *self, uint8_t header[PMT_CHUNK_HEADER_SIZE], pmt_error *err)
 {
-    uint8_t header[PMT_CHUNK_HEADER_SIZE];
     uint64_t offset = self->next_offset;
     unsigned long long sequence = self->next_sequence;
     size_t done;
-    int result = pmt__source_read(&self->source, header, sizeof header, offset, &done, err);
+    int result = pmt__source_read(&self->source, header, PMT_CHUNK_HEADER_SIZE, offset, &done, err);
     if (result < 0) {
         return result;
     }
@@ -255,13 +255,12 @@ pmt__chunk_next(pmt__chunk_reader *self, pmt__chunk *out, pmt_error *err)
     if (done == 0) {
         return 0;
     }
-    if (done < sizeof header) {
+    if (done < PMT_CHUNK_HEADER_SIZE) {
         return stop(self, "chunk %llu is cut short", sequence);
     }
     if (memcmp(header, "CHNK", 4) != 0) {
         return stop(self, "no chunk where chunk %llu should start", sequence);
     }
-    uint32_t flags = get_u32(header + 8);
     uint32_t stored_size = get_u32(header + 12);
     uint32_t raw_size = get_u32(header + 16);
     if (stored_size > PMT_CHUNK_MAX || raw_size > PMT_CHUNK_MAX) {
@@ -274,6 +273,29 @@ pmt__chunk_next(pmt__chunk_reader *self, pmt__chunk *out, pmt_error *err)
         || stored_size > self->source.size - offset - PMT_CHUNK_HEADER_SIZE) {
         return stop(self, "chunk %llu is cut short", sequence);
     }
+    return 1;
+}
+
+static uint64_t
+end_of(uint64_t offset, uint32_t stored_size)
+{
+    return (offset + PMT_CHUNK_HEADER_SIZE + stored_size + 7) / 8 * 8;
+}
+
+int
+pmt__chunk_next(pmt__chunk_reader *self, pmt__chunk *out, pmt_error *err)
+{
+    uint8_t header[PMT_CHUNK_HEADER_SIZE];
+    int result = next_header(self, header, err);
+    if (result <= 0) {
+        return result;
+    }
+    uint64_t offset = self->next_offset;
+    unsigned long long sequence = self->next_sequence;
+    uint32_t flags = get_u32(header + 8);
+    uint32_t stored_size = get_u32(header + 12);
+    uint32_t raw_size = get_u32(header + 16);
+    size_t done;
     self->stored.len = 0;
     if (!PMT__VEC_RESERVE(self->allocator, &self->stored, (size_t)stored_size + 1)) {
         return pmt__error_set(err, PMT_ERR_NOMEM, "out of memory for a chunk of %u bytes",
@@ -317,17 +339,38 @@ pmt__chunk_next(pmt__chunk_reader *self, pmt__chunk *out, pmt_error *err)
         out->size = stored_size;
     }
     bool known = memcmp(out->kind, "PROC", 4) == 0 || memcmp(out->kind, "DLTA", 4) == 0
-                 || memcmp(out->kind, "EVTS", 4) == 0 || memcmp(out->kind, "END ", 4) == 0;
+                 || memcmp(out->kind, "EVTS", 4) == 0 || memcmp(out->kind, "END ", 4) == 0
+                 || memcmp(out->kind, "SYMB", 4) == 0;
     if (!known && (flags & PMT_CHUNK_REQUIRED)) {
         return pmt__error_set_at(err, PMT_ERR_VERSION, (int64_t)offset,
                                  "the capture holds a chunk of a kind that this program does not "
                                  "know and must not skip: use a newer version of PyMemTrace");
     }
     out->offset = offset;
-    out->end = (offset + PMT_CHUNK_HEADER_SIZE + stored_size + 7) / 8 * 8;
+    out->end = end_of(offset, stored_size);
     out->sequence = self->next_sequence++;
     self->next_offset = out->end;
     return 1;
+}
+
+int
+pmt__chunk_next_of(pmt__chunk_reader *self, const char kind[4], pmt__chunk *out, pmt_error *err)
+{
+    uint8_t header[PMT_CHUNK_HEADER_SIZE];
+    int result;
+    while ((result = next_header(self, header, err)) == 1) {
+        if (memcmp(header + 4, kind, 4) == 0) {
+            return pmt__chunk_next(self, out, err);
+        }
+        if (get_u64(header + 24) != self->next_sequence) {
+            return stop(self, "chunk %llu where chunk %llu should be",
+                        (unsigned long long)get_u64(header + 24),
+                        (unsigned long long)self->next_sequence);
+        }
+        self->next_sequence++;
+        self->next_offset = end_of(self->next_offset, get_u32(header + 12));
+    }
+    return result;
 }
 
 /* --- payloads -------------------------------------------------------------------------------- */
@@ -379,6 +422,17 @@ pmt__get_u8(pmt__cursor *self)
 {
     const uint8_t *byte = pmt__get_bytes(self, 1);
     return byte == NULL ? 0 : *byte;
+}
+
+double
+pmt__get_f64(pmt__cursor *self)
+{
+    const uint8_t *bytes = pmt__get_bytes(self, sizeof(double));
+    double value = 0;
+    if (bytes != NULL) {
+        memcpy(&value, bytes, sizeof value);
+    }
+    return value - value == 0 ? value : 0;
 }
 
 const uint8_t *

@@ -71,6 +71,10 @@ void pmt__chunk_reader_dispose(pmt__chunk_reader *self);
    unknown kinds are passed on like the others, unless they forbid to be skipped. */
 int pmt__chunk_next(pmt__chunk_reader *self, pmt__chunk *out, pmt_error *err);
 
+/* The same for the next chunk of this kind. Those of others are passed over by what their headers say. */
+int pmt__chunk_next_of(pmt__chunk_reader *self, const char kind[4], pmt__chunk *out,
+                       pmt_error *err);
+
 /* A walk through a payload. The first thing that is wrong fills the error and makes the cursor stay
    at its end, where every number is 0: so a run of gets needs one check behind it. */
 typedef struct pmt__cursor {
@@ -105,6 +109,8 @@ pmt__get_zigzag(pmt__cursor *self)
     return pmt__unzigzag(pmt__get_varint(self));
 }
 uint8_t pmt__get_u8(pmt__cursor *self);
+/* Eight bytes, little-endian, IEEE 754; 0 if it is not finite. */
+double pmt__get_f64(pmt__cursor *self);
 /* Passes size bytes and returns them; NULL (and failed) if there are fewer. */
 const uint8_t *pmt__get_bytes(pmt__cursor *self, uint64_t size);
 /* A varint that must be <= limit; `name` for the message. */

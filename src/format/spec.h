@@ -48,8 +48,12 @@ enum {
     PMT_SECTION_SIZES = 8,
     PMT_SECTION_RESIDENT = 9,
     PMT_SECTION_LIFETIMES = 10,
-    PMT_SECTION_OBJECTS = 11
+    PMT_SECTION_OBJECTS = 11,
+    PMT_SECTION_SAMPLES = 12
 };
+
+#define PMT_SAMPLES_ENTRY_MIN 39 /* bytes */
+#define PMT_SAMPLE_SURE 8        /* blocks of so many means are sure */
 
 enum { /* figures of RESIDENT */
     PMT_RESIDENT_T = 1,
@@ -99,6 +103,8 @@ enum {
     PMT_FACT_SIGNED = 4
 };
 
+#define PMT_UNKNOWN_NATIVE "[unknown native code]" /* a synthetic node: what could not be unwound */
+
 enum {
     PMT_NODE_PYTHON = 0,
     PMT_NODE_NATIVE = 1,
@@ -115,6 +121,8 @@ enum {
     PMT_DOMAIN_TRACK = 6,
     PMT_DOMAIN_COUNT = 7
 };
+
+#define PMT_BUILD_ID_MAX 64 /* bytes */
 
 #define PMT_SIZE_EXACT_MAX 512u /* larger requests share one sizeless site */
 #define PMT_SIZE_LARGE 513u     /* the size field of a sizeless site */
@@ -142,7 +150,9 @@ enum {
     PMT_COUNTER_EVENTS = 13,
     PMT_COUNTER_HOOKS_LOST = 14,
     PMT_COUNTER_FOLDED_CUTS = 15,
-    PMT_COUNTER_LIMIT = 16 /* one behind the last */
+    PMT_COUNTER_WAITED = 16,
+    PMT_COUNTER_NO_PARENTS = 17,
+    PMT_COUNTER_LIMIT = 18 /* one behind the last */
 };
 
 enum { /* of the event log */

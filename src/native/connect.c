@@ -13,6 +13,13 @@ give(void *address, const pmt__native_table *table)
     connect(table);
 }
 
+const void *
+pmt__native_library(void)
+{
+    const void *preloaded = dlsym(RTLD_DEFAULT, PMT_PRELOAD_CONNECT);
+    return preloaded != NULL ? preloaded : pmt__native_patched_connect();
+}
+
 const char *
 pmt__native_connect(const pmt__native_table *table, const char *library)
 {

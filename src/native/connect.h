@@ -8,5 +8,7 @@
    objects of the process are patched (patch.h); library NULL: they are not. Returns how the native layer works now, as the fact
    `native_layer` has it: "preload", "patch" or "none". */
 const char *pmt__native_connect(const pmt__native_table *table, const char *library);
+/* An address in the library, wherever it was loaded from; NULL: it is not there. */
+const void *pmt__native_library(void);
 
 #endif

@@ -49,6 +49,7 @@ static struct {
     void *(*mremap)(void *, size_t, size_t, int, ...);
     void *(*sbrk)(intptr_t);
     int (*brk)(void *);
+    int (*dlclose)(void *);
 } real;
 
 static _Atomic(const pmt__native_table *) table;
@@ -85,6 +86,100 @@ static void *(*real_dlsym(void))(void *, const char *)
 }
 
 static void originals_find(void);
+
+/* --- another allocator behind us --------------------------------------------------------------------------------------------
+
+   What jemalloc or tcmalloc map for themselves, by the function that we stand before, is not memory besides the blocks that they give out of it. The
+   C library's own allocator maps by another way. */
+
+static __thread int in_allocator __attribute__((tls_model("initial-exec")));
+static struct {
+    void *(*malloc)(size_t);
+    void *(*calloc)(size_t, size_t);
+    void *(*realloc)(void *, size_t);
+    void (*free)(void *);
+    int (*posix_memalign)(void **, size_t, size_t);
+    void *(*aligned_alloc)(size_t, size_t);
+    void *(*memalign)(size_t, size_t);
+} behind;
+
+#define BEHIND(call)            \
+    in_allocator++;             \
+    __auto_type result_ = call; \
+    in_allocator--;             \
+    return result_
+
+static void *
+behind_malloc(size_t size)
+{
+    BEHIND(behind.malloc(size));
+}
+
+static void *
+behind_calloc(size_t count, size_t size)
+{
+    BEHIND(behind.calloc(count, size));
+}
+
+static void *
+behind_realloc(void *old, size_t size)
+{
+    BEHIND(behind.realloc(old, size));
+}
+
+static void
+behind_free(void *block)
+{
+    in_allocator++;
+    behind.free(block);
+    in_allocator--;
+}
+
+static int
+behind_posix_memalign(void **out, size_t alignment, size_t size)
+{
+    BEHIND(behind.posix_memalign(out, alignment, size));
+}
+
+static void *
+behind_aligned_alloc(size_t alignment, size_t size)
+{
+    BEHIND(behind.aligned_alloc(alignment, size));
+}
+
+static void *
+behind_memalign(size_t alignment, size_t size)
+{
+    BEHIND(behind.memalign(alignment, size));
+}
+
+/* Once the originals are known: is malloc another library's than mmap? */
+static void
+behind_set(void)
+{
+    Dl_info allocator, library;
+    void *of_malloc, *of_mmap;
+    memcpy(&of_malloc, &real.malloc, sizeof of_malloc);
+    memcpy(&of_mmap, &real.mmap, sizeof of_mmap);
+    if (real.malloc == behind_malloc || real.malloc == NULL || real.mmap == NULL
+        || !dladdr(of_malloc, &allocator) || !dladdr(of_mmap, &library)
+        || allocator.dli_fbase == library.dli_fbase) {
+        return;
+    }
+#define SET(function)                      \
+    behind.function = real.function;       \
+    if (real.function != NULL) {           \
+        real.function = behind_##function; \
+    }
+    SET(malloc)
+    SET(calloc)
+    SET(realloc)
+    SET(free)
+    SET(posix_memalign)
+    SET(aligned_alloc)
+    SET(memalign)
+#undef SET
+}
 
 /* --- before the originals are known ---------------------------------------------------------------------------------------- */
 
@@ -308,7 +403,7 @@ static void *
 mapped(void *start, size_t size, int protection, int flags)
 {
     const pmt__native_table *r = recorder();
-    if (r != NULL && start != MAP_FAILED) {
+    if (r != NULL && start != MAP_FAILED && LIKELY(!in_allocator)) {
         if (flags & MAP_FIXED) { /* what was there is gone */
             r->unmapping(start, whole_pages(size));
         }
@@ -416,6 +511,20 @@ brk(void *end)
     return rc;
 }
 
+EXPORT int
+dlclose(void *handle)
+{
+    if (UNLIKELY(!ready())) {
+        return -1;
+    }
+    int rc = real.dlclose(handle);
+    const pmt__native_table *r = recorder();
+    if (r != NULL && rc == 0) {
+        r->unloaded();
+    }
+    return rc;
+}
+
 /* --- looking up ---------------------------------------------------------------------------------------------------------------- */
 
 #define KNOWN(function) {#function, (void **)(void *)&real.function, (void *)(uintptr_t)&function}
@@ -437,6 +546,7 @@ static const pmt__preload_function known[] = {
     KNOWN(mremap),
     KNOWN(sbrk),
     KNOWN(brk),
+    KNOWN(dlclose),
     OURS(free_sized),
     OURS(free_aligned_sized),
     OURS(cfree),
@@ -469,6 +579,7 @@ originals_find(void)
             *known[i].original = real_dlsym()(RTLD_NEXT, known[i].name);
         }
     }
+    behind_set();
     inside = 0;
 }
 
@@ -479,6 +590,11 @@ instead_of(void *found)
     for (int i = 0; found != NULL && i < KNOWN_COUNT; i++) {
         if (known[i].original != NULL && found == *known[i].original) {
             return known[i].ours;
+        }
+        void *first; /* of what lies behind, malloc is what people look up */
+        memcpy(&first, &behind.malloc, sizeof first);
+        if (found == first) {
+            return (void *)(uintptr_t)&malloc;
         }
     }
     return found;

@@ -17,7 +17,14 @@ int pmt__input_open(const char *path, uint64_t *size_bytes);
 int pmt__input_read_at(int fd, void *bytes, size_t size, uint64_t offset, size_t *done);
 /* Its size now. 0 or a negative errno. */
 int pmt__input_size(int fd, uint64_t *size_bytes);
+/* Whether another file has this path by now. Not so if nothing has it any more. */
+int pmt__input_is_replaced(int fd, const char *path);
 void pmt__input_close(int fd);
+
+/* The same for reading and writing. */
+int pmt__output_open(const char *path, uint64_t *size_bytes);
+/* Locks the file against others that ask for the lock (flock(2)) until it is closed; never waits. 0 or a negative errno. */
+int pmt__output_lock(int fd);
 
 /* Whether the process with this id runs and started at these ticks since boot. A zombie does not. */
 int pmt__process_is_alive(uint64_t pid, uint64_t start_ticks);
@@ -27,5 +34,8 @@ int pmt__input_areas(uint64_t pid, int (*each)(void *context, const pmt__area *a
                      void *context);
 /* The id of this boot of the host, NUL-terminated; empty if unknown. */
 void pmt__boot_id_get(char out[64]);
+#define PMT_HOST_NAME_MAX 65
+/* The name of the host, as uname(2) has it. */
+void pmt__host_name_get(char out[PMT_HOST_NAME_MAX]);
 
 #endif

@@ -7,14 +7,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
-int
-pmt__input_open(const char *path, uint64_t *size_bytes)
+static int
+open_file(const char *path, int access, uint64_t *size_bytes)
 {
     /* O_NONBLOCK: opening a pipe that nobody writes would wait for ever. No effect on files. */
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    int fd = open(path, access | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (fd < 0) {
         return -errno;
     }
@@ -33,6 +35,24 @@ pmt__input_open(const char *path, uint64_t *size_bytes)
     }
     *size_bytes = (uint64_t)facts.st_size;
     return fd;
+}
+
+int
+pmt__input_open(const char *path, uint64_t *size_bytes)
+{
+    return open_file(path, O_RDONLY, size_bytes);
+}
+
+int
+pmt__output_open(const char *path, uint64_t *size_bytes)
+{
+    return open_file(path, O_RDWR, size_bytes);
+}
+
+int
+pmt__output_lock(int fd)
+{
+    return flock(fd, LOCK_EX | LOCK_NB) < 0 ? -errno : 0;
 }
 
 int
@@ -64,6 +84,17 @@ pmt__input_size(int fd, uint64_t *size_bytes)
     }
     *size_bytes = (uint64_t)facts.st_size;
     return 0;
+}
+
+int
+pmt__input_is_replaced(int fd, const char *path)
+{
+    struct stat open_one;
+    struct stat named;
+    if (fstat(fd, &open_one) < 0 || stat(path, &named) < 0) {
+        return 0;
+    }
+    return open_one.st_dev != named.st_dev || open_one.st_ino != named.st_ino;
 }
 
 void
@@ -122,6 +153,16 @@ pmt__boot_id_get(char out[64])
     size_t n = read_small("/proc/sys/kernel/random/boot_id", out, 64);
     while (n > 0 && (out[n - 1] == '\n' || out[n - 1] == ' ')) {
         out[--n] = '\0';
+    }
+}
+
+void
+pmt__host_name_get(char out[PMT_HOST_NAME_MAX])
+{
+    struct utsname host;
+    out[0] = '\0';
+    if (uname(&host) == 0) {
+        snprintf(out, PMT_HOST_NAME_MAX, "%s", host.nodename);
     }
 }
 

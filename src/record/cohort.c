@@ -247,7 +247,8 @@ pmt__life_note_slow_nopy(uint32_t id)
         bytes = freed - large->noted_bytes;
         large->noted_bytes = freed;
     }
-    if (frees != note->frees || bytes != 0) {
+    int less = (int32_t)(frees - note->frees) < 0 || (int64_t)bytes < 0; /* thinned samples */
+    if (!less && (frees != note->frees || bytes != 0)) {
         lifetime_put(cohort, note->epoch, frees - note->frees, bytes);
     }
     note->frees = frees;

@@ -362,7 +362,7 @@ merge_old(work *self)
             rc = delta_add(self, &chunk);
         } else if (strcmp(chunk.kind, "PROC") == 0) {
             rc = chunks_copy(compact, chunk.offset, chunk.end);
-        } else if (strcmp(chunk.kind, "EVTS") == 0) {
+        } else if (strcmp(chunk.kind, "EVTS") == 0 || strcmp(chunk.kind, "SYMB") == 0) {
             rc = log_add(self, &chunk);
         } else {
             rc = -EBADMSG; /* its place among the cuts may mean something */

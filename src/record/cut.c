@@ -6,6 +6,7 @@
 #include "platform/platform.h"
 #include "record/lane.h"
 #include "record/mixed.h"
+#include "record/sample.h"
 #include "record/tables.h"
 
 static pmt__mark marks[PMT_MARKS_PER_CUT]; /* Protected by the tables */
@@ -15,9 +16,9 @@ void
 pmt__cut_init(pmt__cut *cut)
 {
     memset(cut, 0, sizeof *cut);
-    pmt__buffer *buffers[] = {&cut->rows,      &cut->strings, &cut->codes, &cut->nodes,
-                              &cut->sites,     &cut->threads, &cut->marks, &cut->site_facts,
-                              &cut->lifetimes, &cut->objects};
+    pmt__buffer *buffers[] = {&cut->rows,      &cut->strings, &cut->codes,  &cut->nodes,
+                              &cut->sites,     &cut->threads, &cut->marks,  &cut->site_facts,
+                              &cut->lifetimes, &cut->objects, &cut->samples};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
         pmt__buffer_init(buffers[i]);
     }
@@ -37,9 +38,9 @@ void
 pmt__cut_dispose(pmt__cut *cut)
 {
     keys_dispose(cut);
-    pmt__buffer *buffers[] = {&cut->rows,      &cut->strings, &cut->codes, &cut->nodes,
-                              &cut->sites,     &cut->threads, &cut->marks, &cut->site_facts,
-                              &cut->lifetimes, &cut->objects};
+    pmt__buffer *buffers[] = {&cut->rows,      &cut->strings, &cut->codes,  &cut->nodes,
+                              &cut->sites,     &cut->threads, &cut->marks,  &cut->site_facts,
+                              &cut->lifetimes, &cut->objects, &cut->samples};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
         pmt__buffer_dispose(buffers[i]);
     }
@@ -230,6 +231,36 @@ nodes_take(pmt__cut *cut)
 
 #define SITE_SIZE_BITS 10
 
+/* How sure the estimates of a sampled recording are: what changed, by site. */
+static void
+samples_take(pmt__cut *cut)
+{
+    pmt__sampling *sampling = &pmt__sampling_now;
+    const pmt__peak *peak = &pmt__t.peaks[0];
+    cut->sample_mean = sampling->mean;
+    cut->sample_count = sampling->dirty_count;
+    int64_t before = 0;
+    for (uint32_t i = 0; i < sampling->dirty_count; i++) {
+        uint32_t id = sampling->dirty[i];
+        pmt__sample_site *site = &sampling->sites[id];
+        pmt__sample_sums correction = {0};
+        if (cut->peak_moved && !peak->growing && site->run == peak->run) {
+            correction = site->at_peak;
+            pmt__sample_sums_add(&correction, &site->allocs, -1);
+            pmt__sample_sums_add(&correction, &site->frees, 1);
+        }
+        pmt__buffer_put_zigzag(&cut->samples, (int64_t)id - before);
+        pmt__sample_sums_put(&cut->samples, &site->allocs);
+        pmt__sample_sums_put(&cut->samples, &site->frees);
+        if (cut->peak_moved) {
+            pmt__sample_sums_put(&cut->samples, &correction);
+        }
+        before = id;
+        memset(site, 0, sizeof *site);
+    }
+    sampling->dirty_count = 0;
+}
+
 static void
 sites_take(pmt__cut *cut)
 {
@@ -406,7 +437,9 @@ bodies_clear(pmt__cut *cut)
     pmt__buffer_clear(&cut->marks);
     pmt__buffer_clear(&cut->lifetimes);
     pmt__buffer_clear(&cut->objects);
+    pmt__buffer_clear(&cut->samples);
     cut->row_count = cut->thread_count = cut->mark_count = cut->object_count = 0;
+    cut->sample_count = 0;
     cut->blocks_at_peak = 0;
 }
 
@@ -430,6 +463,10 @@ pmt__cut_take(pmt__cut *cut)
         objects_take(cut);
     }
     sites_take(cut);
+    cut->sample_mean = 0;
+    if (pmt__sampling_now.on) {
+        samples_take(cut);
+    }
     if (pmt__t.threads_changed) {
         threads_take(cut);
     }
@@ -672,6 +709,15 @@ pmt__cut_encode(pmt__cut *cut, pmt__buffer *payload, uint32_t flags, uint64_t rs
     section_with_ids(payload, &scratch, PMT_SECTION_MARKS, 0, cut->mark_count, &cut->marks);
     section_with_ids(payload, &scratch, PMT_SECTION_LIFETIMES, 0, cut->lifetime_count,
                      &cut->lifetimes);
+    if (cut->sample_mean != 0) {
+        pmt__buffer_clear(&scratch);
+        pmt__buffer_put_varint(&scratch, cut->sample_mean);
+        pmt__buffer_put_varint(&scratch, cut->peak_moved != 0);
+        pmt__buffer_put_varint(&scratch, cut->sample_count);
+        pmt__buffer_put(&scratch, cut->samples.data, cut->samples.len);
+        payload->failed |= scratch.failed | cut->samples.failed;
+        pmt__section_put(payload, PMT_SECTION_SAMPLES, &scratch);
+    }
     sizes_section(cut, payload, &scratch);
     pmt__buffer_clear(&scratch);
     cut_section(cut, &scratch, flags | (cut->peak_moved ? PMT_CUT_PEAK_MOVED : 0u), rss_bytes,

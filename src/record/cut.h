@@ -31,11 +31,12 @@ typedef struct pmt__cut {
     uint64_t size_allocs[64], size_bytes[64];
     uint64_t gc[3];
     uint64_t table_bytes;
-    pmt__buffer strings, codes, nodes, sites, threads, marks, lifetimes,
-        objects; /* bodies of sections */
+    pmt__buffer strings, codes, nodes, sites, threads, marks, lifetimes, objects,
+        samples; /* bodies of sections */
     uint32_t string_first, code_first, node_first, site_first;
     uint32_t string_count, code_count, node_count, site_count, thread_count, mark_count,
-        lifetime_count, object_count;
+        lifetime_count, object_count, sample_count;
+    uint64_t sample_mean; /* bytes; 0: not a sampled recording */
     int nothing_changed;
 
     /* cumulative, owned by the writer */

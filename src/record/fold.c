@@ -139,6 +139,35 @@ lifetimes_read(pmt__fold *self, pmt__cursor *in)
     return in->code == PMT_OK ? 0 : -EBADMSG;
 }
 
+static int
+samples_read(pmt__fold *self, pmt__cursor *in)
+{
+    uint64_t site = 0, before = 0;
+    pmt__buffer_clear(&self->body);
+    pmt__buffer_put_varint(&self->body, pmt__get_varint(in)); /* the mean */
+    uint64_t has_peak = pmt__get_varint(in);
+    pmt__buffer_put_varint(&self->body, has_peak);
+    size_t count = pmt__get_count(in, PMT_SAMPLES_ENTRY_MIN);
+    pmt__buffer_put_varint(&self->body, count);
+    for (size_t i = 0; i < count; i++) {
+        site += (uint64_t)pmt__get_zigzag(in);
+        int sizeless = 0;
+        uint64_t id = site_of(self, site, &sizeless);
+        if (id == 0) {
+            return -EBADMSG;
+        }
+        pmt__buffer_put_zigzag(&self->body, (int64_t)(id - before));
+        before = id;
+        for (int k = 0; k < (has_peak != 0 ? 3 : 2); k++) { /* allocated, freed, at the peak */
+            pmt__sample_sums sums;
+            pmt__merge_sums_get(in, &sums);
+            pmt__sample_sums_put(&self->body, &sums);
+        }
+    }
+    pmt__section_put(&self->payload, PMT_SECTION_SAMPLES, &self->body);
+    return in->code == PMT_OK ? 0 : -EBADMSG;
+}
+
 /* Marks without their labels. */
 static int
 marks_read(pmt__fold *self, pmt__cursor *in)
@@ -246,6 +275,8 @@ section_read(pmt__fold *self, uint8_t kind, pmt__cursor *body, const uint8_t *st
         return marks_read(self, body);
     case PMT_SECTION_LIFETIMES:
         return lifetimes_read(self, body);
+    case PMT_SECTION_SAMPLES:
+        return samples_read(self, body);
     case PMT_SECTION_CUT:
         return cut_read(self, body);
     case PMT_SECTION_SIZES:

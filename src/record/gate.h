@@ -18,7 +18,7 @@ enum {
     PMT_ATTENTION_OFF = 1,  /* not recording: hooks pass through */
     PMT_ATTENTION_HELD = 2, /* somebody without the GIL holds the tables, or wants to */
     PMT_ATTENTION_MIXED =
-        4, /* native frames are recorded: not the short way of the hooks, which knows none */
+        4, /* stacks are those of mixed.h: not the short way of the hooks, which knows none */
     PMT_ATTENTION_FENCE = 8,   /* no asymmetric barrier here */
     PMT_ATTENTION_WRITER = 16, /* the writer thread must be started again (after a fork) */
     PMT_ATTENTION_CHECK = 32,  /* compare every stack with a plain walk (tests) */
@@ -33,6 +33,10 @@ enum {
     PMT_GATE_OPEN = 1,
     PMT_GATE_CHECK = 2
 };
+
+/* An event has found that the tables are held. 0: look again; -1: it has waited for too long, and is counted so. */
+int pmt__event_wait(uint32_t attention, uint64_t *since_ns);
+void pmt__event_waited(void);
 
 /* The slow way in; when it returns PMT_GATE_CLOSED the event must not be recorded, and the hook has left already. */
 int pmt__enter_slow_nopy(void);
@@ -68,8 +72,15 @@ pmt__leave_nopy(void)
     __atomic_store_n(&pmt__t.busy, 0, __ATOMIC_RELEASE);
 }
 
-/* For everybody who is not inside a hook: the writer, threads without the GIL, start and stop. */
+/* Events wait for the holder of the tables so long at most, in all, and are let through uncounted then (PMT_COUNTER_WAITED). Nobody holds
+   them for more than some milliseconds, with one exception: a fork, whose other handlers and locks we do not know. One of them may
+   wait for a thread that is in an event. */
+#define PMT_EVENT_WAIT_NS ((uint64_t)1000000000)
+
+/* For everybody who is not inside a hook: the writer, start and stop. */
 void pmt__tables_acquire(void);
+/* The same for an event of a thread without the GIL. 0, or -1: waited for too long, and counted so. */
+int pmt__tables_acquire_event(void);
 void pmt__tables_release(void);
 /* Whether nobody was inside or held them at some moment of this time. 0: the calling thread itself may be, and acquire would never
    return. For the ends of a process that can come in a signal handler. */

@@ -4,6 +4,7 @@
 
 #include "platform/platform.h"
 #include "record/mixed.h"
+#include "record/sample.h"
 #include "record/tables.h"
 
 /* What happened since the last cut happened in the parent. */
@@ -79,6 +80,7 @@ pmt__tables_forked_nopy(uint64_t native_id)
     pmt__t.string_bytes_flushed = pmt__t.code_bytes_flushed = 0;
     pmt__t.log_on = 0;
     pmt__natives_forked_nopy();
+    pmt__sampling_forked_nopy();
     pmt__t.start_ns = pmt__clock_mono_ns();
     pmt__t.start_ticks = pmt__ticks();
     return fork_epoch;

@@ -119,6 +119,7 @@ pmt__lane_thread_nopy(pmt__lane *lane, const void *state, uint64_t state_id, uin
 int
 pmt__lane_enter_slow_nopy(pmt__lane *lane)
 {
+    uint64_t since_ns = 0;
     for (;;) {
         __atomic_exchange_n(&lane->busy, 1, __ATOMIC_SEQ_CST); /* a full fence, as in gate.c */
         uint32_t attention = __atomic_load_n(&pmt__t.attention, __ATOMIC_SEQ_CST);
@@ -130,7 +131,9 @@ pmt__lane_enter_slow_nopy(pmt__lane *lane)
             return 1;
         }
         pmt__lane_leave_nopy(lane);
-        pmt__wait_word(&pmt__t.attention, attention, 1000000000u);
+        if (pmt__event_wait(attention, &since_ns) < 0) {
+            return 0;
+        }
     }
 }
 
@@ -272,7 +275,9 @@ pmt__lanes_begin(void)
 void
 pmt__lanes_flush(void)
 {
-    pmt__tables_acquire();
+    if (pmt__tables_acquire_event() < 0) {
+        return;
+    }
     if (!(__atomic_load_n(&pmt__t.attention, __ATOMIC_RELAXED) & PMT_ATTENTION_OFF)) {
         pmt__lanes_count_nopy();
     }

@@ -32,6 +32,8 @@ typedef struct pmt__lane_sum {
     uint32_t allocs;
     uint32_t frees;
     uint32_t temporaries; /* of the frees: blocks that were among the newest of the thread */
+    uint32_t exact;       /* its blocks are known to be small: no size stands behind them */
+    uint32_t unused_;
     uint64_t alloc_bytes; /* of a sizeless cohort; 0 else */
     uint64_t free_bytes;
     uint64_t temporary_bytes;

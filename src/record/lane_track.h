@@ -75,7 +75,7 @@ pmt__lane_cohort_nopy(pmt__lane *lane, pmt__outside_event *e)
         pmt__t.marking = marking;
         return id;
     }
-    if (pmt__natives_now.on) {
+    if (pmt__t.mixed) {
         return pmt__cohort_mixed_nopy(thread, NULL, pmt__lane_size_key(e->bytes), e->domain);
     }
     /* by the lane's own key: Python may have forgotten the thread */
@@ -89,7 +89,9 @@ pmt__lane_cohort_nopy(pmt__lane *lane, pmt__outside_event *e)
 static PMT_NOINLINE void
 pmt__lane_alloc_slow(pmt__lane *lane, pmt__outside_event *e)
 {
-    pmt__tables_acquire();
+    if (pmt__tables_acquire_event() < 0) {
+        return;
+    }
     if (__atomic_load_n(&pmt__t.attention, __ATOMIC_RELAXED) & PMT_ATTENTION_OFF) {
         pmt__tables_release();
         return;
@@ -121,7 +123,7 @@ pmt__lane_alloc_slow(pmt__lane *lane, pmt__outside_event *e)
     if (thread != NULL && pmt__t.cohorts[id].epoch == pmt__t.epoch) {
         uint64_t instr = top != NULL ? PMT_FRAME_INSTR(top) : 0;
         uint32_t parent = PMT_NODE_NO_STACK;
-        if (pmt__natives_now.on) {
+        if (pmt__t.mixed) {
             instr = lane->mixed == NULL ? 0 : lane->mixed->hash[lane->mixed->count];
         } else if (top != NULL && thread->depth > 0) {
             parent = thread->node[thread->depth - 1];
@@ -143,19 +145,19 @@ PMT_INLINE int
 pmt__lane_alloc_fast(pmt__lane *lane, const pmt__outside_event *e)
 {
     pmt__thread *thread = lane->thread;
-    if (PMT_UNLIKELY(
-            thread == NULL || e->bytes > PMT_LANE_BLOCK_MAX || lane->bytes > PMT_LANE_BYTES
-            || lane->generation != __atomic_load_n(&pmt__t.lane_generation, __ATOMIC_RELAXED)
-            || (__atomic_load_n(&pmt__t.attention, __ATOMIC_RELAXED) & PMT_ATTENTION_SLOW))) {
+    uint32_t attention = __atomic_load_n(&pmt__t.attention, __ATOMIC_RELAXED);
+    if (PMT_UNLIKELY(thread == NULL || e->bytes > PMT_LANE_BLOCK_MAX || lane->bytes > PMT_LANE_BYTES
+                     || lane->generation
+                            != __atomic_load_n(&pmt__t.lane_generation, __ATOMIC_RELAXED)
+                     || (attention & PMT_ATTENTION_SLOW))) {
         return 0;
     }
     uint64_t instr = 0;
     uint32_t parent = PMT_NODE_NO_STACK;
-    if (PMT_UNLIKELY(e->state != NULL
-                     && (lane->state != e->state || lane->state_id != e->state_id))) {
-        return 0;
+    if (PMT_UNLIKELY(e->state != NULL && lane->state != e->state)) {
+        return 0; /* the state is alive, so the same address is the same state */
     }
-    if (PMT_UNLIKELY(pmt__natives_now.on)) {
+    if (PMT_UNLIKELY(attention & PMT_ATTENTION_MIXED)) {
         pmt__mixed *m = lane->mixed;
         if (m == NULL || pmt__mixed_now_nopy(m, e->state, e->top, 0) < 0) {
             return 0;
@@ -197,6 +199,7 @@ pmt__lane_alloc_fast(pmt__lane *lane, const pmt__outside_event *e)
         lane->size_bytes[bucket] += e->bytes;
     }
     __atomic_store_n(entry, leaf->cohort, __ATOMIC_RELEASE);
+    sum->exact = e->bytes <= PMT_SIZE_EXACT_MAX;
     sum->allocs++;
     lane->bytes += e->bytes;
     lane->last[1] = lane->last[0];
@@ -232,7 +235,9 @@ pmt__lane_temporary_take(pmt__lane *lane, const void *block)
 static PMT_NOINLINE void
 pmt__lane_free_slow(pmt__lane *lane, void *block, uint32_t *entry)
 {
-    pmt__tables_acquire();
+    if (pmt__tables_acquire_event() < 0) {
+        return;
+    }
     if (!(__atomic_load_n(&pmt__t.attention, __ATOMIC_RELAXED) & PMT_ATTENTION_OFF)) {
         pmt__lanes_count_nopy();
         uint32_t value = __atomic_exchange_n(entry, 0, __ATOMIC_ACQ_REL);
@@ -272,10 +277,13 @@ pmt__outside_free(void *block, uint32_t *entry)
         return;
     }
     __atomic_store_n(entry, 0, __ATOMIC_RELEASE);
-    uint64_t bytes = pmt__shadow_size_take(block);
+    uint64_t bytes = 0;
+    if (PMT_UNLIKELY(!sum->exact)) {
+        bytes = pmt__shadow_size_take(block);
+        sum->free_bytes += bytes;
+    }
     lane->touched = 1;
     sum->frees++;
-    sum->free_bytes += bytes;
     if (PMT_UNLIKELY(pmt__lane_temporary_take(lane, block))) {
         sum->temporaries++;
         sum->temporary_bytes += bytes;

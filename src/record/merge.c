@@ -13,6 +13,7 @@
 #include "record/merge.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "format/decode.h"
@@ -48,6 +49,7 @@ pmt__merge_dispose(pmt__merge *self)
     PMT__VEC_DISPOSE(self->allocator, &self->threads);
     PMT__VEC_DISPOSE(self->allocator, &self->marks);
     PMT__VEC_DISPOSE(self->allocator, &self->lives);
+    PMT__VEC_DISPOSE(self->allocator, &self->samples);
     PMT__VEC_DISPOSE(self->allocator, &self->sums);
     PMT__VEC_DISPOSE(self->allocator, &self->table);
     PMT__VEC_DISPOSE(self->allocator, &self->keys);
@@ -131,7 +133,7 @@ pmt__merge_scan(pmt__merge *self, const uint8_t *payload, size_t size, uint64_t 
     const uint8_t *start;
     uint8_t kind = 0;
     while (section_next(&in, &kind, &body, &start)) {
-        if (kind < PMT_SECTION_STRINGS || kind > PMT_SECTION_OBJECTS) {
+        if (kind < PMT_SECTION_STRINGS || kind > PMT_SECTION_SAMPLES) {
             return -EBADMSG;
         }
         if (kind == PMT_SECTION_SITES) {
@@ -431,6 +433,9 @@ pmt__merge_begin(pmt__merge *self, uint64_t epoch_before, bool keeps_epochs)
     self->threads.len = 0;
     self->marks.len = 0;
     self->lives.len = 0;
+    self->samples.len = 0;
+    self->sample_mean = 0;
+    self->sample_peak = 0;
     self->sums.len = 0;
     if (self->table.len != 0) {
         memset(self->table.data, 0, self->table.len * sizeof *self->table.data);
@@ -509,6 +514,41 @@ cut_add(pmt__merge *self, pmt__cursor *in)
     return rows_add(self, in, self->head);
 }
 
+void
+pmt__merge_sums_get(pmt__cursor *in, pmt__sample_sums *out)
+{
+    out->samples = (uint64_t)pmt__get_zigzag(in);
+    out->sure_blocks = (uint64_t)pmt__get_zigzag(in);
+    out->sure_bytes = (uint64_t)pmt__get_zigzag(in);
+    out->blocks2 = pmt__get_f64(in);
+    out->bytes2 = pmt__get_f64(in);
+}
+
+static int
+samples_add(pmt__merge *self, pmt__cursor *in)
+{
+    self->sample_mean = pmt__get_varint(in);
+    uint64_t has_peak = pmt__get_varint(in);
+    uint64_t site = 0;
+    self->sample_peak = has_peak != 0 ? self->deltas + 1 : self->sample_peak;
+    for (size_t left = pmt__get_count(in, PMT_SAMPLES_ENTRY_MIN); left > 0; left--) {
+        site += (uint64_t)pmt__get_zigzag(in);
+        pmt__merge_sample sample = {.site = site, .delta = self->deltas + 1};
+        pmt__merge_sums_get(in, &sample.allocs);
+        pmt__merge_sums_get(in, &sample.frees);
+        if (has_peak != 0) {
+            pmt__merge_sums_get(in, &sample.peak);
+        }
+        if (in->code != PMT_OK || site == 0 || site >= self->sites) {
+            return -EBADMSG;
+        }
+        if (!PMT__VEC_PUSH(self->allocator, &self->samples, sample)) {
+            return -ENOMEM;
+        }
+    }
+    return in->code == PMT_OK ? 0 : -EBADMSG;
+}
+
 int
 pmt__merge_add(pmt__merge *self, const uint8_t *payload, size_t size)
 {
@@ -532,6 +572,9 @@ pmt__merge_add(pmt__merge *self, const uint8_t *payload, size_t size)
         case PMT_SECTION_LIFETIMES:
             rc = lives_add(self, &body);
             break;
+        case PMT_SECTION_SAMPLES:
+            rc = samples_add(self, &body);
+            break;
         case PMT_SECTION_RESIDENT: /* the last one stays */
             pmt__buffer_clear(&self->resident);
             pmt__buffer_put(&self->resident, start, (size_t)(in.at - start));
@@ -550,7 +593,8 @@ pmt__merge_add(pmt__merge *self, const uint8_t *payload, size_t size)
 bool
 pmt__merge_is_large(const pmt__merge *self)
 {
-    return self->sums.len > SUMS_MAX || self->definitions.len > DEFINITIONS_MAX;
+    return self->sums.len > SUMS_MAX || self->samples.len > SUMS_MAX / 2
+           || self->definitions.len > DEFINITIONS_MAX;
 }
 
 /* --- finishing --------------------------------------------------------------------------------------------------------------- */
@@ -689,8 +733,8 @@ rows_settle(pmt__merge *self)
     for (size_t i = 0; i < self->sums.len; i++) {
         pmt__sum *sum = &self->sums.data[i];
         if (sum->birth > self->epoch_before
-            && (sum->allocs < sum->frees || sum->alloc_bytes < sum->free_bytes)) {
-            return -EBADMSG; /* more were freed than there were */
+            && ((sum->allocs - sum->frees) >> 63 || (sum->alloc_bytes - sum->free_bytes) >> 63)) {
+            return -EBADMSG; /* more were freed than there were; less than none may be: thinned samples weigh more */
         }
         uint64_t key = sum->birth;
         if (sum_settle(self, sum)) {
@@ -798,6 +842,68 @@ lives_put(pmt__merge *self, pmt__buffer *payload)
     pmt__section_put(payload, PMT_SECTION_LIFETIMES, &self->body);
 }
 
+static int
+samples_compare(const void *left, const void *right)
+{
+    const pmt__merge_sample *a = left, *b = right;
+    return a->site < b->site ? -1 : a->site > b->site;
+}
+
+/* Turns the correction of an entry's own delta into its part of that of the window: what the entry changed behind the peak is not
+   yet so at the peak. */
+static void
+sample_correct(const pmt__merge *self, pmt__merge_sample *sample)
+{
+    if (sample->delta < self->sample_peak) {
+        sample->peak = (pmt__sample_sums){0};
+    } else if (sample->delta > self->sample_peak) {
+        sample->peak = sample->frees;
+        pmt__sample_sums_add(&sample->peak, &sample->allocs, -1);
+    }
+}
+
+/* One entry per site. */
+static void
+samples_put(pmt__merge *self, pmt__buffer *payload)
+{
+    if (self->sample_mean == 0) {
+        return;
+    }
+    size_t count = 0;
+    if (self->samples.len > 1) {
+        qsort(self->samples.data, self->samples.len, sizeof *self->samples.data, samples_compare);
+    }
+    for (size_t i = 0; i < self->samples.len; i++) {
+        pmt__merge_sample from = self->samples.data[i];
+        pmt__merge_sample *to = count > 0 ? &self->samples.data[count - 1] : NULL;
+        sample_correct(self, &from);
+        if (to == NULL || to->site != from.site) {
+            self->samples.data[count++] = from;
+            continue;
+        }
+        pmt__sample_sums_add(&to->allocs, &from.allocs, 1);
+        pmt__sample_sums_add(&to->frees, &from.frees, 1);
+        pmt__sample_sums_add(&to->peak, &from.peak, 1);
+    }
+    self->samples.len = count;
+    pmt__buffer_clear(&self->body);
+    pmt__buffer_put_varint(&self->body, self->sample_mean);
+    pmt__buffer_put_varint(&self->body, self->sample_peak != 0);
+    pmt__buffer_put_varint(&self->body, count);
+    uint64_t before = 0;
+    for (size_t i = 0; i < count; i++) {
+        const pmt__merge_sample *sample = &self->samples.data[i];
+        pmt__buffer_put_zigzag(&self->body, (int64_t)(sample->site - before));
+        pmt__sample_sums_put(&self->body, &sample->allocs);
+        pmt__sample_sums_put(&self->body, &sample->frees);
+        if (self->sample_peak != 0) {
+            pmt__sample_sums_put(&self->body, &sample->peak);
+        }
+        before = sample->site;
+    }
+    pmt__section_put(payload, PMT_SECTION_SAMPLES, &self->body);
+}
+
 int
 pmt__merge_finish(pmt__merge *self, pmt__buffer *payload)
 {
@@ -810,6 +916,7 @@ pmt__merge_finish(pmt__merge *self, pmt__buffer *payload)
     sizes_put(self, payload);
     pmt__buffer_put(payload, self->resident.data, self->resident.len);
     lives_put(self, payload);
+    samples_put(self, payload);
 
     /* The end of the run and its last cut end a window, so these flags are those of the last. */
     self->head[PMT_HEAD_FLAGS] &= PMT_CUT_MAIN_RETURNED | PMT_CUT_FINAL;

@@ -7,8 +7,10 @@
 #include <stdint.h>
 
 #include "base/memory.h"
+#include "format/decode.h"
 #include "format/encode.h"
 #include "format/spec.h"
+#include "record/sample.h"
 
 #define PMT_CUT_HEAD 19 /* numbers in the head of a CUT section */
 enum {
@@ -33,6 +35,13 @@ typedef struct pmt__sum {
 typedef struct pmt__merge_life {
     uint64_t site, birth, age, blocks, bytes;
 } pmt__merge_life;
+
+/* An entry of SAMPLES. */
+typedef struct pmt__merge_sample {
+    uint64_t site;
+    size_t delta; /* 1 + that it is of */
+    pmt__sample_sums allocs, frees, peak;
+} pmt__merge_sample;
 
 typedef struct pmt__merge_thread {
     uint64_t fields[7]; /* as in THREADS */
@@ -65,6 +74,9 @@ typedef struct pmt__merge {
     PMT__VEC(pmt__merge_thread) threads;
     PMT__VEC(uint64_t) marks;        /* epochs that marks ended, rising */
     PMT__VEC(pmt__merge_life) lives; /* of the delta that is being added */
+    PMT__VEC(pmt__merge_sample) samples;
+    uint64_t sample_mean; /* of the last delta; 0: none */
+    size_t sample_peak;   /* 1 + the last delta that tells of the peak; 0: none */
     PMT__VEC(pmt__sum) sums;
     PMT__VEC(uint32_t) table; /* hash: 1 + place in sums; 0 = free */
     PMT__VEC(pmt__merge_key) keys, keys_to;
@@ -78,6 +90,9 @@ void pmt__merge_dispose(pmt__merge *self);
    or -EBADMSG for what they do not know. */
 int pmt__merge_scan(pmt__merge *self, const uint8_t *payload, size_t size,
                     uint64_t head[PMT_CUT_HEAD]);
+
+/* Sums of SAMPLES. */
+void pmt__merge_sums_get(pmt__cursor *in, pmt__sample_sums *out);
 
 /* Starts a window behind the cut with this epoch (0: none). */
 void pmt__merge_begin(pmt__merge *self, uint64_t epoch_before, bool keeps_epochs);

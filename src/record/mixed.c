@@ -125,10 +125,11 @@ static void
 object_class(pmt__native_object *out, const pmt__object *found)
 {
     const char *name = base_name(found->path);
-    uint64_t here = (uint64_t)(uintptr_t)&object_class;
-    int is_this = here >= found->start && here < found->end;
-    out->is_own =
-        (uint8_t)((is_this && starts_with(name, "_core.")) || starts_with(name, "libpymemtrace"));
+    uint64_t extension = (uint64_t)(uintptr_t)&object_class;
+    int is_extension =
+        extension >= found->start && extension < found->end && starts_with(name, "_core.");
+    int is_library = N.library >= found->start && N.library < found->end;
+    out->is_own = (uint8_t)(is_extension || is_library);
     out->is_base = (uint8_t)starts_with(name, "_greenlet");
     out->is_system = out->is_own || out->is_base || starts_with(name, "python")
                      || starts_with(name, "libpython") || starts_with(name, "libc.so")
@@ -499,7 +500,7 @@ pmt__mixed_new(void)
 void
 pmt__mixed_clear(pmt__mixed *m)
 {
-    m->native_count = m->python_count = m->count = m->known = m->trim = 0;
+    m->native_count = m->python_count = m->count = m->known = m->trim = m->asked = 0;
     m->broken = 0;
     m->missing = 0;
     memset(m->ranges, 0, sizeof m->ranges);
@@ -507,7 +508,7 @@ pmt__mixed_clear(pmt__mixed *m)
 }
 
 int
-pmt__natives_create(void)
+pmt__natives_create(const void *library)
 {
     if (!pmt__unwind_supported()) {
         return PMT_ERR_UNSUPPORTED;
@@ -520,16 +521,18 @@ pmt__natives_create(void)
     N.place_hash = pmt__pages_map(sizeof *N.place_hash * FIRST_PLACE_HASH);
     N.place_hash_mask = FIRST_PLACE_HASH - 1;
     N.place_count = N.object_count = N.objects_flushed = 1;
-    static const pmt__text lost = {"[unknown native code]", 21, 1};
+    static const pmt__text lost = {PMT_UNKNOWN_NATIVE, sizeof PMT_UNKNOWN_NATIVE - 1, 1};
     N.lost_name = pmt__string_intern_nopy(&lost);
     N.generation = generation + 1;
     N.page = pmt__page_size();
+    N.library = (uint64_t)(uintptr_t)library;
     if (N.rules == NULL || N.places == NULL || N.objects == NULL || N.place_hash == NULL
         || N.lost_name == 0) {
         pmt__natives_dispose();
         return PMT_ERR_NOMEM;
     }
     N.on = 1;
+    pmt__t.mixed = 1;
     return 0;
 }
 

@@ -1,4 +1,5 @@
-/* Stacks of native and Python frames together (--native): what is kept per thread, and the native part of it.
+/* Stacks that are more than a chain of running Python frames: with native frames (--native), or with the suspended ones that await
+   a task (--async-parents). What is kept per thread, and the native part of it.
 
    A mixed stack is a sequence of places, root first, like every other: the tree holds it, a cohort refers to its node. Places of
    native frames are numbers of their own (PMT_PLACE_NATIVE), each for an offset in an object.
@@ -13,6 +14,10 @@
    a struct on the C stack that the chain of Python frames leads to (PMT_FRAME_ENTRY_AT), and the native frame around that address
    is the loop's. It is left out in favour of what it runs.
 
+   Frames that await. Below the first frame of a task stand those of the tasks that await it. They are looked up when that frame is
+   new on the stack, by whoever holds the tables and may look at objects (PMT_FRAMES_ASK); they stay suspended while it runs. The
+   step of a task always ends with an event without that frame, because its next step is scheduled by objects that are made then.
+
    The cost is the sequence, not the tree: prefixes are hashed, and only what changed is hashed again. The hash of the whole finds
    the cohort in the leaf caches, so that a thread without the GIL needs no table. */
 #ifndef PMT_RECORD_MIXED_H
@@ -25,7 +30,9 @@
 
 #define PMT_NATIVE_DEPTH 4096 /* native frames; further ones are cut off */
 #define PMT_PYTHON_DEPTH 32768
-#define PMT_MIXED_DEPTH (PMT_NATIVE_DEPTH + PMT_PYTHON_DEPTH)
+#define PMT_PARENTS_MAX 4096      /* frames that await others, of one stack */
+#define PMT_PARENTS_OF_FRAME 1024 /* of these, below one frame */
+#define PMT_MIXED_DEPTH (PMT_NATIVE_DEPTH + PMT_PYTHON_DEPTH + PMT_PARENTS_MAX)
 
 typedef struct pmt__native_frame {
     uint64_t pc;               /* where it stands: a return address */
@@ -55,6 +62,7 @@ typedef struct pmt__python_frame {
     uint64_t
         entry; /* not 0: the lowest frame of an activation of the loop, which keeps this address on the C stack */
     uint32_t place;
+    uint32_t parents_end; /* those of the frames up to it, of parents[] */
 } pmt__python_frame;
 
 typedef struct pmt__stack_range {
@@ -80,6 +88,7 @@ typedef struct pmt__mixed {
     int32_t native_kept; /* of the newest walk: so many are as they were */
     int32_t python_count;
     int32_t python_kept;
+    int32_t asked; /* so many of the Python frames have their parents */
     int32_t count; /* the sequence */
     int32_t known; /* so many of its nodes are known */
     int32_t trim;  /* so many native frames at the root are the system's */
@@ -98,6 +107,9 @@ typedef struct pmt__mixed {
     pmt__native_frame fresh[PMT_NATIVE_DEPTH];  /* top first */
     pmt__python_frame python[PMT_PYTHON_DEPTH]; /* root first */
     const void *chain[PMT_PYTHON_DEPTH];
+    int32_t
+        python_length[PMT_PYTHON_DEPTH]; /* of the sequence up to and with it; without natives */
+    uint32_t parents[PMT_PARENTS_MAX];   /* places */
     uint32_t position[PMT_PYTHON_POSITIONS];
     pmt__known_place known_places[PMT_PYTHON_PLACES][2]; /* the newest first */
 } pmt__mixed;
@@ -140,12 +152,13 @@ typedef struct pmt__natives {
     uint32_t object_count, objects_flushed;
     uint32_t lost_name; /* string id */
     uint64_t page;      /* bytes */
+    uint64_t library;   /* an address in the one that is preloaded; 0: none is */
 } pmt__natives;
 
 extern pmt__natives pmt__natives_now __attribute__((visibility("hidden")));
 
-/* Reserves the tables. 0, PMT_ERR_UNSUPPORTED (not on this machine or C library), PMT_ERR_NOMEM. After pmt__tables_create. */
-int pmt__natives_create(void);
+/* Reserves the tables. library: an address in the preloaded library, whose frames are ours, or NULL. 0, PMT_ERR_UNSUPPORTED (not on this machine or C library), PMT_ERR_NOMEM. After pmt__tables_create. */
+int pmt__natives_create(const void *library);
 void pmt__natives_dispose(void);
 /* An object was unloaded: another can stand at its addresses. The caller holds the tables, and not as a hook. */
 void pmt__natives_forget_nopy(void);

@@ -4,7 +4,12 @@
      PMT_FRAME_ENTRY_CURSOR             a type, to look for entries with
      PMT_FRAME_ENTRIES(state)           where the search begins
      PMT_FRAME_ENTRY_AT(f, cursor)      not 0: f is the lowest frame of an activation of the loop, and this is an address of that
-                                        activation on the C stack; moves the cursor on */
+                                        activation on the C stack; moves the cursor on
+
+   and, where it knows of frames that await others (PMT_FRAME_IN_HEAP):
+
+     PMT_FRAMES_ASK()                   may it be asked now? The caller holds the tables
+     PMT_FRAME_AWAITING(state, f, out, room)   how many frames await f, which a task runs; out: these, the outermost first */
 #ifndef PMT_RECORD_MIXED_TRACK_H
 #define PMT_RECORD_MIXED_TRACK_H
 
@@ -18,6 +23,11 @@
 #define PMT_FRAME_ENTRIES(state) (state)
 #define PMT_FRAME_ENTRY_AT(f, cursor) \
     ((void)(cursor), PMT_FRAME_IS_ENTRY(f) ? (uint64_t)(uintptr_t)(f) : 0)
+#endif
+
+#ifndef PMT_FRAMES_ASK
+#define PMT_FRAMES_ASK() 0
+#define PMT_FRAME_AWAITING(state, f, out, room) ((void)(state), (void)(f), 0)
 #endif
 
 #define PMT_PLACE_NOWHERE (PMT_PLACE_NONE | PMT_PLACE_NOT_BEGUN)
@@ -109,6 +119,29 @@ pmt__python_same(pmt__mixed *m, PMT_FRAME *f, int32_t at, PMT_FRAME_ENTRY_CURSOR
     return at == -1;
 }
 
+/* Finds the parents of the frames that were not asked yet. With the tables. */
+static PMT_NOINLINE void
+pmt__mixed_ask_nopy(pmt__mixed *m, const void *state)
+{
+    static PMT_FRAME *awaiting[PMT_PARENTS_OF_FRAME]; /* protected by the tables */
+    uint32_t end = m->asked > 0 ? m->python[m->asked - 1].parents_end : 0;
+    (void)state;
+    for (int32_t at = m->asked; at < m->python_count; at++) {
+        PMT_FRAME *f = (PMT_FRAME *)(uintptr_t)m->python[at].frame;
+        int room = PMT_PARENTS_MAX - end < PMT_PARENTS_OF_FRAME ? (int)(PMT_PARENTS_MAX - end)
+                                                                : PMT_PARENTS_OF_FRAME;
+        int count = PMT_FRAME_IN_HEAP(f) ? PMT_FRAME_AWAITING(state, f, awaiting, room) : 0;
+        for (int i = 0; i < count; i++) {
+            m->parents[end++] = pmt__place_of(awaiting[i], PMT_FRAME_INSTR(awaiting[i]));
+        }
+        if (count > 0 && at < m->python_kept) {
+            m->python_kept = at;
+        }
+        m->python[at].parents_end = end;
+    }
+    m->asked = m->python_count;
+}
+
 /* Brings the kept Python frames to the real ones. 0, or -1: not without the tables, or deeper than there is room for. */
 PMT_INLINE int
 pmt__mixed_python(pmt__mixed *m, const void *state, PMT_FRAME *top, int tables)
@@ -145,6 +178,7 @@ pmt__mixed_python(pmt__mixed *m, const void *state, PMT_FRAME *top, int tables)
         return -1;
     }
     cursor = begin;
+    const uint32_t parents_end = base >= 0 ? m->python[base].parents_end : 0;
     for (int32_t i = 0; i < above; i++) {
         PMT_FRAME *f = (PMT_FRAME *)(uintptr_t)m->chain[i];
         int32_t at = count - 1 - i;
@@ -155,11 +189,18 @@ pmt__mixed_python(pmt__mixed *m, const void *state, PMT_FRAME *top, int tables)
             return -1;
         }
         frame->entry = PMT_FRAME_ENTRY_AT(f, cursor);
+        frame->parents_end = parents_end;
         pmt__mixed_mark(f, f == top, tables);
         m->position[pmt__python_position(f)] = (uint32_t)at;
     }
     m->python_count = count;
     m->python_kept = lowest < base + 1 ? lowest : base + 1;
+    if (pmt__t.parents) {
+        m->asked = m->asked < base + 1 ? m->asked : base + 1;
+        if (tables && m->asked < count && PMT_FRAMES_ASK()) {
+            pmt__mixed_ask_nopy(m, state);
+        }
+    }
     return 0;
 }
 
@@ -185,15 +226,27 @@ pmt__merge_put(pmt__mixed *m, pmt__merging *to, uint32_t place)
     m->hash[at + 1] = h ^ h >> 29;
 }
 
+/* The next Python frame, above those that await it. */
+PMT_INLINE void
+pmt__merge_python(pmt__mixed *m, pmt__merging *to)
+{
+    const pmt__python_frame *frame = &m->python[to->python];
+    uint32_t parent = to->python > 0 ? frame[-1].parents_end : 0;
+    for (; PMT_UNLIKELY(parent < frame->parents_end); parent++) {
+        pmt__merge_put(m, to, m->parents[parent]);
+    }
+    if (!(frame->place & PMT_PLACE_NOT_BEGUN)) {
+        pmt__merge_put(m, to, frame->place);
+    }
+    to->python++;
+}
+
 /* The frames of the next activation of the loop. */
 PMT_INLINE void
 pmt__merge_activation(pmt__mixed *m, pmt__merging *to)
 {
     do {
-        uint32_t place = m->python[to->python++].place;
-        if (!(place & PMT_PLACE_NOT_BEGUN)) {
-            pmt__merge_put(m, to, place);
-        }
+        pmt__merge_python(m, to);
     } while (to->python < m->python_count && m->python[to->python].entry == 0);
 }
 
@@ -233,7 +286,7 @@ pmt__mixed_merge(pmt__mixed *m, uint64_t stack_low, uint64_t stack_high)
         to.length = m->native[i - 1].length;
         to.python = m->native[i - 1].python;
     }
-    int lost = m->broken != 0;
+    int lost = m->broken != 0 && m->native_count > 0 && m->native[0].place != PMT_PLACE_LOST;
     const int32_t trim = has_python && !m->broken ? m->trim : 0;
     for (; i < m->native_count; i++) {
         pmt__native_frame *native = &m->native[i];
@@ -267,15 +320,32 @@ pmt__mixed_merge(pmt__mixed *m, uint64_t stack_low, uint64_t stack_high)
     m->known = m->known < m->count ? m->known : m->count;
 }
 
+/* The same without native frames. */
+PMT_INLINE void
+pmt__mixed_merge_python(pmt__mixed *m)
+{
+    int32_t kept = m->python_kept;
+    pmt__merging to = {kept > 0 ? m->python_length[kept - 1] : 0, kept, 0};
+    while (to.python < m->python_count) {
+        pmt__merge_python(m, &to);
+        m->python_length[to.python - 1] = to.length;
+    }
+    m->count = to.length;
+    m->known = m->known < m->count ? m->known : m->count;
+}
+
 /* The stack of the calling thread, in m; top: NULL, no Python frame. 0, or -1: not without the tables, or too deep. The caller is
    inside, and nobody else looks at m. */
 PMT_INLINE int
 pmt__mixed_now_nopy(pmt__mixed *m, const void *state, PMT_FRAME *top, int tables)
 {
-    pmt__unwind_regs regs;
-    pmt__unwind_regs_here(&regs);
-    if (pmt__mixed_walk_nopy(m, &regs, tables) < 0) {
-        return -1;
+    const int natives = pmt__natives_now.on != 0;
+    if (natives) {
+        pmt__unwind_regs regs;
+        pmt__unwind_regs_here(&regs);
+        if (pmt__mixed_walk_nopy(m, &regs, tables) < 0) {
+            return -1;
+        }
     }
     if (top != NULL) {
         if (pmt__mixed_python(m, state, top, tables) < 0) {
@@ -285,8 +355,12 @@ pmt__mixed_now_nopy(pmt__mixed *m, const void *state, PMT_FRAME *top, int tables
     } else {
         m->python_kept = m->python_count = 0;
     }
-    const pmt__stack_range *range = &m->ranges[m->range];
-    pmt__mixed_merge(m, range->low, range->high);
+    if (natives) {
+        const pmt__stack_range *range = &m->ranges[m->range];
+        pmt__mixed_merge(m, range->low, range->high);
+    } else {
+        pmt__mixed_merge_python(m);
+    }
     return 0;
 }
 
@@ -351,12 +425,54 @@ pmt__cohort_mixed_nopy(pmt__thread *thread, PMT_FRAME *top, uint32_t size, uint3
     return id;
 }
 
+/* Puts down the place of a frame, and those of its parents if they may be asked for, top first. */
+__attribute__((unused)) static int
+pmt__naive_put(uint32_t *places, int count, const void *state, PMT_FRAME *f)
+{
+    static PMT_FRAME *awaiting[PMT_PARENTS_OF_FRAME]; /* protected by the tables */
+    int parents = 0;
+    (void)state;
+    if (pmt__t.parents && PMT_FRAME_IN_HEAP(f) && PMT_FRAMES_ASK()) {
+        parents = PMT_FRAME_AWAITING(state, f, awaiting, PMT_PARENTS_OF_FRAME);
+    }
+    if (count + 1 + parents > PMT_MIXED_DEPTH) {
+        return count;
+    }
+    if (!PMT_FRAME_IS_ENTRY(f)) {
+        places[count++] =
+            pmt__place_plain_nopy(PMT_FRAME_INSTR(f), PMT_FRAME_CODE(f), PMT_FRAME_IN_HEAP(f));
+    }
+    while (parents > 0) {
+        PMT_FRAME *parent = awaiting[--parents];
+        places[count++] = pmt__place_plain_nopy(PMT_FRAME_INSTR(parent), PMT_FRAME_CODE(parent),
+                                                PMT_FRAME_IN_HEAP(parent));
+    }
+    return count;
+}
+
+__attribute__((unused)) static uint32_t
+pmt__naive_node(const uint32_t *places, int count)
+{
+    uint32_t node = PMT_NODE_ROOT;
+    while (count > 0) {
+        node = pmt__node_plain_nopy(node, places[--count]);
+    }
+    return node;
+}
+
 /* The plain way, for self-checks: every rule looked up, every frame put down, from the top; nothing of what a pmt__mixed keeps but
    the bounds of its stack. Without the tables' help it is a chain of places, so its node is found from the root. */
 __attribute__((unused, no_sanitize_address, no_sanitize_thread)) static PMT_NOINLINE uint32_t
 pmt__mixed_naive(const pmt__mixed *m, const void *state, PMT_FRAME *top)
 {
     static uint32_t places[PMT_MIXED_DEPTH]; /* top first; protected by the tables */
+    if (!pmt__natives_now.on) {
+        int depth = 0;
+        for (PMT_FRAME *f = top; f != NULL; f = PMT_FRAME_PREVIOUS(f)) {
+            depth = pmt__naive_put(places, depth, state, f);
+        }
+        return pmt__naive_node(places, depth);
+    }
     const pmt__stack_range *range = &m->ranges[m->range];
     int count = 0, system = 0; /* of the newest, so many natives in a row are the system's */
     int has_python = top != NULL, lost = 1;
@@ -382,10 +498,7 @@ pmt__mixed_naive(const pmt__mixed *m, const void *state, PMT_FRAME *top)
             for (entry = 0; f != NULL && entry == 0 && count < PMT_MIXED_DEPTH;
                  f = PMT_FRAME_PREVIOUS(f)) {
                 entry = PMT_FRAME_ENTRY_AT(f, cursor);
-                if (!PMT_FRAME_IS_ENTRY(f)) {
-                    places[count++] = pmt__place_plain_nopy(PMT_FRAME_INSTR(f), PMT_FRAME_CODE(f),
-                                                            PMT_FRAME_IN_HEAP(f));
-                }
+                count = pmt__naive_put(places, count, state, f);
             }
             system = 0;
             continue;
@@ -398,21 +511,16 @@ pmt__mixed_naive(const pmt__mixed *m, const void *state, PMT_FRAME *top)
         system = !is_system ? 0 : system + (place != 0);
     }
     if (lost) {
-        places[count++] = PMT_PLACE_LOST;
+        if (count == 0 || places[count - 1] != PMT_PLACE_LOST) {
+            places[count++] = PMT_PLACE_LOST;
+        }
     } else if (has_python && f == NULL) {
         count -= system;
     }
     for (; f != NULL && count < PMT_MIXED_DEPTH; f = PMT_FRAME_PREVIOUS(f)) {
-        if (!PMT_FRAME_IS_ENTRY(f)) {
-            places[count++] =
-                pmt__place_plain_nopy(PMT_FRAME_INSTR(f), PMT_FRAME_CODE(f), PMT_FRAME_IN_HEAP(f));
-        }
+        count = pmt__naive_put(places, count, state, f);
     }
-    uint32_t node = PMT_NODE_ROOT;
-    while (count > 0) {
-        node = pmt__node_plain_nopy(node, places[--count]);
-    }
-    return node;
+    return pmt__naive_node(places, count);
 }
 
 #endif

@@ -8,7 +8,7 @@
 
 #include <stddef.h>
 
-#define PMT_NATIVE_TABLE_VERSION 1
+#define PMT_NATIVE_TABLE_VERSION 2
 
 typedef struct pmt__native_table {
     unsigned version;
@@ -24,6 +24,8 @@ typedef struct pmt__native_table {
     void (*unmapping)(void *start, size_t size);
     /* A mapping has moved, grown or shrunk. Where old was no memory of the program's, nothing is noted. */
     void (*remapped)(void *old, size_t old_size, void *start, size_t size);
+    /* A library may have been unloaded: other code can stand at its addresses from now on. */
+    void (*unloaded)(void);
 } pmt__native_table;
 
 /* Exported by the preloaded library: gives it the table, or takes it away (NULL). Calls may be under way when it returns. */

@@ -9,6 +9,7 @@
 #include "record/lane.h"
 #include "record/mixed.h"
 #include "record/ranges.h"
+#include "record/sample.h"
 #include "record/shadow.h"
 
 pmt__thread *pmt__threads_spare;
@@ -284,6 +285,7 @@ void
 pmt__tables_dispose(void)
 {
     pmt__natives_dispose();
+    pmt__sampling_dispose();
     regions_unmap();
     pmt__pages_unmap(pmt__t.node_hash, ((size_t)pmt__t.node_hash_mask + 1) * sizeof(uint32_t));
     pmt__pages_unmap(pmt__t.known, sizeof(pmt__code_entry) << PMT_KNOWN_BITS);
@@ -314,7 +316,8 @@ pmt__tables_bytes(void)
 {
     return pmt__t.table_bytes + (uint64_t)pmt__t.node_count * sizeof(pmt__node)
            + (uint64_t)pmt__t.block_count * sizeof(uint32_t) + pmt__ranges_bytes()
-           + pmt__natives_bytes() + (uint64_t)pmt__t.site_count * sizeof(pmt__site)
+           + pmt__natives_bytes() + pmt__sampling_bytes()
+           + (uint64_t)pmt__t.site_count * sizeof(pmt__site)
            + (uint64_t)pmt__t.cohort_count
                  * (sizeof(pmt__cohort) + 2 * sizeof(uint32_t) + PMT_PEAKS * sizeof(pmt__peak_note))
            + (uint64_t)pmt__t.large_count * sizeof(pmt__large)

@@ -267,6 +267,8 @@ typedef struct pmt__tables {
     uint32_t temporaries_n;
     uint32_t marking; /* frames can be marked as verified */
     uint32_t log_on;  /* events go to the log too (log.h) */
+    uint32_t mixed;   /* stacks are those of mixed.h */
+    uint32_t parents; /* with the frames that await a task (mixed.h) */
     uint32_t
         lane_generation; /* atomic: raised when what the lanes have cached holds no longer (lane.h) */
 
@@ -370,6 +372,8 @@ uint32_t pmt__node_plain_nopy(uint32_t parent, uint32_t place);
 /* The code object at this address dies now. */
 void pmt__code_died_nopy(const void *object);
 int pmt__code_known(const void *object);
+/* Is what stands at this address still the code object that was known there? Else that one has died. */
+void pmt__code_verify_nopy(const void *object);
 uint32_t pmt__string_intern_nopy(const pmt__text *text);
 
 /* The cohort of the current epoch for (node, size, domain, thread id). Never fails: at the limits it folds. */

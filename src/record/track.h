@@ -460,7 +460,7 @@ pmt__cohort_now(pmt__thread *thread, PMT_FRAME *top, uint64_t bytes, uint32_t do
     uint32_t parent = PMT_NODE_ROOT;
     uint32_t place = PMT_PLACE_NONE;
     uint32_t size = PMT_LIKELY(bytes <= PMT_SIZE_EXACT_MAX) ? (uint32_t)bytes : PMT_SIZE_LARGE;
-    if (PMT_UNLIKELY(pmt__natives_now.on)) {
+    if (PMT_UNLIKELY(pmt__t.mixed)) {
         return pmt__cohort_mixed_nopy(thread, top, size, domain);
     }
     if (PMT_LIKELY(top != NULL)) {

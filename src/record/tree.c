@@ -13,6 +13,7 @@
 
 #include "base/varint.h"
 #include "platform/platform.h"
+#include "record/sample.h"
 #include "record/shadow.h"
 
 #define LISTED_CHILDREN 12 /* in the list of a node before the hash is asked */
@@ -365,7 +366,9 @@ code_get(const void *object)
     code->fingerprint = print;
     code->next_dead = 0;
     ids_insert(pmt__t.code_hash, pmt__t.code_hash_mask, code_hash(object), id);
-    pmt__shadow_watch(object); /* its free must tell us */
+    if (!pmt__sampling_now.on) {
+        pmt__shadow_watch(object); /* its free must tell us */
+    }
     return id;
 }
 
@@ -410,6 +413,20 @@ pmt__code_died_nopy(const void *object)
     uint32_t *head = &pmt__t.dead_hash[code->fingerprint & pmt__t.dead_hash_mask];
     code->next_dead = *head;
     *head = id;
+}
+
+void
+pmt__code_verify_nopy(const void *object)
+{
+    uint32_t at = code_hash_find(object);
+    if (at == UINT32_MAX) {
+        return;
+    }
+    pmt__code_facts facts;
+    pmt__t.source->code_describe_nopy(object, &facts);
+    if (fingerprint(&facts) != pmt__t.codes[pmt__t.code_hash[at]].fingerprint) {
+        pmt__code_died_nopy(object);
+    }
 }
 
 /* --- places -------------------------------------------------------------------------------------------------------------- */

@@ -30,9 +30,11 @@
 #include "record/log.h"
 #include "record/mixed.h"
 #include "record/resident.h"
+#include "record/sample.h"
 #include "record/shadow.h"
 
 #define DEFAULT_MAX_MEMORY ((uint64_t)1 << 30)
+#define SAMPLED_MAX_MEMORY ((uint64_t)8 << 20)
 #define MIN_MAX_MEMORY ((uint64_t)16 << 20)
 #define BUFFER_KEEP ((size_t)256 << 10)
 #define RESTART_DELAY_NS 5000000
@@ -1185,8 +1187,9 @@ facts_keep(const pmt__record_options *options)
 static int
 tables_create(const pmt__record_options *options, const pmt__frame_source *source)
 {
-    uint64_t memory =
-        options->max_memory_bytes != 0 ? options->max_memory_bytes : DEFAULT_MAX_MEMORY;
+    uint64_t memory = options->max_memory_bytes != 0 ? options->max_memory_bytes
+                      : options->sample_mean != 0    ? SAMPLED_MAX_MEMORY
+                                                     : DEFAULT_MAX_MEMORY;
     uint64_t log_memory = memory / 4 < MAX_LOG_MEMORY ? memory / 4 : MAX_LOG_MEMORY;
     int rc;
     if (options->events) {
@@ -1203,9 +1206,9 @@ tables_create(const pmt__record_options *options, const pmt__frame_source *sourc
 }
 
 static int
-natives_create(pmt_error *err)
+natives_create(const void *own_code, pmt_error *err)
 {
-    int rc = pmt__natives_create();
+    int rc = pmt__natives_create(own_code);
     return rc == PMT_ERR_UNSUPPORTED
                ? pmt__error_set(err, rc,
                                 "native stacks need x86-64 and the GNU C library 2.35 or newer: "
@@ -1252,12 +1255,18 @@ pmt__record_start(const pmt__record_options *options, const pmt__frame_source *s
                             "smaller --max-memory");
     } else {
         pmt__t.names_kept = options->follow != 0;
-        rc = options->native_stacks ? natives_create(err) : 0;
+        rc = options->native_stacks ? natives_create(options->own_code, err) : 0;
+        if (rc == 0 && options->sample_mean != 0
+            && pmt__sampling_create(options->sample_mean) < 0) {
+            rc = pmt__error_set(err, PMT_ERR_NOMEM, "cannot reserve the table of samples");
+        }
         rc = rc < 0 ? rc : first_chunks_write(err);
+        pmt__t.parents = options->async_parents != 0;
+        pmt__t.mixed |= pmt__t.parents;
     }
     pmt__attention_clear(PMT_ATTENTION_SLOW | PMT_ATTENTION_MIXED);
     pmt__attention_set((options->temporaries_n > 1 || options->events ? PMT_ATTENTION_SLOW : 0)
-                       | (options->native_stacks ? PMT_ATTENTION_MIXED : 0));
+                       | (pmt__t.mixed ? PMT_ATTENTION_MIXED : 0));
     if (rc == 0 && pmt__barrier_all_prepare() < 0) {
         pmt__attention_set(PMT_ATTENTION_FENCE);
     }

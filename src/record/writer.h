@@ -20,7 +20,10 @@ typedef struct pmt__record_options {
     uint64_t max_memory_bytes; /* 0 = default */
     uint32_t temporaries_n;    /* 1 … PMT_TEMPORARIES_MAX */
     int events;                /* keep the event log */
-    int native_stacks;         /* native frames in the stacks */
+    int native_stacks;         /* native frames in the stacks, */
+    const void *own_code;      /* but for those of the object with this address; or NULL */
+    int async_parents;         /* the frames that await a task, in its stacks */
+    uint64_t sample_mean;      /* bytes: a sampled recording; 0: all */
     void (*before_cut)(void); /* called by the thread before its cuts, with nothing held; or NULL */
     uint64_t duration_ns;     /* 0 = until it is stopped */
     void (*on_end)(void); /* called by the thread when the duration is over, with nothing held */

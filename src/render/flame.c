@@ -9,6 +9,7 @@
 
 #include <math.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -59,6 +60,7 @@ typedef struct flame {
     uint32_t *frames;
     uint32_t *strings;
     uint32_t *threads;
+    bool has_objects; /* some frames are native */
     uint32_t node_count;
     uint32_t string_count;
     uint32_t thread_count;
@@ -462,6 +464,8 @@ number_places(flame *self)
         if (self->frames[i] != UINT32_MAX) {
             use_string(self, reader->frames.data[i].function);
             use_string(self, reader->frames.data[i].file);
+            use_string(self, reader->frames.data[i].object);
+            self->has_objects = self->has_objects || reader->frames.data[i].object != 0;
         }
     }
     for (size_t i = 0; i < reader->marks.len; i++) {
@@ -498,6 +502,20 @@ put_strings(flame *self)
     }
 }
 
+/* With what the page needs to know of the kind. */
+static unsigned
+flags_of(const pmt__frame *frame)
+{
+    enum {
+        NATIVE = 8,
+        INLINED = 16
+    };
+    unsigned kind = frame->kind == PMT_FRAME_NATIVE    ? NATIVE
+                    : frame->kind == PMT_FRAME_INLINED ? NATIVE | INLINED
+                                                       : 0;
+    return frame->flags | kind;
+}
+
 static void
 put_frames(flame *self)
 {
@@ -509,8 +527,8 @@ put_frames(flame *self)
         }
     }
     static const char *const arrays[] = {"frame_function", "frame_file", "frame_line",
-                                         "frame_flags"};
-    for (size_t array = 0; array < 4; array++) {
+                                         "frame_flags", "frame_object"};
+    for (size_t array = 0; array < (self->has_objects ? 5 : 4); array++) {
         begin_array(self, arrays[array], array == 3 ? "u8" : "u32", count);
         for (size_t i = 0; i < reader->frames.len; i++) {
             const pmt__frame *frame = &reader->frames.data[i];
@@ -528,8 +546,11 @@ put_frames(flame *self)
                 put_u32(self,
                         frame->line < 0 || frame->line > UINT32_MAX ? 0 : (uint32_t)frame->line);
                 break;
+            case 3:
+                pmt__text_put_char(&self->arrays, (char)flags_of(frame));
+                break;
             default:
-                pmt__text_put_char(&self->arrays, (char)frame->flags);
+                put_u32(self, self->strings[frame->object]);
             }
         }
     }
@@ -589,9 +610,46 @@ put_values(flame *self)
     for (size_t i = 0; i < count; i++) {
         put_u16(self, self->threads[self->rows.data[i].thread]);
     }
-    for (size_t column = 0; column < sizeof columns / sizeof *columns; column++) {
+    /* samples do not tell what was temporary */
+    size_t column_count = sizeof columns / sizeof *columns - (self->aggregate->is_estimate ? 2 : 0);
+    for (size_t column = 0; column < column_count; column++) {
         put_amounts(self, columns[column].name, self->rows.data, sizeof *self->rows.data,
                     offsetof(value_row, sums) + columns[column].offset, count);
+    }
+}
+
+/* How sure the values are, if they are estimates. */
+static void
+put_spreads(flame *self)
+{
+    static const struct {
+        const char *name;
+        size_t offset;
+    } views[] = {{"peak", offsetof(pmt__sums, peak)},
+                 {"leak", offsetof(pmt__sums, leak)},
+                 {"total", offsetof(pmt__sums, total)}},
+      fields[] = {{"samples", offsetof(pmt_spread, samples)},
+                  {"sure_bytes", offsetof(pmt_spread, sure_bytes)},
+                  {"sure_blocks", offsetof(pmt_spread, sure_blocks)},
+                  {"bytes2", offsetof(pmt_spread, bytes2)},
+                  {"blocks2", offsetof(pmt_spread, blocks2)}};
+    for (size_t view = 0; view < sizeof views / sizeof *views; view++) {
+        for (size_t field = 0; field < sizeof fields / sizeof *fields; field++) {
+            char name[32];
+            snprintf(name, sizeof name, "%s_%s", views[view].name, fields[field].name);
+            size_t offset = offsetof(value_row, sums) + views[view].offset + fields[field].offset;
+            if (field < 3) {
+                put_amounts(self, name, self->rows.data, sizeof *self->rows.data, offset,
+                            self->rows.len);
+                continue;
+            }
+            begin_array(self, name, "f64", self->rows.len);
+            for (size_t i = 0; i < self->rows.len; i++) {
+                double value;
+                memcpy(&value, (const char *)&self->rows.data[i] + offset, sizeof value);
+                put_f64(self, value);
+            }
+        }
     }
 }
 
@@ -861,6 +919,9 @@ put_container(flame *self, pmt__text_buffer *out, pmt_string head, pmt_error *er
     put_frames(self);
     put_nodes(self);
     put_values(self);
+    if (self->aggregate->is_estimate) {
+        put_spreads(self);
+    }
     put_lives(self);
     put_timeline(self);
     put_marks(self);

@@ -115,6 +115,38 @@ put_bytes_by_capture(pmt__text_buffer *out, const pmt_aggregate *aggregate, cons
     pmt__text_put_char(out, '\n');
 }
 
+static const char *const estimate_columns =
+    ",bytes_low,bytes_high,blocks_low,blocks_high,allocated_bytes_low,allocated_bytes_high,"
+    "allocations_low,allocations_high,samples";
+
+/* Where values are estimates: the limits of their 95 % intervals, and what the view's rest on. */
+static void
+put_limits(pmt__text_buffer *out, const pmt_row *row)
+{
+    const pmt_value *value = &row->value;
+    const pmt_spread *view = &row->spreads->view, *all = &row->spreads->allocated;
+    const struct {
+        uint64_t estimate, sure;
+        double variance;
+    } estimates[] = {
+        {value->bytes, view->sure_bytes, view->bytes2},
+        {value->blocks, view->sure_blocks, view->blocks2},
+        {value->allocated_bytes, all->sure_bytes, all->bytes2},
+        {value->allocations, all->sure_blocks, all->blocks2},
+    };
+    for (size_t i = 0; i < sizeof estimates / sizeof *estimates; i++) {
+        uint64_t limits[2];
+        pmt_interval(estimates[i].estimate, estimates[i].sure, estimates[i].variance, &limits[0],
+                     &limits[1]);
+        for (size_t n = 0; n < 2; n++) {
+            pmt__text_put_char(out, ',');
+            pmt__text_put_u64(out, limits[n]);
+        }
+    }
+    pmt__text_put_char(out, ',');
+    pmt__text_put_u64(out, view->samples);
+}
+
 int
 pmt__render_csv(pmt__text_buffer *out, const pmt_aggregate *aggregate, bool inverted,
                 pmt_error *err)
@@ -125,6 +157,9 @@ pmt__render_csv(pmt__text_buffer *out, const pmt_aggregate *aggregate, bool inve
     pmt__text_init(&field, reader->allocator);
     pmt__text_put_c(out,
                     "bytes,blocks,allocated_bytes,allocations,function,file,line,module,stack");
+    if (aggregate->is_estimate) {
+        pmt__text_put_c(out, estimate_columns);
+    }
     put_processes(out, aggregate->combination);
     uint64_t *bytes =
         pmt__alloc_zeroed(reader->allocator, pmt_aggregate_capture_count(aggregate), sizeof *bytes);
@@ -139,9 +174,9 @@ pmt__render_csv(pmt__text_buffer *out, const pmt_aggregate *aggregate, bool inve
             pmt__text_put_u64(out, numbers[n]);
             pmt__text_put_char(out, ',');
         }
-        pmt_frame frame = {{"", 0}, {"", 0}, {"", 0}, 0, 0, 0};
+        pmt_frame frame = {{"", 0}, {"", 0}, {"", 0}, 0, 0, 0, {"", 0}};
         if (rows[i].stack != 0) {
-            frame = pmt_reader_frame(reader, rows[i].frame);
+            frame = pmt_reader_frame(reader, pmt_reader_blamed_frame(reader, rows[i].stack));
         }
         pmt__put_utf8(&field, frame.function);
         put_field(out, &field);
@@ -160,6 +195,9 @@ pmt__render_csv(pmt__text_buffer *out, const pmt_aggregate *aggregate, bool inve
         }
         put_stack(&field, reader, &path, inverted, true);
         put_field(out, &field);
+        if (aggregate->is_estimate) {
+            put_limits(out, &rows[i]);
+        }
         put_bytes_by_capture(out, aggregate, &rows[i], bytes);
     }
     out->failed = out->failed || field.failed;

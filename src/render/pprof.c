@@ -5,6 +5,7 @@
    Numbers are those of github.com/google/pprof, proto/profile.proto. */
 #include "render/render.h"
 
+#include "analyze/combine.h"
 #include "base/error.h"
 #include "base/index.h"
 #include "base/varint.h"
@@ -13,17 +14,28 @@
 enum {
     PROFILE_SAMPLE_TYPE = 1,
     PROFILE_SAMPLE = 2,
+    PROFILE_MAPPING = 3,
     PROFILE_LOCATION = 4,
     PROFILE_FUNCTION = 5,
     PROFILE_STRING_TABLE = 6,
     PROFILE_TIME_NANOS = 9,
     PROFILE_DURATION_NANOS = 10,
+    PROFILE_PERIOD_TYPE = 11,
+    PROFILE_PERIOD = 12,
+    PROFILE_COMMENT = 13,
     PROFILE_DEFAULT_SAMPLE_TYPE = 14,
     VALUE_TYPE_TYPE = 1,
     VALUE_TYPE_UNIT = 2,
     SAMPLE_LOCATION_ID = 1,
     SAMPLE_VALUE = 2,
+    MAPPING_ID = 1,
+    MAPPING_FILENAME = 5,
+    MAPPING_HAS_FUNCTIONS = 7,
+    MAPPING_HAS_FILENAMES = 8,
+    MAPPING_HAS_LINE_NUMBERS = 9,
+    MAPPING_HAS_INLINE_FRAMES = 10,
     LOCATION_ID = 1,
+    LOCATION_MAPPING_ID = 2,
     LOCATION_LINE = 4,
     LINE_FUNCTION_ID = 1,
     LINE_LINE = 2,
@@ -73,9 +85,12 @@ typedef struct writer {
     pmt__text_buffer message; /* scratch: a message */
     pmt__text_buffer inner;   /* scratch: one within it */
     const pmt_reader *reader;
-    uint8_t *frames;              /* owned: which are used */
-    uint8_t *strings;             /* owned: which are used */
-    uint32_t *places;             /* owned: string -> place in the table */
+    uint8_t *frames;    /* owned: which are used */
+    uint8_t *strings;   /* owned: which are used */
+    uint32_t *places;   /* owned: string -> place in the table */
+    uint32_t *mappings; /* owned: string of an object -> id of its mapping */
+    uint32_t mapping_count;
+    uint32_t string_count;        /* in the table */
     pmt__index index;             /* of functions, by frame */
     PMT__VEC(uint32_t) functions; /* a frame of each */
 } writer;
@@ -146,6 +161,17 @@ function_id(writer *self, uint32_t frame)
     return (uint64_t)at + 1;
 }
 
+/* The id of an object's mapping. */
+static uint64_t
+mapping_id(writer *self, uint32_t object)
+{
+    if (self->mappings[object] == 0) {
+        self->mappings[object] = ++self->mapping_count;
+        self->strings[object] = 1;
+    }
+    return self->mappings[object];
+}
+
 static void
 put_locations(writer *self)
 {
@@ -157,6 +183,10 @@ put_locations(writer *self)
         put_number(&self->inner, LINE_FUNCTION_ID, function_id(self, (uint32_t)i));
         put_number(&self->inner, LINE_LINE, (uint64_t)self->reader->frames.data[i].line);
         put_number(&self->message, LOCATION_ID, i + 1);
+        if (self->reader->frames.data[i].object != 0) {
+            put_number(&self->message, LOCATION_MAPPING_ID,
+                       mapping_id(self, self->reader->frames.data[i].object));
+        }
         put_bytes(&self->message, LOCATION_LINE, &self->inner);
         put_bytes(self->out, PROFILE_LOCATION, &self->message);
     }
@@ -215,6 +245,7 @@ put_functions(writer *self)
         put_number(&self->message, FUNCTION_FILENAME, self->places[frame->file]);
         put_bytes(self->out, PROFILE_FUNCTION, &self->message);
     }
+    self->string_count = place;
     for (size_t i = 0; i < NAMES; i++) {
         self->message.len = 0;
         pmt__text_put_c(&self->message, names[i]);
@@ -230,6 +261,68 @@ put_functions(writer *self)
     put_long_names(self);
 }
 
+/* Objects without the addresses that they had: their functions are known, and pprof does not look for them. */
+static void
+put_mappings(writer *self)
+{
+    uint32_t next = 1; /* by their ids: pprof takes the first one for the program */
+    for (size_t i = 0; i < self->reader->frames.len; i++) {
+        uint32_t object = self->reader->frames.data[i].object;
+        if (self->mappings[object] != next) {
+            continue;
+        }
+        self->message.len = 0;
+        put_number(&self->message, MAPPING_ID, next++);
+        put_number(&self->message, MAPPING_FILENAME, self->places[object]);
+        put_number(&self->message, MAPPING_HAS_FUNCTIONS, 1);
+        put_number(&self->message, MAPPING_HAS_FILENAMES, 1);
+        put_number(&self->message, MAPPING_HAS_LINE_NUMBERS, 1);
+        put_number(&self->message, MAPPING_HAS_INLINE_FRAMES, 1);
+        put_bytes(self->out, PROFILE_MAPPING, &self->message);
+    }
+}
+
+static uint32_t
+put_string(writer *self, const pmt__text_buffer *text)
+{
+    put_bytes(self->out, PROFILE_STRING_TABLE, text);
+    return self->string_count++;
+}
+
+/* As Go's heap profiles say it: one sample per so many bytes of space. */
+static void
+put_period(writer *self, uint64_t mean_bytes)
+{
+    pmt__text_buffer *text = &self->inner, *message = &self->message;
+    text->len = message->len = 0;
+    pmt__text_put_c(text, "space");
+    uint32_t space = put_string(self, text);
+    put_number(message, VALUE_TYPE_TYPE, space);
+    put_number(message, VALUE_TYPE_UNIT, BYTES);
+    put_bytes(self->out, PROFILE_PERIOD_TYPE, message);
+    put_number(self->out, PROFILE_PERIOD, mean_bytes);
+    text->len = 0;
+    pmt__text_put_c(text, "sampled: one sample per ");
+    pmt__text_put_u64(text, mean_bytes);
+    pmt__text_put_c(text, " bytes allocated on average; values are estimates");
+    put_number(self->out, PROFILE_COMMENT, put_string(self, text));
+}
+
+/* The largest of several captures. */
+static uint64_t
+mean_of(const pmt_aggregate *aggregate)
+{
+    const pmt__combination *of = aggregate->combination;
+    pmt_capture capture;
+    pmt_reader_capture(aggregate->reader, &capture);
+    uint64_t mean_bytes = capture.sample_bytes_now;
+    for (size_t i = 0; of != NULL && i < of->count; i++) {
+        pmt_reader_capture(of->parts[i].reader, &capture);
+        mean_bytes = capture.sample_bytes_now > mean_bytes ? capture.sample_bytes_now : mean_bytes;
+    }
+    return mean_bytes;
+}
+
 static void
 put_profile(writer *self, const pmt_aggregate *aggregate)
 {
@@ -242,12 +335,16 @@ put_profile(writer *self, const pmt_aggregate *aggregate)
     }
     put_locations(self);
     put_functions(self);
+    put_mappings(self);
     pmt_capture capture;
     pmt_reader_capture(aggregate->reader, &capture);
     put_number(self->out, PROFILE_TIME_NANOS, capture.started_unix_ns);
     put_number(self->out, PROFILE_DURATION_NANOS, capture.duration_ns);
     bool inuse = aggregate->view == PMT_VIEW_PEAK || aggregate->view == PMT_VIEW_LEAKS;
     put_number(self->out, PROFILE_DEFAULT_SAMPLE_TYPE, inuse ? INUSE_SPACE : ALLOC_SPACE);
+    if (aggregate->is_estimate) {
+        put_period(self, mean_of(aggregate));
+    }
 }
 
 int
@@ -262,7 +359,9 @@ pmt__render_pprof(pmt__text_buffer *out, const pmt_aggregate *aggregate, pmt_err
     self.frames = pmt__alloc_zeroed(allocator, reader->frames.len, 1);
     self.strings = pmt__alloc_zeroed(allocator, reader->strings.len, 1);
     self.places = pmt__alloc_zeroed(allocator, reader->strings.len, sizeof *self.places);
-    if (self.frames == NULL || self.strings == NULL || self.places == NULL) {
+    self.mappings = pmt__alloc_zeroed(allocator, reader->strings.len, sizeof *self.mappings);
+    if (self.frames == NULL || self.strings == NULL || self.places == NULL
+        || self.mappings == NULL) {
         out->failed = true;
     } else {
         put_profile(&self, aggregate);
@@ -273,6 +372,7 @@ pmt__render_pprof(pmt__text_buffer *out, const pmt_aggregate *aggregate, pmt_err
     pmt__release(allocator, self.frames);
     pmt__release(allocator, self.strings);
     pmt__release(allocator, self.places);
+    pmt__release(allocator, self.mappings);
     PMT__VEC_DISPOSE(allocator, &self.functions);
     return pmt__text_result(out, err);
 }

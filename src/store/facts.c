@@ -48,6 +48,15 @@ pmt_reader_capture(const pmt_reader *self, pmt_capture *out)
         out->stopped = stop_reason(self->slot.reason);
         out->stopped_errno = self->slot.sys_errno;
     }
+    const pmt_fact *mode = pmt_reader_find_fact(self, "mode");
+    out->sampled =
+        self->samples.len != 0
+        || (mode != NULL && mode->text.len == 7 && memcmp(mode->text.text, "sampled", 7) == 0);
+    if (out->sampled) {
+        const pmt_fact *mean = pmt_reader_find_fact(self, "sample_bytes");
+        out->sample_bytes = mean == NULL ? self->sample_mean : mean->number;
+        out->sample_bytes_now = self->sample_mean != 0 ? self->sample_mean : out->sample_bytes;
+    }
     out->torn = self->torn[0] == '\0' ? NULL : self->torn;
     out->damaged = self->damaged;
     memcpy(out->counters, self->counters, sizeof out->counters);
@@ -191,7 +200,27 @@ pmt_reader_frame(const pmt_reader *self, uint32_t frame)
                        pmt__reader_string(self, it->module),
                        it->line,
                        it->kind,
-                       it->flags};
+                       it->flags,
+                       pmt__reader_string(self, it->object)};
+}
+
+size_t
+pmt_reader_unresolved_count(const pmt_reader *self)
+{
+    return self->unresolved.len;
+}
+
+pmt_place
+pmt_reader_unresolved(const pmt_reader *self, size_t at)
+{
+    const pmt__stored_place *it = &self->unresolved.data[at];
+    pmt_place place = {pmt__reader_string(self, it->path), it->offset, NULL, 0};
+    if (it->object != 0) {
+        const pmt__stored_object *object = &self->objects.data[it->object - 1];
+        place.build_id = object->build_id;
+        place.build_id_size = object->build_id_size;
+    }
+    return place;
 }
 
 size_t
@@ -210,6 +239,32 @@ uint32_t
 pmt_reader_stack_frame(const pmt_reader *self, uint32_t stack)
 {
     return self->stacks.data[stack].frame;
+}
+
+static bool
+is_native(const pmt_reader *self, uint32_t frame)
+{
+    const pmt__frame *it = &self->frames.data[frame];
+    if (it->kind == PMT_FRAME_SYNTHETIC) {
+        static const char unknown[] = PMT_UNKNOWN_NATIVE;
+        pmt_string name = pmt__reader_string(self, it->function);
+        return name.len == sizeof unknown - 1 && memcmp(name.text, unknown, name.len) == 0;
+    }
+    return it->kind == PMT_FRAME_NATIVE || it->kind == PMT_FRAME_INLINED;
+}
+
+uint32_t
+pmt_reader_blamed_frame(const pmt_reader *self, uint32_t stack)
+{
+    if (stack == 0) {
+        return UINT32_MAX;
+    }
+    uint32_t innermost = self->stacks.data[stack].frame;
+    while (stack != 0 && is_native(self, self->stacks.data[stack].frame)) {
+        stack = self->stacks.data[stack].parent;
+    }
+    uint32_t frame = stack == 0 ? innermost : self->stacks.data[stack].frame;
+    return self->frames.data[frame].kind == PMT_FRAME_PYTHON ? frame : innermost;
 }
 
 size_t

@@ -105,7 +105,8 @@ pmt__intern_frame(pmt__interner *self, const pmt__frame *frame, uint32_t *out)
     for (; at != PMT_INDEX_NONE; at = pmt__index_next(&walk)) {
         const pmt__frame *other = &reader->frames.data[at];
         if (other->function == frame->function && other->file == frame->file
-            && other->line == frame->line && other->kind == frame->kind) {
+            && other->line == frame->line && other->kind == frame->kind
+            && (frame->object == 0 || other->module == frame->module)) {
             *out = at;
             return PMT_OK;
         }

@@ -22,7 +22,8 @@ int pmt__interner_begin(pmt__interner *self);
 /* All of these return PMT_OK, PMT_ERR_NOMEM or PMT_ERR_LIMIT, and *out is the place. */
 /* The text may not lie in the reader's pool. */
 int pmt__intern_string(pmt__interner *self, const char *text, size_t len, uint32_t *out);
-/* Frames are equal if function, file, line and kind are; the rest of the first one stays. */
+/* Frames are equal if function, file, line and kind are, and native ones if the name of their object is too; the rest of the first
+   one stays. */
 int pmt__intern_frame(pmt__interner *self, const pmt__frame *frame, uint32_t *out);
 int pmt__intern_stack(pmt__interner *self, uint32_t parent, uint32_t frame, uint32_t *out);
 

@@ -102,3 +102,32 @@ pmt__is_launcher(pmt_string file)
     size_t n = sizeof end - 1;
     return file.len >= n && memcmp(file.text + file.len - n, end, n) == 0;
 }
+
+static bool
+equals(pmt_string a, pmt_string b)
+{
+    return a.len == b.len && memcmp(a.text, b.text, a.len) == 0;
+}
+
+bool
+pmt__is_interpreter(pmt_string object, pmt_string executable)
+{
+    static const char library[] = "libpython";
+    static const char program[] = "python";
+    pmt_string name = pmt__last_part(object);
+    if (starts_with(name, library) || (object.len != 0 && equals(object, executable))) {
+        return true;
+    }
+    /* python, python3, python3.13t: what links to it may be called otherwise */
+    if (!starts_with(name, program)) {
+        return false;
+    }
+    for (size_t i = sizeof program - 1; i < name.len; i++) {
+        char c = name.text[i];
+        bool version = (c >= '0' && c <= '9') || c == '.' || c == 't' || c == 'd';
+        if (!version) {
+            return false;
+        }
+    }
+    return true;
+}

@@ -22,4 +22,7 @@ unsigned pmt__frame_flags(pmt_string file, pmt_string module);
 /* The file that `pymemtrace run` starts the program from. */
 bool pmt__is_launcher(pmt_string file);
 
+/* Is this executable or library the interpreter? Its own executable is known by its path. */
+bool pmt__is_interpreter(pmt_string object, pmt_string executable);
+
 #endif

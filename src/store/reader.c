@@ -11,7 +11,9 @@
 #include "store/intern.h"
 #include "store/names.h"
 #include "store/resident.h"
+#include "store/samples.h"
 #include "store/store.h"
+#include "store/symbols.h"
 
 #define PROC_LIMIT ((size_t)16 << 20)
 #define PROGRESS_STEP ((uint64_t)1 << 20)
@@ -35,6 +37,19 @@ typedef struct instruction {
     uint64_t offset;
 } instruction;
 
+/* A site whose thread has no record yet. */
+typedef struct stray {
+    uint32_t site;
+    uint32_t thread; /* its id */
+} stray;
+/* A native place whose frames are known: those of the source code, or one named by the place. */
+typedef struct native_place {
+    uint32_t object; /* string */
+    uint64_t offset;
+    size_t frames_at; /* in loader.native_frames, the outermost first */
+    size_t frame_count;
+} native_place;
+
 typedef struct loader {
     pmt_reader *reader; /* owned by the caller */
     const pmt_allocator *allocator;
@@ -47,6 +62,15 @@ typedef struct loader {
     PMT__VEC(uint8_t) tables;
     PMT__VEC(instruction) instructions;
     PMT__VEC(uint32_t) node_stacks; /* by id, 0 = root */
+    uint64_t data_end; /* behind the last chunk that was taken in; symbols may follow */
+    size_t resolved;   /* sites below this name their thread by its place */
+    PMT__VEC(stray) strays;
+    pmt__symbols symbols;
+    pmt__index native_index;
+    PMT__VEC(native_place) natives;
+    PMT__VEC(uint32_t) native_frames;
+    pmt__index object_index; /* of the reader's objects, by path */
+    bool hide_interpreter;
     pmt__text_buffer scratch;
     const pmt_fact *sys_path; /* borrowed, or NULL */
     pmt_string cwd;
@@ -306,32 +330,123 @@ python_frame(loader *self, uint32_t code_id, uint64_t offset_and_1, uint32_t *ou
     return PMT_OK;
 }
 
-/* A native frame that nobody has resolved yet is named by its place: "libx.so+0x1234". */
+/* What all frames of an object have: its path, its name as their module, whether it is the interpreter. */
 static int
-native_frame(loader *self, uint32_t object, uint64_t offset, uint32_t *out)
+object_frame(loader *self, uint32_t object, pmt__frame *out)
 {
-    pmt_string path = pmt__reader_string(self->reader, object);
-    size_t base = 0;
-    for (size_t i = 0; i < path.len; i++) {
-        base = path.text[i] == '/' ? i + 1 : base;
-    }
-    char place[24];
-    int n = snprintf(place, sizeof place, "+0x%llx", (unsigned long long)offset);
-    self->scratch.len = 0;
-    pmt__text_put(&self->scratch, path.text + base, path.len - base);
-    pmt__text_put(&self->scratch, place, (size_t)n);
-    if (self->scratch.failed) {
-        return no_memory(self);
-    }
-    pmt__frame frame = {0};
-    frame.kind = PMT_FRAME_NATIVE;
-    frame.file = object;
-    int result =
-        pmt__intern_string(&self->intern, self->scratch.data, self->scratch.len, &frame.function);
-    return result < 0 ? result : pmt__intern_frame(&self->intern, &frame, out);
+    pmt_reader *reader = self->reader;
+    const pmt_fact *executable = pmt_reader_find_fact(reader, "executable");
+    pmt_string path = pmt__reader_string(reader, object);
+    pmt_string program = executable == NULL ? (pmt_string){"", 0} : executable->text;
+    *out = (pmt__frame){.kind = PMT_FRAME_NATIVE, .object = object};
+    out->flags = pmt__is_interpreter(path, program) ? PMT_FRAME_IS_INTERPRETER : 0;
+    self->scratch.len = 0; /* the pool moves when a text is added to it */
+    pmt_string name = pmt__last_part(path);
+    pmt__text_put(&self->scratch, name.text, name.len);
+    return self->scratch.failed ? no_memory(self)
+                                : pmt__intern_string(&self->intern, self->scratch.data,
+                                                     self->scratch.len, &out->module);
 }
 
-/* Reads what follows a node's kind and parent; sets *out to its frame. */
+/* Where nobody knows better, a frame is named by its place: "libx.so+0x1234". scratch: the object's name. */
+static int
+name_by_place(loader *self, uint64_t offset, uint32_t *out)
+{
+    char place[24];
+    int n = snprintf(place, sizeof place, "+0x%llx", (unsigned long long)offset);
+    pmt__text_put(&self->scratch, place, (size_t)n);
+    return self->scratch.failed
+               ? no_memory(self)
+               : pmt__intern_string(&self->intern, self->scratch.data, self->scratch.len, out);
+}
+
+static int
+add_native_frame(loader *self, const pmt__frame *frame)
+{
+    if (!PMT__VEC_RESERVE(self->allocator, &self->native_frames, 1)) {
+        return no_memory(self);
+    }
+    size_t at = self->native_frames.len++;
+    return pmt__intern_frame(&self->intern, frame, &self->native_frames.data[at]);
+}
+
+/* The frames of a place that comes for the first time. */
+static int
+add_native(loader *self, uint32_t object, uint64_t offset)
+{
+    pmt__frame frame;
+    int result = object_frame(self, object, &frame);
+    native_place place = {object, offset, self->native_frames.len, 0};
+    const pmt__symbol *symbol = pmt__symbols_find(&self->symbols, object, offset);
+    if (result < 0 || (self->hide_interpreter && frame.flags != 0)) {
+        /* no frames */
+    } else if (symbol == NULL || symbol->frame_count == 0) {
+        frame.file = object;
+        frame.module = 0;
+        result = name_by_place(self, offset, &frame.function);
+        if (result == PMT_OK) {
+            result = add_native_frame(self, &frame);
+        }
+    } else {
+        for (size_t i = symbol->frame_count; i-- > 0 && result == PMT_OK;) {
+            const pmt__symbol_frame *it = &self->symbols.frames.data[symbol->frames_at + i];
+            bool outermost = i == symbol->frame_count - 1;
+            frame.kind = outermost ? PMT_FRAME_NATIVE : PMT_FRAME_INLINED;
+            frame.function = it->function;
+            frame.file = it->file == 0 && it->line == 0 ? object : it->file;
+            frame.line = it->line;
+            result = add_native_frame(self, &frame);
+        }
+    }
+    if (result == PMT_OK && symbol == NULL
+        && !PMT__VEC_PUSH(self->allocator, &self->reader->unresolved,
+                          (pmt__stored_place){object, 0, offset})) {
+        result = no_memory(self);
+    }
+    place.frame_count = self->native_frames.len - place.frames_at;
+    if (result == PMT_OK
+        && (!PMT__VEC_RESERVE(self->allocator, &self->natives, 1)
+            || !pmt__index_add(&self->native_index, pmt__hash_pair(object, offset),
+                               (uint32_t)self->natives.len))) {
+        result = no_memory(self);
+    }
+    if (result == PMT_OK) {
+        self->natives.data[self->natives.len++] = place;
+    }
+    return result;
+}
+
+/* The stack of a native node: nothing, one frame or several stand on that of its parent. */
+static int
+native_stack(loader *self, uint32_t parent, uint32_t object, uint64_t offset, uint32_t *out)
+{
+    pmt__index_walk walk;
+    uint32_t at = pmt__index_first(&walk, &self->native_index, pmt__hash_pair(object, offset));
+    while (
+        at != PMT_INDEX_NONE
+        && (self->natives.data[at].object != object || self->natives.data[at].offset != offset)) {
+        at = pmt__index_next(&walk);
+    }
+    if (at == PMT_INDEX_NONE) {
+        at = (uint32_t)self->natives.len;
+        int result = add_native(self, object, offset);
+        if (result < 0) {
+            return result;
+        }
+    }
+    native_place place = self->natives.data[at];
+    *out = parent;
+    for (size_t i = 0; i < place.frame_count; i++) {
+        int result = pmt__intern_stack(&self->intern, *out,
+                                       self->native_frames.data[place.frames_at + i], out);
+        if (result < 0) {
+            return result;
+        }
+    }
+    return PMT_OK;
+}
+
+/* Reads what follows the kind and parent of a node that is not native; sets *out to its frame. */
 static int
 get_frame(loader *self, pmt__cursor *in, uint64_t kind, uint32_t *out)
 {
@@ -345,11 +460,6 @@ get_frame(loader *self, pmt__cursor *in, uint64_t kind, uint32_t *out)
                                     (unsigned long long)code_id);
         }
         return python_frame(self, (uint32_t)code_id, offset_and_1, out);
-    }
-    case PMT_NODE_NATIVE: {
-        uint32_t object = get_string(self, in);
-        uint64_t offset = pmt__get_varint(in);
-        return in->code != PMT_OK ? in->code : native_frame(self, object, offset, out);
     }
     case PMT_NODE_INLINED:
         frame.kind = PMT_FRAME_INLINED;
@@ -382,12 +492,20 @@ load_nodes(loader *self, pmt__cursor *in)
         if (up == 0 || up > id) {
             return pmt__cursor_fail(in, "node %llu has no valid parent", (unsigned long long)id);
         }
+        uint32_t parent = self->node_stacks.data[id - up];
         uint32_t frame = 0;
         uint32_t stack = 0;
-        int result = get_frame(self, in, kind, &frame);
-        if (result == PMT_OK) {
+        int result;
+        if (kind == PMT_NODE_NATIVE) {
+            uint32_t object = get_string(self, in);
+            uint64_t offset = pmt__get_varint(in);
             result =
-                pmt__intern_stack(&self->intern, self->node_stacks.data[id - up], frame, &stack);
+                in->code != PMT_OK ? in->code : native_stack(self, parent, object, offset, &stack);
+        } else {
+            result = get_frame(self, in, kind, &frame);
+            if (result == PMT_OK) {
+                result = pmt__intern_stack(&self->intern, parent, frame, &stack);
+            }
         }
         if (result < 0) {
             return result;
@@ -531,6 +649,46 @@ load_lifetimes(loader *self, pmt__cursor *in)
     return in->code;
 }
 
+/* The place of the object with this path, or PMT_INDEX_NONE. */
+static uint32_t
+find_object(const loader *self, uint32_t path)
+{
+    pmt__index_walk walk;
+    uint32_t at = pmt__index_first(&walk, &self->object_index, pmt__hash_u64(path));
+    while (at != PMT_INDEX_NONE && self->reader->objects.data[at].path != path) {
+        at = pmt__index_next(&walk);
+    }
+    return at;
+}
+
+static int
+load_objects(loader *self, pmt__cursor *in)
+{
+    pmt_reader *reader = self->reader;
+    size_t count = pmt__get_count(in, 2);
+    for (size_t i = 0; i < count && in->code == PMT_OK; i++) {
+        pmt__stored_object object = {.path = get_string(self, in)};
+        uint64_t size = pmt__get_limited(in, PMT_BUILD_ID_MAX, "the length of a build id");
+        const uint8_t *bytes = pmt__get_bytes(in, size);
+        if (bytes == NULL) {
+            break;
+        }
+        object.build_id_size = (uint8_t)size;
+        memcpy(object.build_id, bytes, object.build_id_size);
+        uint32_t at = find_object(self, object.path);
+        if (at != PMT_INDEX_NONE) {
+            reader->objects.data[at] = object;
+            continue;
+        }
+        at = (uint32_t)reader->objects.len;
+        if (!pmt__index_add(&self->object_index, pmt__hash_u64(object.path), at)
+            || !PMT__VEC_PUSH(self->allocator, &reader->objects, object)) {
+            return no_memory(self);
+        }
+    }
+    return in->code;
+}
+
 static int
 load_cut(loader *self, pmt__cursor *in)
 {
@@ -662,9 +820,17 @@ load_delta(loader *self, const pmt__chunk *chunk)
             body.what = "RESIDENT";
             result = pmt__reader_add_resident(self->reader, &body, self->err);
             break;
+        case PMT_SECTION_SAMPLES:
+            body.what = "SAMPLES";
+            result = pmt__reader_add_samples(self->reader, &body, self->err);
+            break;
         case PMT_SECTION_LIFETIMES:
             body.what = "LIFETIMES";
             result = load_lifetimes(self, &body);
+            break;
+        case PMT_SECTION_OBJECTS:
+            body.what = "OBJECTS";
+            result = load_objects(self, &body);
             break;
         default:
             if (kind >= 128) {
@@ -717,8 +883,12 @@ loader_init(loader *self, pmt_reader *reader, pmt_error *err)
     pmt__interner_init(&self->intern, reader, err);
     pmt__index_init(&self->instruction_index, self->allocator);
     pmt__index_init(&self->thread_index, self->allocator);
+    pmt__index_init(&self->native_index, self->allocator);
+    pmt__index_init(&self->object_index, self->allocator);
+    pmt__symbols_init(&self->symbols, self->allocator);
     pmt__text_init(&self->scratch, self->allocator);
     self->cwd = (pmt_string){"", 0};
+    self->resolved = 1; /* site 0 is not used */
 
     /* What has the place 0 in each column: the empty text, no code object, the root, no site, the
        unknown thread. */
@@ -739,11 +909,17 @@ loader_dispose(loader *self)
     pmt__interner_dispose(&self->intern);
     pmt__index_dispose(&self->instruction_index);
     pmt__index_dispose(&self->thread_index);
+    pmt__index_dispose(&self->native_index);
+    pmt__index_dispose(&self->object_index);
+    pmt__symbols_dispose(&self->symbols);
+    PMT__VEC_DISPOSE(self->allocator, &self->natives);
+    PMT__VEC_DISPOSE(self->allocator, &self->native_frames);
     PMT__VEC_DISPOSE(self->allocator, &self->string_ids);
     PMT__VEC_DISPOSE(self->allocator, &self->codes);
     PMT__VEC_DISPOSE(self->allocator, &self->tables);
     PMT__VEC_DISPOSE(self->allocator, &self->instructions);
     PMT__VEC_DISPOSE(self->allocator, &self->node_stacks);
+    PMT__VEC_DISPOSE(self->allocator, &self->strays);
     pmt__text_dispose(&self->scratch);
 }
 
@@ -772,17 +948,59 @@ load_chunk(loader *self, const pmt__chunk *chunk)
     return PMT_OK;
 }
 
+/* Symbols stand at the end and are needed first: when nodes become stacks. */
 static int
-load_chunks(loader *self, const pmt__source *source, const pmt_reader_options *options)
+load_symbols(loader *self, const pmt__source *source, const pmt_reader_options *options)
+{
+    pmt__chunk_reader chunks;
+    pmt__chunk_reader_init(&chunks, source, self->reader->header.size, self->allocator);
+    pmt__chunk chunk;
+    int result = PMT_OK;
+    while (!options->ignore_symbols
+           && (result = pmt__chunk_next_of(&chunks, "SYMB", &chunk, self->err)) == 1) {
+        result = pmt__symbols_load(&self->symbols, &chunk, &self->intern, self->err);
+        if (result < 0) {
+            break;
+        }
+    }
+    if (result == PMT_OK && options->symbols != NULL) {
+        chunk = (pmt__chunk){.payload = options->symbols, .size = options->symbols_size};
+        result = pmt__symbols_load(&self->symbols, &chunk, &self->intern, self->err);
+    }
+    pmt__chunk_reader_dispose(&chunks);
+    return result;
+}
+
+/* Where a further chunk would come. Behind END there are symbols, which are read by now. */
+static int
+find_end(loader *self, pmt__chunk_reader *chunks)
+{
+    pmt__chunk chunk;
+    pmt_error err = PMT_ERROR_INIT;
+    int result = PMT_OK;
+    while (self->reader->has_end && (result = pmt__chunk_next(chunks, &chunk, &err)) == 1) {
+    }
+    self->reader->end_offset = chunks->next_offset;
+    if (result != PMT_ERR_VERSION) { /* something that must not be skipped does not matter here */
+        self->reader->end_sequence = chunks->next_sequence;
+        if (result < 0 && self->err != NULL) {
+            *self->err = err;
+        }
+        return result;
+    }
+    return PMT_OK;
+}
+
+/* What there is behind the chunks that were read before. */
+static int
+load_chunks(loader *self, pmt__chunk_reader *chunks, const pmt_reader_options *options)
 {
     pmt_reader *reader = self->reader;
-    pmt__chunk_reader chunks;
-    pmt__chunk_reader_init(&chunks, source, reader->header.size, self->allocator);
     uint64_t reported = 0;
     int result = PMT_OK;
     while (!reader->has_end) {
         pmt__chunk chunk;
-        result = pmt__chunk_next(&chunks, &chunk, self->err);
+        result = pmt__chunk_next(chunks, &chunk, self->err);
         if (result <= 0) {
             break;
         }
@@ -792,44 +1010,76 @@ load_chunks(loader *self, const pmt__source *source, const pmt_reader_options *o
         }
         if (options->progress != NULL && chunk.end - reported >= PROGRESS_STEP) {
             reported = chunk.end;
-            if (options->progress(options->context, chunk.end, source->size) != 0) {
+            if (options->progress(options->context, chunk.end, chunks->source.size) != 0) {
                 result = pmt__error_set(self->err, PMT_ERR_STATE, "reading was interrupted");
                 break;
             }
         }
     }
     if (result == PMT_OK && !reader->has_proc) {
-        result =
-            pmt__error_set(self->err, PMT_ERR_DAMAGED, "the capture holds nothing: %s",
-                           chunks.stop[0] != '\0' ? chunks.stop : "it ends behind its file header");
+        result = pmt__error_set(self->err, PMT_ERR_DAMAGED, "the capture holds nothing: %s",
+                                chunks->stop[0] != '\0' ? chunks->stop
+                                                        : "it ends behind its file header");
     }
+    reader->damaged = false;
+    reader->torn[0] = '\0';
     if (result == PMT_OK && !reader->has_end) {
-        memcpy(reader->torn, chunks.stop, sizeof reader->torn);
+        memcpy(reader->torn, chunks->stop, sizeof reader->torn);
         /* The slot was read before the chunks: what it says was complete then. */
         if (reader->has_slot
-            && (reader->slot.data_end > chunks.next_offset
+            && (reader->slot.data_end > chunks->next_offset
                 || reader->slot.status == PMT_STATUS_ENDED)) {
             reader->damaged = true;
             if (reader->torn[0] == '\0') {
                 snprintf(reader->torn, sizeof reader->torn,
                          "the file ends before its data do (at offset %llu)",
-                         (unsigned long long)chunks.next_offset);
+                         (unsigned long long)chunks->next_offset);
             }
         }
     }
-    pmt__chunk_reader_dispose(&chunks);
+    self->data_end = chunks->next_offset;
+    if (result == PMT_OK) {
+        result = find_end(self, chunks);
+    }
     return result;
 }
 
-/* Sites name threads by id, and a thread's record may follow its first site. */
 static void
+resolve_objects(loader *self)
+{
+    for (size_t i = 0; i < self->reader->unresolved.len; i++) {
+        pmt__stored_place *place = &self->reader->unresolved.data[i];
+        uint32_t at = find_object(self, place->path);
+        place->object = at == PMT_INDEX_NONE ? 0 : at + 1;
+    }
+}
+
+/* Sites name threads by id, and a thread's record may follow its first site. */
+static int
 resolve_threads(loader *self)
 {
     pmt_reader *reader = self->reader;
-    for (size_t i = 1; i < reader->sites.len; i++) {
-        uint32_t at = find_thread(self, reader->sites.data[i].thread);
-        reader->sites.data[i].thread = at == PMT_INDEX_NONE ? 0 : at;
+    size_t left = 0;
+    for (size_t i = 0; i < self->strays.len; i++) {
+        stray it = self->strays.data[i];
+        uint32_t at = find_thread(self, it.thread);
+        if (at == PMT_INDEX_NONE) {
+            self->strays.data[left++] = it;
+        } else {
+            reader->sites.data[it.site].thread = at;
+        }
     }
+    self->strays.len = left;
+    for (; self->resolved < reader->sites.len; self->resolved++) {
+        pmt__stored_site *site = &reader->sites.data[self->resolved];
+        stray it = {(uint32_t)self->resolved, site->thread};
+        uint32_t at = find_thread(self, it.thread);
+        site->thread = at == PMT_INDEX_NONE ? 0 : at;
+        if (at == PMT_INDEX_NONE && !PMT__VEC_PUSH(self->allocator, &self->strays, it)) {
+            return no_memory(self);
+        }
+    }
+    return PMT_OK;
 }
 
 static bool
@@ -845,69 +1095,143 @@ fact_number(const pmt_reader *self, const char *key)
     return fact == NULL ? 0 : fact->number;
 }
 
+bool
+pmt__reader_process_runs(const pmt_reader *self)
+{
+    char boot_id[64];
+    pmt__boot_id_get(boot_id);
+    const pmt_fact *fact = pmt_reader_find_fact(self, "boot_id");
+    return boot_id[0] != '\0' && fact != NULL && string_equals(fact->text, boot_id)
+           && pmt__process_is_alive(fact_number(self, "pid"), fact_number(self, "start_ticks"));
+}
+
 static pmt_ended
 find_ended(const pmt_reader *self)
 {
     if (self->has_end || (self->has_slot && self->slot.status == PMT_STATUS_ENDED)) {
         return PMT_ENDED_NORMAL;
     }
-    char boot_id[64];
-    pmt__boot_id_get(boot_id);
-    const pmt_fact *fact = pmt_reader_find_fact(self, "boot_id");
-    if (boot_id[0] != '\0' && fact != NULL && string_equals(fact->text, boot_id)
-        && (!self->has_slot || self->slot.status == PMT_STATUS_RECORDING)
-        && pmt__process_is_alive(fact_number(self, "pid"), fact_number(self, "start_ticks"))) {
+    if ((!self->has_slot || self->slot.status == PMT_STATUS_RECORDING)
+        && pmt__reader_process_runs(self)) {
         return PMT_ENDED_RUNNING;
     }
     return PMT_ENDED_KILLED;
 }
 
+/* Reading that can go on where it has stopped. */
+struct pmt_follower {
+    pmt_reader *reader; /* owned */
+    loader loader;
+    pmt__chunk_reader chunks;
+    char *path; /* owned, or NULL: it is not followed */
+    bool broken;
+};
+
+static const pmt_reader_options defaults = {.allocator = NULL};
+
+/* An error leaves nothing to dispose of. */
 static int
-open_source(pmt_reader **out, pmt__source *source, const pmt_reader_options *options,
-            pmt_error *err)
+begin(pmt_follower *self, const pmt__source *source, const pmt_reader_options *options,
+      pmt_error *err)
 {
-    static const pmt_reader_options defaults = {NULL, NULL, NULL};
-    if (options == NULL) {
-        options = &defaults;
-    }
     const pmt_allocator *allocator =
         options->allocator == NULL ? pmt_allocator_default() : options->allocator;
-    *out = NULL;
-    pmt_reader *self = pmt__alloc_zeroed(allocator, 1, sizeof *self);
-    if (self == NULL) {
+    memset(self, 0, sizeof *self);
+    self->reader = pmt__alloc_zeroed(allocator, 1, sizeof *self->reader);
+    if (self->reader == NULL) {
         return pmt__error_set(err, PMT_ERR_NOMEM, "out of memory");
     }
-    self->allocator = allocator;
-    loader it;
-    int result = loader_init(&it, self, err);
+    self->reader->allocator = allocator;
+    int result = loader_init(&self->loader, self->reader, err);
     if (result == PMT_OK) {
-        result = pmt__header_read(&self->header, source, err);
+        result = pmt__header_read(&self->reader->header, source, err);
     }
     if (result == PMT_OK) {
-        result = pmt__slot_read(&self->slot, &self->has_slot, source, err);
+        self->loader.hide_interpreter = options->hide_interpreter != 0;
+        result = load_symbols(&self->loader, source, options);
     }
+    if (result < 0) {
+        loader_dispose(&self->loader);
+        pmt_reader_destroy(self->reader);
+        self->reader = NULL;
+        return result;
+    }
+    pmt__chunk_reader_init(&self->chunks, source, self->reader->header.size, allocator);
+    return PMT_OK;
+}
+
+static int
+read_on(pmt_follower *self, const pmt_reader_options *options, pmt_error *err)
+{
+    pmt_reader *reader = self->reader;
+    self->loader.err = self->loader.intern.err = err;
+    int result = pmt__slot_read(&reader->slot, &reader->has_slot, &self->chunks.source, err);
     if (result == PMT_OK) {
         /* The writer appends first and updates the slot then: a size that is asked for after the slot
            was read covers all that the slot says is there. */
-        result = pmt__source_refresh(source, err);
+        result = pmt__source_refresh(&self->chunks.source, err);
     }
     if (result == PMT_OK) {
-        result = load_chunks(&it, source, options);
+        result = load_chunks(&self->loader, &self->chunks, options);
     }
     if (result == PMT_OK) {
-        resolve_threads(&it);
-        self->fork_epoch = fact_number(self, "fork_epoch");
-        self->ended = find_ended(self);
-        if (self->ended == PMT_ENDED_RUNNING && !self->damaged) {
-            self->torn[0] = '\0'; /* a chunk that is being written right now */
+        result = resolve_threads(&self->loader);
+    }
+    if (result == PMT_OK) {
+        resolve_objects(&self->loader);
+        reader->fork_epoch = fact_number(reader, "fork_epoch");
+        reader->ended = find_ended(reader);
+        if (reader->ended == PMT_ENDED_RUNNING && !reader->damaged) {
+            reader->torn[0] = '\0'; /* a chunk that is being written right now */
         }
-        *out = self;
-    }
-    loader_dispose(&it);
-    if (result < 0) {
-        pmt_reader_destroy(self);
     }
     return result;
+}
+
+static void
+finish(pmt_follower *self)
+{
+    loader_dispose(&self->loader);
+    pmt__chunk_reader_dispose(&self->chunks);
+}
+
+static int
+open_source(pmt_reader **out, const pmt__source *source, const pmt_reader_options *options,
+            pmt_error *err)
+{
+    options = options == NULL ? &defaults : options;
+    *out = NULL;
+    pmt_follower it;
+    int result = begin(&it, source, options, err);
+    if (result < 0) {
+        return result;
+    }
+    result = read_on(&it, options, err);
+    finish(&it);
+    if (result < 0) {
+        pmt_reader_destroy(it.reader);
+        return result;
+    }
+    *out = it.reader;
+    return PMT_OK;
+}
+
+static int
+open_file(pmt__source *out, const char *path, pmt_error *err)
+{
+    *out = (pmt__source){NULL, -1, 0};
+    out->fd = pmt__input_open(path, &out->size);
+    return out->fd < 0 ? pmt__error_set_errno(err, PMT_ERR_IO, -out->fd, "cannot read %s", path)
+                       : PMT_OK;
+}
+
+static void
+name_file(pmt_error *err, const char *path, const pmt_error *inner)
+{
+    if (err != NULL) {
+        *err = *inner;
+        snprintf(err->message, sizeof err->message, "%.*s: %.*s", 160, path, 220, inner->message);
+    }
 }
 
 int
@@ -915,17 +1239,16 @@ pmt_reader_open(pmt_reader **out, const char *path, const pmt_reader_options *op
                 pmt_error *err)
 {
     *out = NULL;
-    pmt__source source = {NULL, -1, 0};
-    source.fd = pmt__input_open(path, &source.size);
-    if (source.fd < 0) {
-        return pmt__error_set_errno(err, PMT_ERR_IO, -source.fd, "cannot read %s", path);
+    pmt__source source;
+    int result = open_file(&source, path, err);
+    if (result < 0) {
+        return result;
     }
     pmt_error inner = PMT_ERROR_INIT;
-    int result = open_source(out, &source, options, &inner);
+    result = open_source(out, &source, options, &inner);
     pmt__input_close(source.fd);
-    if (result < 0 && err != NULL) {
-        *err = inner;
-        snprintf(err->message, sizeof err->message, "%.*s: %.*s", 160, path, 220, inner.message);
+    if (result < 0) {
+        name_file(err, path, &inner);
     }
     return result;
 }
@@ -936,6 +1259,126 @@ pmt_reader_open_bytes(pmt_reader **out, const void *bytes, size_t size,
 {
     pmt__source source = {size == 0 ? (const uint8_t *)"" : bytes, -1, size};
     return open_source(out, &source, options, err);
+}
+
+/* --- following ------------------------------------------------------------------------------- */
+
+/* `self` is zeroed, and for the caller to destroy also after an error. */
+static int
+follow(pmt_follower *self, const pmt__source *source, const char *path,
+       const pmt_reader_options *options, pmt_error *err)
+{
+    int result = begin(self, source, options, err);
+    if (result < 0) {
+        return result;
+    }
+    const pmt_allocator *allocator = self->reader->allocator;
+    self->path = pmt__alloc_zeroed(allocator, strlen(path) + 1, 1);
+    self->reader->running = pmt__alloc_zeroed(allocator, 1, sizeof *self->reader->running);
+    if (self->path == NULL || self->reader->running == NULL) {
+        return pmt__error_set(err, PMT_ERR_NOMEM, "out of memory");
+    }
+    memcpy(self->path, path, strlen(path));
+    return read_on(self, options, err);
+}
+
+int
+pmt_follower_open(pmt_follower **out, const char *path, const pmt_reader_options *options,
+                  pmt_error *err)
+{
+    options = options == NULL ? &defaults : options;
+    const pmt_allocator *allocator =
+        options->allocator == NULL ? pmt_allocator_default() : options->allocator;
+    *out = NULL;
+    pmt__source source;
+    int result = open_file(&source, path, err);
+    if (result < 0) {
+        return result;
+    }
+    pmt_error inner = PMT_ERROR_INIT;
+    pmt_follower *self = pmt__alloc_zeroed(allocator, 1, sizeof *self);
+    result = self == NULL ? pmt__error_set(&inner, PMT_ERR_NOMEM, "out of memory")
+                          : follow(self, &source, path, options, &inner);
+    if (result < 0) {
+        name_file(err, path, &inner);
+        if (self != NULL && self->reader != NULL) {
+            pmt_follower_destroy(self); /* closes the file */
+        } else {
+            pmt__release(allocator, self);
+            pmt__input_close(source.fd);
+        }
+        return result;
+    }
+    *out = self;
+    return PMT_OK;
+}
+
+/* Is what was read still the beginning of what is at the path? */
+static int
+check_file(const pmt_follower *self, pmt_error *err)
+{
+    const pmt__source *source = &self->chunks.source;
+    if (pmt__input_is_replaced(source->fd, self->path)) {
+        return pmt__error_set(err, PMT_ERR_STATE, "another file has taken its place");
+    }
+    pmt__header header;
+    int result = pmt__header_read(&header, source, err);
+    if (result < 0) {
+        return result;
+    }
+    pmt__source now = *source;
+    result = pmt__source_refresh(&now, err);
+    if (result == PMT_OK
+        && (memcmp(header.id, self->reader->header.id, sizeof header.id) != 0
+            || now.size + 7 < self->chunks.next_offset)) { /* at most 7 bytes of padding */
+        return pmt__error_set(err, PMT_ERR_STATE, "the file is not what it was");
+    }
+    return result;
+}
+
+int
+pmt_follower_refresh(pmt_follower *self, pmt_error *err)
+{
+    if (self->broken) {
+        return pmt__error_set(err, PMT_ERR_STATE, "there is no more to be had: open it anew");
+    }
+    uint64_t before = self->chunks.next_offset;
+    pmt_ended ended_before = self->reader->ended;
+    pmt_error inner = PMT_ERROR_INIT;
+    int result = check_file(self, &inner);
+    if (result == PMT_OK) {
+        result = read_on(self, &defaults, &inner);
+    }
+    if (result == PMT_OK && self->chunks.next_offset != self->loader.data_end) {
+        result = pmt__error_set(&inner, PMT_ERR_STATE, "names have been added to it");
+    }
+    if (result < 0) {
+        self->broken = true;
+        name_file(err, self->path, &inner);
+        return result;
+    }
+    return self->chunks.next_offset != before || self->reader->ended != ended_before;
+}
+
+const pmt_reader *
+pmt_follower_reader(const pmt_follower *self)
+{
+    return self->reader;
+}
+
+void
+pmt_follower_destroy(pmt_follower *self)
+{
+    if (self == NULL) {
+        return;
+    }
+    const pmt_allocator *allocator = self->reader->allocator;
+    int fd = self->chunks.source.fd;
+    finish(self);
+    pmt_reader_destroy(self->reader);
+    pmt__input_close(fd);
+    pmt__release(allocator, self->path);
+    pmt__release(allocator, self);
 }
 
 void
@@ -966,5 +1409,13 @@ pmt_reader_destroy(pmt_reader *self)
     PMT__VEC_DISPOSE(allocator, &self->event_chunks);
     PMT__VEC_DISPOSE(allocator, &self->resident_bytes);
     PMT__VEC_DISPOSE(allocator, &self->moments);
+    PMT__VEC_DISPOSE(allocator, &self->sample_bytes);
+    PMT__VEC_DISPOSE(allocator, &self->samples);
+    if (self->running != NULL) {
+        PMT__VEC_DISPOSE(allocator, &self->running->sites);
+        pmt__release(allocator, self->running);
+    }
+    PMT__VEC_DISPOSE(allocator, &self->objects);
+    PMT__VEC_DISPOSE(allocator, &self->unresolved);
     pmt__release(allocator, self);
 }

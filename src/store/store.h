@@ -23,6 +23,7 @@ typedef struct pmt__frame {
     uint32_t function; /* strings */
     uint32_t file;
     uint32_t module;
+    uint32_t object; /* of a native frame */
     uint8_t kind;
     uint8_t flags;
     int64_t line;
@@ -91,6 +92,49 @@ typedef struct pmt__stored_moment {
     size_t cut; /* its place among the cuts */
 } pmt__stored_moment;
 
+/* Where a section SAMPLES lies in `sample_bytes`. */
+typedef struct pmt__stored_samples {
+    size_t offset;
+    size_t size;
+    size_t cut; /* its place among the cuts */
+} pmt__stored_samples;
+
+/* Of a capture that is followed: what its cuts up to `cuts` add up to, so that the analysis (running.c) need not walk over
+   them again. */
+typedef struct pmt__running_site {
+    uint64_t live_blocks;
+    uint64_t live_bytes;
+    uint64_t peak_blocks; /* at the last cut with `peak moved` */
+    uint64_t peak_bytes;
+    uint64_t end_blocks; /* when main had returned; until then as live */
+    uint64_t end_bytes;
+    uint64_t total_blocks;
+    uint64_t total_bytes;
+    uint64_t temp_blocks;
+    uint64_t temp_bytes;
+} pmt__running_site;
+
+typedef struct pmt__running {
+    size_t cuts;
+    uint64_t exclude_epoch; /* as in pmt_query */
+    bool main_returned;
+    PMT__VEC(pmt__running_site) sites; /* owned */
+} pmt__running;
+
+/* An executable or library that native frames are of. */
+typedef struct pmt__stored_object {
+    uint32_t path; /* string */
+    uint8_t build_id_size;
+    uint8_t build_id[PMT_BUILD_ID_MAX];
+} pmt__stored_object;
+
+/* A native place that nobody has looked up. */
+typedef struct pmt__stored_place {
+    uint32_t path;   /* string: of its object */
+    uint32_t object; /* 1 + its place among the objects; 0: it is none of them */
+    uint64_t offset;
+} pmt__stored_place;
+
 typedef struct pmt__size_class {
     uint64_t allocations;
     uint64_t bytes;
@@ -126,8 +170,16 @@ struct pmt_reader {
     PMT__VEC(pmt__event_chunk) event_chunks;
     PMT__VEC(uint8_t) resident_bytes;
     PMT__VEC(pmt__stored_moment) moments; /* resident.h */
+    PMT__VEC(uint8_t) sample_bytes;
+    PMT__VEC(pmt__stored_samples) samples; /* samples.h; by cut */
+    uint64_t sample_mean;                  /* bytes, of the last of them */
+    PMT__VEC(pmt__stored_object) objects;
+    PMT__VEC(pmt__stored_place) unresolved;
+    uint64_t end_offset;   /* where the reading ended: behind the last whole chunk */
+    uint64_t end_sequence; /* the number that a chunk there would have */
     uint64_t counters[PMT_COUNTERS];
     pmt__size_class large_sizes[64]; /* by log2 */
+    pmt__running *running;           /* owned; NULL: the capture is not followed */
 };
 
 static inline pmt_string
@@ -139,6 +191,9 @@ pmt__reader_string(const pmt_reader *self, uint32_t string)
 
 /* The number that a text is in decimal digits; 0 if it is none, or too large. */
 uint64_t pmt__decimal(pmt_string text);
+
+/* Whether the recorded process can be seen to run on this host. */
+bool pmt__reader_process_runs(const pmt_reader *self);
 
 /* Checks every event of an EVTS chunk, so that no walk can meet anything wrong, and notes where it is. */
 int pmt__reader_add_events(pmt_reader *self, const pmt__chunk *chunk, pmt_error *err);

@@ -14,7 +14,8 @@
 enum {
     CAPTURE_STACKS = 40,
     CAPTURE_SITES = 120,
-    CAPTURE_CUTS = 12
+    CAPTURE_CUTS = 12,
+    CAPTURE_MEAN = 1000 /* of samples; at the end twice that */
 };
 
 /* xorshift64 (Marsaglia, Xorshift RNGs, 2003): the same captures on every run. */
@@ -57,11 +58,12 @@ capture_proc(pmt__buffer *out)
     static const char *const path[] = {"/app", "/usr/lib/python3"};
     pmt__buffer payload;
     pmt__buffer_init(&payload);
-    pmt__buffer_put_varint(&payload, 4);
+    pmt__buffer_put_varint(&payload, 5);
     pmt__fact_put_number(&payload, "pid", 4711);
+    pmt__fact_put_number(&payload, "sample_bytes", CAPTURE_MEAN);
     pmt__fact_put_text(&payload, "cwd", "/app");
     pmt__fact_put_list(&payload, "sys_path", path, 2);
-    pmt__fact_put_text(&payload, "mode", "full");
+    pmt__fact_put_text(&payload, "mode", "sampled");
     pmt__chunk_put(out, "PROC", 0, 1, payload.data, payload.len);
     pmt__buffer_dispose(&payload);
 }
@@ -121,6 +123,9 @@ capture_names(pmt__buffer *payload)
     capture_section(payload, PMT_SECTION_MARKS, &body);
     CAPTURE_PUT(&body, 1, 9, 3, 2000);
     capture_section(payload, PMT_SECTION_SIZES, &body);
+    CAPTURE_PUT(&body, 1, 3);
+    pmt__buffer_put_text(&body, "build id", 8);
+    capture_section(payload, PMT_SECTION_OBJECTS, &body);
     pmt__buffer_dispose(&body);
 }
 
@@ -153,6 +158,42 @@ capture_cut(pmt__buffer *payload, uint64_t number)
         }
     }
     capture_section(payload, PMT_SECTION_CUT, &body);
+    pmt__buffer_dispose(&body);
+}
+
+static inline void
+capture_sums(pmt__buffer *out, int64_t samples, int64_t sure, double variance)
+{
+    const double variances[2] = {variance, variance * 10000};
+    pmt__buffer_put_zigzag(out, samples);
+    pmt__buffer_put_zigzag(out, sure);
+    pmt__buffer_put_zigzag(out, (int64_t)((uint64_t)sure * 100));
+    pmt__buffer_put(out, variances, sizeof variances);
+}
+
+/* Of two in three sites, in two entries; the last cut, where one sample of each dies, says that the mean was doubled. */
+static inline void
+capture_samples(pmt__buffer *payload, uint64_t number)
+{
+    pmt__buffer body;
+    pmt__buffer_init(&body);
+    int last = number == CAPTURE_CUTS, moved = number == 7;
+    CAPTURE_PUT(&body, last ? 2 * CAPTURE_MEAN : CAPTURE_MEAN, (uint64_t)moved,
+                CAPTURE_SITES / 3 * 2);
+    int64_t before = 0;
+    for (int64_t id = 1; id <= CAPTURE_SITES / 3; id++) {
+        for (int64_t i = 0; i < 2; i++) {
+            int64_t site = i == 0 ? id : CAPTURE_SITES + 1 - id;
+            pmt__buffer_put_zigzag(&body, site - before);
+            before = site;
+            capture_sums(&body, 2, id % 5 == 0, id % 5 == 0 ? 0 : 3);
+            capture_sums(&body, last, 0, last ? 1 : 0);
+            if (moved) {
+                capture_sums(&body, -1, 0, -1);
+            }
+        }
+    }
+    capture_section(payload, PMT_SECTION_SAMPLES, &body);
     pmt__buffer_dispose(&body);
 }
 
@@ -194,6 +235,18 @@ capture_end(pmt__buffer *out, uint64_t sequence, uint64_t t_ns)
     pmt__slot_encode(out->data + PMT_SLOT_A_OFFSET, &slot);
 }
 
+/* Symbols of two of the native nodes of capture_names: two frames, and that nothing is known. */
+static inline void
+capture_symbols(pmt__buffer *payload)
+{
+    static const char *const texts[] = {"/usr/lib/libx.so", "x::load(int)", "/src/x.cc"};
+    CAPTURE_PUT(payload, 3);
+    for (size_t i = 0; i < 3; i++) {
+        pmt__buffer_put_text(payload, texts[i], strlen(texts[i]));
+    }
+    CAPTURE_PUT(payload, 2, 1, 0x50, 2, 2, 3, 7, 2, 0, 0, 1, 0xd0, 0);
+}
+
 /* The whole file in *out, which the caller disposes of. */
 static inline void
 capture_build(pmt__buffer *out)
@@ -209,12 +262,15 @@ capture_build(pmt__buffer *out)
     uint64_t sequence = 2;
     for (uint64_t number = 1; number <= CAPTURE_CUTS; number++) {
         capture_resident(&payload, number);
+        capture_samples(&payload, number);
         capture_cut(&payload, number);
         pmt__chunk_put(out, "DLTA", 0, sequence++, payload.data, payload.len);
         pmt__buffer_clear(&payload);
     }
-    pmt__buffer_dispose(&payload);
     capture_end(out, sequence, (CAPTURE_CUTS + 1) * SECOND);
+    capture_symbols(&payload);
+    pmt__chunk_put(out, "SYMB", 0, sequence + 1, payload.data, payload.len);
+    pmt__buffer_dispose(&payload);
 }
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "analyze/aggregate.h"
 #include "analyze/combine.h"
+#include "analyze/lines.h"
 #include "analyze/lives.h"
 #include "analyze/stats.h"
 #include "analyze/tree.h"
@@ -53,11 +54,19 @@ everything_of_aggregate(const pmt_aggregate *aggregate, pmt_error *err)
 {
     pmt_row *rows;
     size_t count;
-    int result = pmt_aggregate_sites(aggregate, &rows, &count, err);
+    int result = pmt_aggregate_sites(aggregate, 0, &rows, &count, err);
     if (result < 0) {
         return result;
     }
     pmt_rows_release(aggregate, rows);
+    result = pmt_aggregate_sites(aggregate, 1, &rows, &count, err);
+    if (result < 0) {
+        return result;
+    }
+    pmt_rows_release(aggregate, rows);
+    pmt__line *lines;
+    result = pmt__lines_make(&lines, &count, aggregate, offsetof(pmt_value, bytes), true, err);
+    pmt__release(aggregate->reader->allocator, lines);
     for (int inverted = 0; inverted < 2 && result == PMT_OK; inverted++) {
         /* A depth, because stacks of a hostile capture can have millions of callers each. */
         const pmt__tree_limits limits = {inverted != 0, 64, 0.0};

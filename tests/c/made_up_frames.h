@@ -18,8 +18,22 @@ typedef struct test_frame {
     code *running;
     int entry;
     int in_heap;
-    int mark; /* cleared by every new activation */
+    int mark;                    /* cleared by every new activation */
+    struct test_frame *awaiting; /* so many frames that await it, the outermost first */
+    int awaiting_count;
 } test_frame;
+
+__attribute__((unused)) static int may_ask = 1;
+
+__attribute__((unused)) static int
+frames_that_await(test_frame *frame, test_frame **out, int room)
+{
+    int count = frame->awaiting_count < room ? frame->awaiting_count : room;
+    for (int i = 0; i < count; i++) {
+        out[i] = &frame->awaiting[i];
+    }
+    return count;
+}
 
 #define PMT_FRAME test_frame
 #define PMT_FRAME_PREVIOUS(f) ((f)->previous)
@@ -30,6 +44,8 @@ typedef struct test_frame {
 #define PMT_FRAMES_MARKABLE 2
 #define PMT_FRAME_MARKED(f) ((f)->mark)
 #define PMT_FRAME_MARK(f) ((f)->mark = 1)
+#define PMT_FRAMES_ASK() may_ask
+#define PMT_FRAME_AWAITING(state, f, out, room) ((void)(state), frames_that_await(f, out, room))
 #include "record/lane_track.h"
 
 static void

@@ -205,7 +205,7 @@ process_build(pmt__buffer *out, const process *self)
 static inline pmt_reader *
 process_open(const process *self, const pmt_allocator *allocator)
 {
-    const pmt_reader_options options = {allocator, NULL, NULL};
+    const pmt_reader_options options = {.allocator = allocator};
     pmt__buffer capture;
     pmt_reader *reader;
     process_build(&capture, self);

@@ -125,7 +125,8 @@ value_in(const pmt_aggregate *alone, const pmt_reader *names, const pmt_row *row
     const pmt_reader *own = pmt_aggregate_names(alone);
     for (size_t i = 0; i < alone->rows.len; i++) {
         const pmt_row *other = &alone->rows.data[i];
-        bool same = by_frame ? same_frame(names, row->frame, own, other->frame)
+        uint32_t blamed = pmt_reader_blamed_frame(own, other->stack);
+        bool same = by_frame ? same_frame(names, row->frame, own, blamed)
                              : same_stack(names, row->stack, own, other->stack);
         if (same) {
             pmt__value_add(&value, &other->value);
@@ -141,7 +142,7 @@ check_rows(const pmt_aggregate *together, pmt_aggregate *const *alone, const pmt
     uint64_t *bytes = calloc(count * FEW, sizeof *bytes);
     assert_non_null(bytes);
     if (by_frame) {
-        assert_int_equal(pmt_aggregate_sites_by_capture(together, rows, count, bytes, NULL),
+        assert_int_equal(pmt_aggregate_sites_by_capture(together, 0, rows, count, bytes, NULL),
                          PMT_OK);
     } else {
         pmt_aggregate_stacks_by_capture(together, rows, count, bytes);
@@ -185,7 +186,7 @@ check_view(pmt_view view, unsigned flags)
     size_t count = pmt_aggregate_stacks(together, &stacks);
     check_rows(together, alone, stacks, count, false);
     pmt_row *sites;
-    assert_int_equal(pmt_aggregate_sites(together, &sites, &count, NULL), PMT_OK);
+    assert_int_equal(pmt_aggregate_sites(together, 0, &sites, &count, NULL), PMT_OK);
     check_rows(together, alone, sites, count, true);
     pmt_rows_release(together, sites);
     for (size_t i = 0; i < FEW; i++) {
@@ -609,7 +610,7 @@ combine_many(uint64_t own, bool by_process)
                              .thread = "MainThread"};
         pmt__buffer capture;
         process_build(&capture, &one);
-        const pmt_reader_options options = {&allocator, NULL, NULL};
+        const pmt_reader_options options = {.allocator = &allocator};
         double start = cpu_seconds();
         assert_int_equal(pmt_reader_open_bytes(&many[i], capture.data, capture.len, &options, NULL),
                          PMT_OK);

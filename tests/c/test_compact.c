@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "analyze/spread.h"
 #include "analyze/stats.h"
 #include "capture.h"
 #include "format/decode.h"
@@ -58,6 +59,9 @@ static struct {
     } dead[4096]; /* in the cut that is being made */
     size_t dead_count;
     uint64_t ages[PMT_AGE_CLASSES]; /* frees by log2 class */
+    /* as if every block were a sample: in all, and in the cut that is being made */
+    pmt_spread all_allocs[SITES + 1], all_live[SITES + 1], all_peak[SITES + 1];
+    pmt_spread new_allocs[SITES + 1], new_frees[SITES + 1];
 } p;
 
 static const uint8_t capture_id[16] = {1, 2, 3};
@@ -69,6 +73,16 @@ static uint64_t
 size_of(uint64_t site, uint64_t birth)
 {
     return site % 4 == 0 ? 1000 + 500 * (birth % 3) : 8 * site;
+}
+
+/* A fifth of the sites is certain. Whole numbers, so that sums are exact in any order. */
+static pmt_spread
+spread_of(uint64_t site, uint64_t size)
+{
+    if (site % 5 == 0) {
+        return (pmt_spread){.samples = 1, .sure_blocks = 1, .sure_bytes = size};
+    }
+    return (pmt_spread){.samples = 1, .blocks2 = 3, .bytes2 = (double)(3 * size * size)};
 }
 
 static void
@@ -90,11 +104,16 @@ allocate(uint64_t site)
         p.size_allocs[bucket]++;
         p.size_bytes[bucket] += size;
     }
+    const pmt_spread spread = spread_of(site, size);
+    pmt__spread_add(&p.new_allocs[site], &spread, 1);
+    pmt__spread_add(&p.all_allocs[site], &spread, 1);
+    pmt__spread_add(&p.all_live[site], &spread, 1);
     if (p.live_bytes > p.peak_bytes) {
         p.peak_bytes = p.live_bytes;
         p.peak_blocks = p.live_blocks;
         p.peak_moved = 1;
         memcpy(p.peak, p.live, sizeof p.peak);
+        memcpy(p.all_peak, p.all_live, sizeof p.all_peak);
     }
 }
 
@@ -112,6 +131,9 @@ release(uint64_t site, uint64_t birth, int temporary)
         c->temporaries++;
         c->temporary_bytes += size;
     }
+    const pmt_spread spread = spread_of(site, size);
+    pmt__spread_add(&p.new_frees[site], &spread, 1);
+    pmt__spread_add(&p.all_live[site], &spread, -1);
     p.frees++;
     p.live_blocks--;
     p.live_bytes -= size;
@@ -253,6 +275,47 @@ put_lifetimes(pmt__buffer *payload)
 }
 
 static void
+put_spread(pmt__buffer *out, const pmt_spread *spread)
+{
+    const double variances[2] = {spread->blocks2, spread->bytes2};
+    pmt__buffer_put_zigzag(out, (int64_t)spread->samples);
+    pmt__buffer_put_zigzag(out, (int64_t)spread->sure_blocks);
+    pmt__buffer_put_zigzag(out, (int64_t)spread->sure_bytes);
+    pmt__buffer_put(out, variances, sizeof variances);
+}
+
+static void
+put_samples(pmt__buffer *payload)
+{
+    pmt__buffer entries, body;
+    pmt__buffer_init(&entries);
+    pmt__buffer_init(&body);
+    uint64_t count = 0, before = 0;
+    for (uint64_t site = p.sites; site > 0; site--) { /* any order will do */
+        if ((p.new_allocs[site].samples | p.new_frees[site].samples) == 0) {
+            continue;
+        }
+        pmt__buffer_put_zigzag(&entries, (int64_t)(site - before));
+        put_spread(&entries, &p.new_allocs[site]);
+        put_spread(&entries, &p.new_frees[site]);
+        if (p.peak_moved) {
+            pmt_spread correction = p.all_peak[site];
+            pmt__spread_add(&correction, &p.all_live[site], -1);
+            put_spread(&entries, &correction);
+        }
+        before = site;
+        count++;
+    }
+    memset(p.new_allocs, 0, sizeof p.new_allocs);
+    memset(p.new_frees, 0, sizeof p.new_frees);
+    CAPTURE_PUT(&body, 524288 + p.cuts, p.peak_moved != 0, count);
+    pmt__buffer_put(&body, entries.data, entries.len);
+    capture_section(payload, PMT_SECTION_SAMPLES, &body);
+    pmt__buffer_dispose(&entries);
+    pmt__buffer_dispose(&body);
+}
+
+static void
 append(const char *file, const pmt__buffer *out, uint64_t offset)
 {
     int fd = open(file, O_RDWR);
@@ -279,6 +342,23 @@ put_chunk(const char *kind, const pmt__buffer *payload)
     pmt__buffer_dispose(&out);
 }
 
+/* Whether each cut says again what build id an object has. */
+static bool with_objects;
+
+static void
+put_objects(pmt__buffer *payload)
+{
+    pmt__buffer body;
+    pmt__buffer_init(&body);
+    if (with_objects && p.strings != 0) {
+        const uint8_t build_id[2] = {(uint8_t)p.cuts, 7};
+        CAPTURE_PUT(&body, 1, 1, sizeof build_id);
+        pmt__buffer_put(&body, build_id, sizeof build_id);
+        capture_section(payload, PMT_SECTION_OBJECTS, &body);
+    }
+    pmt__buffer_dispose(&body);
+}
+
 static void
 put_cut(uint64_t flags)
 {
@@ -297,6 +377,8 @@ put_cut(uint64_t flags)
         capture_section(&payload, PMT_SECTION_MARKS, &body);
     }
     put_lifetimes(&payload);
+    put_objects(&payload);
+    put_samples(&payload);
     uint64_t buckets = 0;
     for (uint64_t b = 0; b < 64; b++) {
         buckets += p.size_allocs[b] != 0;
@@ -571,6 +653,25 @@ check_definitions(void)
     assert_int_equal(left->facts.len, right->facts.len);
 }
 
+/* How sure the figures are, as a reader finds it, against the model. */
+static void
+check_samples(const pmt_reader *reader)
+{
+    const pmt_query query = {.view = PMT_VIEW_PEAK};
+    pmt__window window;
+    pmt__sums *sums;
+    assert_int_equal(pmt__window_choose(&window, reader, &query, NULL), PMT_OK);
+    window.end = window.last;
+    assert_int_equal(pmt__sums_compute(&sums, reader, &window, NULL), PMT_OK);
+    assert_int_equal(reader->sample_mean, 524288 + p.cuts - 1);
+    for (size_t site = 1; site < reader->sites.len; site++) {
+        assert_memory_equal(&sums[site].total, &p.all_allocs[site], sizeof sums->total);
+        assert_memory_equal(&sums[site].leak, &p.all_live[site], sizeof sums->leak);
+        assert_memory_equal(&sums[site].peak, &p.all_peak[site], sizeof sums->peak);
+    }
+    pmt__release(reader->allocator, sums);
+}
+
 /* Returns the number of windows. */
 static size_t
 check_against_twin(int marks_are_exact)
@@ -603,6 +704,8 @@ check_against_twin(int marks_are_exact)
     assert_int_equal(b.cut, b.reader->cuts.len);
     assert_memory_equal(a.live, p.live, sizeof a.live);
     check_definitions();
+    check_samples(a.reader);
+    check_samples(b.reader);
     if (marks_are_exact) {
         check_marks();
         check_epochs();
@@ -894,6 +997,54 @@ test_the_event_log_is_copied(void **unused)
     }
 }
 
+/* The chunks of a kind in the capture. */
+static size_t
+count_chunks(const char kind[4])
+{
+    int fd = open(path, O_RDONLY);
+    const pmt__source source = {NULL, fd, end_offset};
+    pmt__chunk_reader chunks;
+    pmt__chunk chunk;
+    pmt_error err = PMT_ERROR_INIT;
+    size_t count = 0;
+    pmt__chunk_reader_init(&chunks, &source, PMT_HEADER_SIZE, pmt_allocator_default());
+    while (pmt__chunk_next_of(&chunks, kind, &chunk, &err) == 1) {
+        count++;
+    }
+    assert_int_equal(chunks.next_offset, end_offset);
+    pmt__chunk_reader_dispose(&chunks);
+    close(fd);
+    return count;
+}
+
+static void
+test_objects_and_symbols_are_copied(void **unused)
+{
+    (void)unused;
+    program_start(14);
+    with_objects = true;
+    pmt__buffer nothing_known;
+    pmt__buffer_init(&nothing_known);
+    pmt__buffer_put(&nothing_known, "\0\0", 2);
+    for (size_t round = 1; round <= 3; round++) {
+        for (int i = 0; i < 30; i++) {
+            put_cut(0);
+            if (i == 10) {
+                put_chunk("SYMB", &nothing_known);
+            }
+        }
+        assert_int_equal(compact_with(&pmt__compact_plans[round]), 0);
+        check_against_twin(0);
+        assert_int_equal(count_chunks("SYMB"), round);
+        pmt_reader *reader = reader_of(path);
+        assert_int_equal(reader->objects.len, 1);
+        assert_int_equal(reader->objects.data[0].build_id[0], (uint8_t)(p.cuts - 1));
+        pmt_reader_destroy(reader);
+    }
+    pmt__buffer_dispose(&nothing_known);
+    with_objects = false;
+}
+
 static void
 test_damage_is_not_copied(void **unused)
 {
@@ -984,6 +1135,7 @@ main(void)
         cmocka_unit_test(test_a_capture_that_was_replaced_is_left_alone),
         cmocka_unit_test(test_the_temporary_file),
         cmocka_unit_test(test_the_event_log_is_copied),
+        cmocka_unit_test(test_objects_and_symbols_are_copied),
         cmocka_unit_test(test_damage_is_not_copied),
         cmocka_unit_test(test_renumbered_chunks_are_as_good_as_new),
     };

@@ -185,11 +185,92 @@ start_and_stop_give_everything_back(void **state)
     unlink(path);
 }
 
+/* --wrap: what the gate calls to have the writer's thread started again after a fork. */
+void __real_pmt__writer_restart_nopy(void);
+void __wrap_pmt__writer_restart_nopy(void);
+static struct {
+    int calls, inside, open;
+} restart;
+
+void
+__wrap_pmt__writer_restart_nopy(void)
+{
+    restart.calls++;
+    restart.inside += (int)__atomic_load_n(&pmt__t.busy, __ATOMIC_RELAXED);
+    restart.open += !pmt__lanes_closed;
+    __real_pmt__writer_restart_nopy();
+}
+
+/* Starting a thread takes locks of the C library, whose holder may be waiting for the tables. */
+static void
+writer_is_started_again_by_nobody_inside(void **state)
+{
+    (void)state;
+    char path[RECORDING_PATH];
+    recording_file(path);
+    pmt__buffer facts;
+    pmt__record_options options = recording_options(path, &facts);
+    pmt_error err = PMT_ERROR_INIT;
+    assert_int_equal(pmt__record_start(&options, &source, &err), 0);
+    pmt__record_enable();
+    memset(&restart, 0, sizeof restart);
+    pmt__attention_set(PMT_ATTENTION_WRITER);
+    assert_int_equal(pmt__enter_nopy(), PMT_GATE_OPEN);
+    assert_int_equal(__atomic_load_n(&pmt__t.busy, __ATOMIC_RELAXED), 1);
+    assert_int_equal(pmt__lanes_closed, 0);
+    pmt__leave_nopy();
+    assert_int_equal(restart.calls, 1);
+    assert_int_equal(restart.inside, 0);
+    assert_int_equal(restart.open, 0);
+    pmt__attention_clear(PMT_ATTENTION_WRITER);
+    pmt__record_stop(PMT_END_NORMAL);
+    pmt__buffer_dispose(&facts);
+    unlink(path);
+}
+
+/* Events as the holder of the GIL and without it, while somebody holds the tables for ever. */
+static void *
+waiting(void *unused)
+{
+    (void)unused;
+    assert_int_equal(pmt__enter_nopy(), PMT_GATE_CLOSED);
+    assert_int_equal(__atomic_load_n(&pmt__t.busy, __ATOMIC_RELAXED), 0);
+    assert_false(pmt__lane_enter_nopy(pmt__lane_own()));
+    assert_int_equal(pmt__tables_acquire_event(), -1);
+    return NULL;
+}
+
+static void
+events_do_not_wait_for_ever(void **state)
+{
+    (void)state;
+    char path[RECORDING_PATH];
+    recording_file(path);
+    pmt__buffer facts;
+    pmt__record_options options = recording_options(path, &facts);
+    pmt_error err = PMT_ERROR_INIT;
+    assert_int_equal(pmt__record_start(&options, &source, &err), 0);
+    pmt__record_enable();
+    pmt__tables_acquire();
+    uintptr_t thread;
+    assert_int_equal(pmt__thread_start(&thread, waiting, NULL), 0);
+    pmt__thread_join(thread, 0);
+    assert_int_equal(pmt__t.counters[PMT_COUNTER_WAITED], 3);
+    pmt__tables_release();
+    assert_int_equal(pmt__enter_nopy(), PMT_GATE_OPEN);
+    pmt__leave_nopy();
+    pmt__record_stop(PMT_END_NORMAL);
+    pmt__buffer_dispose(&facts);
+    unlink(path);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(events_from_all_sides_while_cuts_are_taken),
+        cmocka_unit_test(writer_is_started_again_by_nobody_inside),
+        cmocka_unit_test(events_do_not_wait_for_ever),
         cmocka_unit_test(start_and_stop_give_everything_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -22,11 +22,13 @@ enum {
     DEPTH_MAX = 40,
     EVENTS = 8000,
     CHAIN_MAX = 2048,
-    OWN_MAX = 4 /* native frames of the test and the recorder at the top, which differ */
+    WAITING = 64, /* frames that are suspended */
+    OWN_MAX = 4   /* native frames of the test and the recorder at the top, which differ */
 };
 
 static pmt__thread *thread;
 static code codes[CODES];
+static test_frame waiting[WAITING];
 
 /* The program of one thread. */
 typedef struct program {
@@ -37,7 +39,9 @@ typedef struct program {
     int events;
     int with_tables; /* 0: what is kept must do, where it can */
     int sort_depth;
-    int fast; /* events without the tables */
+    int fast;    /* events without the tables */
+    int parents; /* some frames are awaited */
+    int compared;
 } program;
 
 static uint64_t
@@ -67,10 +71,11 @@ assert_same(uint32_t a, uint32_t b)
     while (same < m && same < n && left[m - 1 - same] == right[n - 1 - same]) {
         same++;
     }
-    if (m - same > OWN_MAX || n - same > OWN_MAX) {
+    int own = pmt__natives_now.on ? OWN_MAX : 0;
+    if (m - same > own || n - same > own) {
         print_error("%d and %d places, the first %d are the same\n", m, n, same);
     }
-    assert_true(m - same <= OWN_MAX && n - same <= OWN_MAX);
+    assert_true(m - same <= own && n - same <= own);
 }
 
 static NOINLINE void
@@ -79,6 +84,14 @@ event(program *p)
     static uint64_t block[64]; /* what its address stands for */
     p->events++;
     uint32_t kept;
+    if (p->parents) {
+        uint64_t how = next(p) % 8; /* some events may not ask, with the tables or without */
+        may_ask = how > 1;
+        if (how == 0) {
+            (void)pmt__mixed_now_nopy(pmt__mixed_own(), NULL, p->top, 0);
+            return;
+        }
+    }
     if (!p->with_tables && pmt__mixed_now_nopy(pmt__mixed_own(), NULL, p->top, 0) == 0) {
         p->fast++;
         kept = pmt__mixed_node(pmt__mixed_own());
@@ -89,7 +102,10 @@ event(program *p)
         *pmt__shadow_find(block) = 0;
         pmt__untrack_id(block, id);
     }
-    assert_same(kept, pmt__mixed_naive(pmt__mixed_own(), NULL, p->top));
+    if (may_ask) {
+        p->compared++;
+        assert_same(kept, pmt__mixed_naive(pmt__mixed_own(), NULL, p->top));
+    }
 }
 
 static void run(program *p, int depth);
@@ -162,6 +178,11 @@ loop(program *p, int depth)
         test_frame *f = &p->pool[p->used++];
         *f = (test_frame){.previous = p->top, .running = &codes[next(p) % CODES]};
         f->instr = (uint64_t)(uintptr_t)f->running->bytecode + 2 + 2 * (next(p) % 8);
+        if (p->parents && next(p) % 3 == 0) {
+            f->in_heap = 1;
+            f->awaiting = &waiting[next(p) % (WAITING - 8)];
+            f->awaiting_count = (int)(next(p) % 8);
+        }
         p->top = f;
     }
     for (int i = 0; i < 2 && p->events < EVENTS; i++) {
@@ -234,7 +255,7 @@ native_on(void)
     if (!pmt__unwind_supported()) {
         skip(); /* this machine or C library has no native stacks */
     }
-    assert_int_equal(pmt__natives_create(), 0);
+    assert_int_equal(pmt__natives_create(NULL), 0);
 }
 
 static void
@@ -263,6 +284,68 @@ test_without_the_tables(void **state)
     play(p);
     assert_true(p->fast > p->events * 9 / 10);
     free(p);
+}
+
+static void
+play_with_parents(void)
+{
+    for (int i = 0; i < WAITING; i++) {
+        code *running = &codes[i % CODES];
+        waiting[i] = (test_frame){.running = running, .in_heap = 1};
+        waiting[i].instr = (uint64_t)(uintptr_t)running->bytecode + 2 + 2 * ((uint64_t)i % 8);
+    }
+    for (uint64_t seed = 1; seed <= 3; seed++) {
+        program *p = calloc(1, sizeof *p);
+        *p = (program){.random = seed * 0x9E3779B97F4A7C15u, .with_tables = 1, .parents = 1};
+        play(p);
+        assert_true(p->compared > EVENTS / 2);
+        free(p);
+    }
+    may_ask = 1;
+}
+
+static void
+test_frames_that_await(void **state)
+{
+    (void)state;
+    pmt__t.mixed = pmt__t.parents = 1;
+    play_with_parents();
+    assert_true(pmt__t.node_count > 1000);
+}
+
+static void
+test_frames_that_await_among_native_ones(void **state)
+{
+    (void)state;
+    native_on();
+    pmt__t.parents = 1;
+    play_with_parents();
+}
+
+static void
+test_more_frames_await_than_there_is_room_for(void **state)
+{
+    (void)state;
+    pmt__t.mixed = pmt__t.parents = 1;
+    static test_frame many[PMT_PARENTS_OF_FRAME + 1], frames[8];
+    for (int i = 0; i <= PMT_PARENTS_OF_FRAME; i++) {
+        many[i] = (test_frame){.running = &codes[0], .in_heap = 1};
+        many[i].instr = (uint64_t)(uintptr_t)codes[0].bytecode + 2;
+    }
+    for (int i = 0; i < 8; i++) {
+        frames[i] = (test_frame){.running = &codes[1],
+                                 .in_heap = 1,
+                                 .awaiting = many,
+                                 .awaiting_count = PMT_PARENTS_OF_FRAME + 1,
+                                 .previous = i > 0 ? &frames[i - 1] : NULL};
+        frames[i].instr = (uint64_t)(uintptr_t)codes[1].bytecode + 2;
+    }
+    pmt__mixed *m = pmt__mixed_own();
+    assert_int_equal(pmt__mixed_now_nopy(m, NULL, &frames[7], 1), 0);
+    assert_int_equal(m->count, 8 + PMT_PARENTS_MAX);
+    assert_int_equal(m->python[0].parents_end, PMT_PARENTS_OF_FRAME);
+    assert_int_equal(pmt__mixed_now_nopy(m, NULL, &frames[0], 1), 0);
+    assert_int_equal(m->count, 1 + PMT_PARENTS_OF_FRAME);
 }
 
 static void *
@@ -330,6 +413,10 @@ main(void)
         cmocka_unit_test_setup_teardown(test_kept_against_walked, setup, teardown),
         cmocka_unit_test_setup_teardown(test_without_the_tables, setup, teardown),
         cmocka_unit_test_setup_teardown(test_stack_of_a_thread, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_frames_that_await, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_frames_that_await_among_native_ones, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_more_frames_await_than_there_is_room_for, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_objects_that_were_unloaded_and_new_recordings, setup,
                                         teardown),
     };

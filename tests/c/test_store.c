@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -35,7 +36,7 @@ teardown(void **state)
 static pmt_reader *
 open_capture(const pmt_allocator *allocator)
 {
-    pmt_reader_options options = {allocator, NULL, NULL};
+    pmt_reader_options options = {.allocator = allocator};
     pmt_error err = PMT_ERROR_INIT;
     pmt_reader *reader;
     int result = pmt_reader_open_bytes(&reader, capture.data, capture.len, &options, &err);
@@ -62,6 +63,9 @@ test_what_is_in_it(void **state)
     assert_null(facts.torn);
     assert_null(facts.stopped);
     assert_int_equal(facts.pid, 4711);
+    assert_int_equal(facts.sampled, 1);
+    assert_int_equal(facts.sample_bytes, CAPTURE_MEAN);
+    assert_int_equal(facts.sample_bytes_now, 2 * CAPTURE_MEAN);
     assert_int_equal(facts.duration_ns, (CAPTURE_CUTS + 1) * SECOND);
     assert_int_equal(facts.counters[PMT_COUNTER_MEMORY_LIMIT], 5);
     assert_int_equal(pmt_reader_cut_count(reader), CAPTURE_CUTS);
@@ -77,6 +81,75 @@ test_what_is_in_it(void **state)
         assert_true(pmt_reader_stack_frame(reader, stack) < pmt_reader_frame_count(reader));
     }
     pmt_reader_destroy(reader);
+}
+
+/* What a hostile section SAMPLES says is refused, or comes to nothing. */
+static int
+open_samples(const pmt__buffer *body, pmt_error *err)
+{
+    pmt__buffer file, payload;
+    pmt__buffer_init(&payload);
+    static const uint8_t id[16];
+    capture_begin(&file, id, 0);
+    capture_proc(&file);
+    capture_names(&payload);
+    pmt__section_put(&payload, PMT_SECTION_SAMPLES, body);
+    capture_cut(&payload, 7);
+    pmt__chunk_put(&file, "DLTA", 0, 2, payload.data, payload.len);
+    pmt_reader *reader;
+    int result = pmt_reader_open_bytes(&reader, file.data, file.len, NULL, err);
+    if (result == PMT_OK) {
+        assert_int_equal(everything(reader, err), PMT_OK);
+        pmt_reader_destroy(reader);
+    }
+    pmt__buffer_dispose(&file);
+    pmt__buffer_dispose(&payload);
+    return result;
+}
+
+static void
+test_samples_are_checked(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t mean, moved, count;
+        int64_t site;
+        const char *message; /* NULL: it is read */
+    } cases[] = {
+        {0, 0, 1, 1, NULL},
+        {UINT64_MAX, 1, 1, CAPTURE_SITES, NULL},
+        {1, 0, 1, 0, "samples of site 0"},
+        {1, 0, 1, -1, "samples of site 18446744073709551615"},
+        {1, 0, 1, CAPTURE_SITES + 1, "samples of site 121"},
+        {1, 0, 2, 1, "SAMPLES"},
+        {1, 0, UINT64_MAX, 1, "SAMPLES"},
+        {1, 2, 1, 1, "whether the peak moved"},
+        {1, 1, 1, 1, "SAMPLES"}, /* without the sums at the peak */
+        {1, 0, 0, 1, "bytes behind its last entry"},
+    };
+    static const double wrong[] = {(double)INFINITY, (double)NAN, -1, 1e308, 1e-310};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        for (size_t n = 0; n < sizeof wrong / sizeof *wrong; n++) {
+            pmt__buffer body;
+            pmt__buffer_init(&body);
+            CAPTURE_PUT(&body, cases[i].mean, cases[i].moved, cases[i].count);
+            pmt__buffer_put_zigzag(&body, cases[i].site);
+            capture_sums(&body, INT64_MIN, INT64_MAX, wrong[n]);
+            capture_sums(&body, INT64_MAX, INT64_MIN, wrong[n]);
+            if (cases[i].moved == 1 && cases[i].message == NULL) {
+                capture_sums(&body, 1, -1, wrong[n]);
+            }
+            pmt_error err = PMT_ERROR_INIT;
+            int result = open_samples(&body, &err);
+            pmt__buffer_dispose(&body);
+            if (cases[i].message == NULL) {
+                assert_int_equal(result, PMT_OK);
+            } else {
+                assert_int_equal(result, PMT_ERR_DAMAGED);
+                assert_non_null(strstr(err.message, cases[i].message));
+            }
+        }
+    }
 }
 
 /* Two code objects with one name: their instructions on one line are one location, and what differs
@@ -128,6 +201,8 @@ static void
 test_a_capture_can_be_cut_anywhere(void **state)
 {
     (void)state;
+    uint64_t end; /* of END, behind which there are symbols */
+    memcpy(&end, capture.data + PMT_SLOT_A_OFFSET + 16, sizeof end);
     /* at most 7 bytes at its end are padding */
     for (size_t size = 0; size + 8 <= capture.len; size += size < 4096 ? 61 : 7) {
         uint8_t *bytes = malloc(size + 1);
@@ -140,8 +215,10 @@ test_a_capture_can_be_cut_anywhere(void **state)
         if (result == PMT_OK) {
             pmt_capture facts;
             pmt_reader_capture(reader, &facts);
-            assert_true(facts.damaged); /* its slot says that it had ended */
-            assert_non_null(facts.torn);
+            if (size >= end || size + 8 <= end) {
+                assert_int_equal(facts.damaged, size < end); /* its slot says that it had ended */
+                assert_int_equal(facts.torn != NULL, size < end);
+            }
             assert_int_equal(everything(reader, &err), PMT_OK);
             pmt_reader_destroy(reader);
         } else {
@@ -182,19 +259,76 @@ scarce_release(void *context, void *block)
     free(block);
 }
 
+#define TEXT(literal) ((pmt_string){literal, sizeof literal - 1})
+
+/* What is found of a place that the capture has no symbols of. */
+static int
+make_symbols(pmt_symbols **out, pmt_reader_options *options, pmt_error *err)
+{
+    int result = pmt_symbols_create(out, options->allocator, err);
+    if (result < 0) {
+        return result;
+    }
+    pmt_symbols_put_place(*out, TEXT("/usr/lib/libx.so"), 0x150);
+    pmt_symbols_put_frame(*out, TEXT("inlined"), TEXT("/src/x.h"), 12);
+    pmt_symbols_put_frame(*out, TEXT("outer"), TEXT("/src/x.cc"), 34);
+    return pmt_symbols_bytes(*out, &options->symbols, &options->symbols_size, err);
+}
+
 static int
 open_and_ask(scarce *memory, size_t fail_at, pmt_error *err)
 {
     *memory = (scarce){0, fail_at, 0};
     const pmt_allocator allocator = {scarce_resize, scarce_release, memory};
-    const pmt_reader_options options = {&allocator, NULL, NULL};
+    pmt_reader_options options = {.allocator = &allocator};
+    pmt_symbols *symbols;
     pmt_reader *reader;
-    int result = pmt_reader_open_bytes(&reader, capture.data, capture.len, &options, err);
+    int result = make_symbols(&symbols, &options, err);
+    if (result == PMT_OK) {
+        result = pmt_reader_open_bytes(&reader, capture.data, capture.len, &options, err);
+    }
     if (result == PMT_OK) {
         result = everything(reader, err);
         pmt_reader_destroy(reader);
     }
+    pmt_symbols_destroy(symbols);
     return result;
+}
+
+static bool
+has_function(const pmt_reader *reader, const char *name, int kind)
+{
+    for (size_t i = 0; i < pmt_reader_frame_count(reader); i++) {
+        pmt_frame frame = pmt_reader_frame(reader, (uint32_t)i);
+        if (frame.kind == kind && frame.function.len == strlen(name)
+            && memcmp(frame.function.text, name, frame.function.len) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void
+test_native_places_become_functions(void **state)
+{
+    (void)state;
+    pmt_reader_options options = {.allocator = NULL};
+    pmt_symbols *symbols;
+    pmt_reader *reader;
+    assert_int_equal(make_symbols(&symbols, &options, NULL), PMT_OK);
+    assert_int_equal(pmt_reader_open_bytes(&reader, capture.data, capture.len, &options, NULL),
+                     PMT_OK);
+    assert_true(has_function(reader, "x::load(int)", PMT_FRAME_INLINED));
+    assert_true(has_function(reader, "x::load(int)", PMT_FRAME_NATIVE));
+    assert_true(has_function(reader, "libx.so+0xd0", PMT_FRAME_NATIVE));
+    assert_true(has_function(reader, "inlined", PMT_FRAME_INLINED));
+    assert_true(has_function(reader, "outer", PMT_FRAME_NATIVE));
+    assert_int_equal(pmt_reader_unresolved_count(reader), 2); /* 0x1d0, 0x250 */
+    pmt_place place = pmt_reader_unresolved(reader, 0);
+    assert_int_equal(place.offset, 0x1d0);
+    assert_memory_equal(place.build_id, "build id", 8);
+    pmt_reader_destroy(reader);
+    pmt_symbols_destroy(symbols);
 }
 
 static void
@@ -249,7 +383,7 @@ test_progress_can_stop_it(void **state)
     }
     pmt__chunk_put(&file, "XXXX", 0, 2, payload.data, payload.len);
     int calls = 0;
-    const pmt_reader_options options = {NULL, stop_at_once, &calls};
+    const pmt_reader_options options = {.progress = stop_at_once, .context = &calls};
     pmt_reader *reader;
     int result = pmt_reader_open_bytes(&reader, file.data, file.len, &options, NULL);
     assert_int_equal(result, PMT_ERR_STATE);
@@ -263,9 +397,11 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_is_in_it),
+        cmocka_unit_test(test_samples_are_checked),
         cmocka_unit_test(test_equal_stacks_are_one),
         cmocka_unit_test(test_a_file_and_its_bytes_are_the_same),
         cmocka_unit_test(test_a_capture_can_be_cut_anywhere),
+        cmocka_unit_test(test_native_places_become_functions),
         cmocka_unit_test(test_any_request_for_memory_may_fail),
         cmocka_unit_test(test_progress_can_stop_it),
     };

@@ -6,7 +6,16 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from hostile import assert_same, assert_sums, assert_whole, record, row_at
+from hostile import (
+    TARGETS,
+    assert_same,
+    assert_sums,
+    assert_whole,
+    compile_c,
+    execute,
+    record,
+    row_at,
+)
 
 from pymemtrace import _core
 
@@ -25,6 +34,27 @@ def test_parent_is_recorded_across_forks() -> None:
     done = assert_same("forks.py", "_exit")
     row = row_at(done.reader, "total", "forks.py", "PARENT")
     assert 200 * 10_000 <= row["bytes"] <= 200 * 10_200
+
+
+def test_handler_that_joins_a_thread_which_allocates(tmp_path: Path) -> None:
+    """Our handler runs first and holds the tables; the thread must not wait for them for ever."""
+    library = tmp_path / "joins.so"
+    compile_c("-shared", "-pthread", "-o", library, TARGETS / "joins_at_fork.c")
+    code = (
+        "import ctypes, os, sys, time\n"
+        "library = ctypes.CDLL(sys.argv[1])\n"
+        "assert library.begin() == 0\n"
+        "import pymemtrace\n"
+        "with pymemtrace.record('x.pmt'):\n"
+        "    time.sleep(0.1)\n"
+        "    pid = os.fork()\n"
+        "    if pid == 0:\n"
+        "        os._exit(7)\n"
+        "    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n"
+    )
+    done = execute([sys.executable, "-Wignore", "-c", code, library])
+    assert (done.returncode, done.stdout, done.stderr) == (0, "7\n", "")
+    assert _core.Reader("x.pmt").info()["ended"] == "normal"
 
 
 def test_many_forks() -> None:

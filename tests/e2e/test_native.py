@@ -1,6 +1,7 @@
 """What goes past Python's allocators: a program that knows what it keeps."""
 
 import json
+import os
 import sys
 from collections import Counter
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from hostile import compile_c, execute
+
+from pymemtrace import _core
 
 TARGETS = Path(__file__).resolve().parents[1] / "targets"
 PYTHON_OBJECTS = 4000  # bytes of Python's own that a function may leave behind
@@ -189,3 +192,21 @@ def test_a_library_that_is_being_loaded(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(LOADING)
     done = execute([sys.executable, tmp_path / "program.py", tmp_path / "slow.so"], cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
+def test_another_allocator_behind_us(tmp_path: Path) -> None:
+    """What it maps for itself is not counted besides the blocks that it gives out."""
+    library = tmp_path / "other.so"
+    compile_c("-shared", "-fno-builtin", "-o", library, TARGETS / "other_malloc.c")
+    code = (
+        "import ctypes\n"
+        "libc = ctypes.CDLL(None)\n"
+        "libc.malloc.argtypes, libc.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p\n"
+        "kept = [libc.malloc(100_000) for n in range(300)]\n"
+    )
+    command = [sys.executable, "-m", "pymemtrace", "run", "-q", "-o", "x.pmt", "-c", code]
+    done = execute(command, env={**os.environ, "LD_PRELOAD": str(library)})
+    assert (done.returncode, done.stderr) == (0, "")
+    domains = _core.Reader("x.pmt").stats()["by_domain"]
+    assert 30_000_000 <= domains["malloc"]["end_bytes"] < 31_000_000
+    assert domains["mmap"]["end_bytes"] < 4 << 20

@@ -59,7 +59,7 @@ limited_resize(void *context, void *block, size_t size)
 static void
 put_chunks(pmt__buffer *file, const uint8_t *data, size_t size)
 {
-    static const char kinds[][5] = {"DLTA", "PROC", "END ", "EVTS", "NEWS"};
+    static const char kinds[][5] = {"DLTA", "PROC", "END ", "EVTS", "NEWS", "SYMB"};
     static const uint8_t id[16];
     uint8_t start[PMT_HEADER_SIZE] = {0};
     pmt__header_encode(start, id, 0, 0, 0);
@@ -119,7 +119,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     limited memory = {0};
     const pmt_allocator allocator = {limited_resize, limited_release, &memory};
-    const pmt_reader_options options = {&allocator, NULL, NULL};
+    const pmt_reader_options options = {.allocator = &allocator};
     pmt_error err = PMT_ERROR_INIT;
     pmt_reader *reader;
     int result = pmt_reader_open_bytes(&reader, file.data, file.len, &options, &err);

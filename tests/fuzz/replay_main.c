@@ -77,6 +77,7 @@ make_seeds(pmt__buffer seeds[2])
     capture_names(&payload);
     for (uint64_t number = 1; number <= CAPTURE_CUTS; number++) {
         capture_resident(&payload, number);
+        capture_samples(&payload, number);
         capture_cut(&payload, number);
         const uint8_t head[] = {0, (uint8_t)payload.len, (uint8_t)(payload.len >> 8)};
         pmt__buffer_put(&seeds[1], head, sizeof head);
@@ -88,6 +89,10 @@ make_seeds(pmt__buffer seeds[2])
         pmt__buffer_put(&seeds[1], payload.data, payload.len);
         pmt__buffer_clear(&payload);
     }
+    capture_symbols(&payload);
+    const uint8_t symbols_head[] = {5, (uint8_t)payload.len, (uint8_t)(payload.len >> 8)};
+    pmt__buffer_put(&seeds[1], symbols_head, sizeof symbols_head);
+    pmt__buffer_put(&seeds[1], payload.data, payload.len);
     pmt__buffer_dispose(&payload);
 }
 

@@ -205,6 +205,20 @@ FACTS: dict[str, object] = {
 }
 
 
+def symbols_payload(places: dict[tuple[str, int], list[tuple[str, str, int]]]) -> bytes:
+    texts: dict[str, int] = {}
+
+    def number(value: str) -> bytes:
+        return varint(texts.setdefault(value, len(texts) + 1) if value else 0)
+
+    body = varint(len(places))
+    for (path, offset), frames in places.items():
+        body += number(path) + varint(offset) + varint(len(frames))
+        for function, file, line in frames:
+            body += number(function) + number(file) + varint(line)
+    return varint(len(texts)) + b"".join(map(text, texts)) + body
+
+
 @dataclass
 class Row:
     site: int
@@ -346,6 +360,15 @@ class CaptureBuilder:
         self._sections.clear()
         self._site_nodes.clear()
         return out
+
+    def object(self, path: str, build_id: bytes) -> None:
+        self._define(11, varint(self.string(path)) + varint(len(build_id)) + build_id)
+
+    def symbols(
+        self, places: dict[tuple[str, int], list[tuple[str, str, int]]], *, padding: bytes = b""
+    ) -> None:
+        """A SYMB chunk: (object, offset) to frames (function, file, line), the innermost first."""
+        self.add_chunk(b"SYMB", symbols_payload(places) + padding)
 
     def cut(
         self,

@@ -29,14 +29,21 @@ def figures(path: Path) -> dict[str, Any]:
     return result
 
 
+def as_far_as(found: Any, expected: Any) -> Any:
+    """Without the keys that were not known then: more may be known by now."""
+    if isinstance(expected, dict):
+        return {key: as_far_as(found[key], value) for key, value in expected.items()}
+    if isinstance(expected, list) and len(found) == len(expected):
+        return [as_far_as(*pair) for pair in zip(found, expected, strict=True)]
+    return found
+
+
 @pytest.mark.parametrize("capture", sorted(GOLDEN.glob("*.pmt")), ids=lambda path: path.stem)
 def test_golden_capture(capture: Path) -> None:
     expected = json.loads(capture.with_suffix(".json").read_text(encoding="utf-8"))
     found = json.loads(json.dumps(figures(capture)))
     for part, value in expected.items():
-        if isinstance(value, dict):  # more may be known about it by now
-            found[part] = {key: found[part][key] for key in value}
-        assert found[part] == value
+        assert as_far_as(found[part], value) == value
 
 
 def test_there_is_a_golden_capture() -> None:

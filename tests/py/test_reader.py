@@ -392,12 +392,21 @@ def test_native_inlined_and_synthetic_frames(path: Path) -> None:
     (row,) = read(b, path).aggregate("total").stacks()
     assert row["stack"] == [
         {"file": "", "line": 0, "function": "[folded]", "module": ""},
-        {"file": "fast.c", "line": 7, "function": "fast", "module": ""},
+        {
+            "file": "fast.c",
+            "line": 7,
+            "function": "fast",
+            "module": "",
+            "kind": "inlined",
+            "symbol": "fast",
+            "object": "",
+        },
         {
             "file": "/lib/libx.so.1",
             "line": 0,
             "function": "libx.so.1+0x1234",
             "module": "",
+            "kind": "native",
             "symbol": "libx.so.1+0x1234",
             "object": "/lib/libx.so.1",
         },

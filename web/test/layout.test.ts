@@ -10,7 +10,7 @@ import { synthetic } from "./support/synthetic";
 
 function treeOf(b: Builder): ForwardTree {
   const report = b.report();
-  const structure = buildStructure(report, { granularity: "line", hideImport: false, hideInterpreter: false });
+  const structure = buildStructure(report, { granularity: "line", hideImport: false, hideInterpreter: false, hideNative: false });
   const weights = selectWeights(report, structure, { view: "peak", windowView: "kept", window: null, thread: null });
   return new ForwardTree(structure, weights, "bytes");
 }

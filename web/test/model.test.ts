@@ -1,17 +1,18 @@
 import { describe, expect, it } from "vitest";
-import { duration, clock, grouped, humanBytes, percent } from "../src/model/units";
+import { duration, clock, grouped, humanBytes, limitsOfBlocks, limitsOfBytes, percent } from "../src/model/units";
 import { InvertedTree } from "../src/model/inverted";
 import { baseName, moduleOf, Names } from "../src/model/names";
 import type { Report } from "../src/model/report";
 import { findMatches, matchedTotal, presentFrames } from "../src/model/search";
 import { collectSites, sortSites } from "../src/model/sites";
+import { interval } from "../src/model/spread";
 import { buildStructure, type Shape } from "../src/model/structure";
 import { ForwardTree, type FlameTree } from "../src/model/tree";
 import { bytesByThread, selectWeights, totalsByView, type Selection } from "../src/model/weights";
 import { Builder } from "./support/builder";
 import { random } from "./support/synthetic";
 
-const LINES: Shape = { granularity: "line", hideImport: false, hideInterpreter: false };
+const LINES: Shape = { granularity: "line", hideImport: false, hideInterpreter: false, hideNative: false };
 const PEAK: Selection = { view: "peak", windowView: "kept", window: null, thread: null };
 
 function treeOf(report: Report, shape = LINES, selection = PEAK, metric: "bytes" | "blocks" = "bytes"): ForwardTree {
@@ -70,6 +71,86 @@ describe("forward tree", () => {
   });
 });
 
+describe("estimates", () => {
+  function sampled(): Builder {
+    const b = new Builder();
+    b.value(b.stack("main", "small"), { total: [1000, 100], leak: [400, 40], peak: [500, 50] }, 0, {
+      total: [10, 0, 0, 90000, 900], leak: [4, 0, 0, 40000, 400], peak: [5, 0, 0, 50000, 500],
+    });
+    b.value(b.stack("main", "large"), { total: [9000, 3], leak: [3000, 1], peak: [9000, 3] }, 0, {
+      total: [3, 9000, 3, 0, 0], leak: [1, 3000, 1, 0, 0], peak: [3, 9000, 3, 0, 0],
+    });
+    return b;
+  }
+
+  it("has the limits of pmt_interval", () => {
+    expect(interval(10000, 0, 10e6)).toEqual([5134, 17740]);
+    expect(interval(1010000, 1000000, 10e6)).toEqual([1005134, 1017740]);
+    expect(interval(100000, 0, 100e6)).toEqual([81814, 121079]);
+    expect(interval(100, 100, 50)).toEqual([100, 100]);
+    expect(interval(0, 0, 100)).toEqual([0, 0]);
+    expect(interval(1, 0, 1e-300)).toEqual([1, 1]);
+  });
+
+  it("writes limits in the unit of the estimate", () => {
+    expect(limitsOfBytes(43_200_000, [40_800_000, 45_700_000])).toBe("38.9–43.6");
+    expect(limitsOfBytes(500, [400, 1200])).toBe("400–1200");
+    expect(limitsOfBytes(5, [5, 5])).toBe("sure");
+    expect(limitsOfBlocks([1200, 3400])).toBe("1,200–3,400");
+  });
+
+  it("adds what they rest on, in both trees and in the table", () => {
+    const report = sampled().report();
+    const tree = treeOf(report);
+    const all = { samples: 8, sureBytes: 9000, sureBlocks: 3, bytes2: 50000, blocks2: 500 };
+    expect(tree.spread(0)).toEqual(all);
+    const [main] = tree.children(0);
+    expect(tree.spread(main)).toEqual(all);
+    expect(tree.selfSpread(main)?.samples).toBe(0);
+    const inverted = new InvertedTree(tree, report.frames.count);
+    expect(inverted.spread(0)).toEqual(all);
+    const small = [...inverted.children(0)].find((node) => inverted.bytes(node) === 500) as number;
+    expect(inverted.spread(small)?.bytes2).toBe(50000);
+    expect(inverted.spread(inverted.children(small)[0])?.samples).toBe(5);
+    const site = collectSites(tree, report.frames.count).find((s) => s.totalBytes === 9500);
+    expect(site?.totalSpread).toEqual(all);
+    expect(site?.selfSpread?.samples).toBe(0);
+  });
+
+  it("gives a time window its part", () => {
+    const b = sampled();
+    const node = b.stack("main", "small");
+    b.life(node, 0, 2, 300, 30).life(node, 4, 5, 300, 30).life(node, 4, 0xffff, 400, 40);
+    const report = b.report();
+    const window = { first: 4, last: 6 };
+    const allocated = treeOf(report, LINES, { ...PEAK, window, windowView: "allocated" });
+    expect(allocated.spread(0)?.bytes2).toBeCloseTo(40000 + 25000);
+    expect(allocated.spread(0)?.samples).toBeCloseTo(4 + 3);
+    const kept = treeOf(report, LINES, { ...PEAK, window, windowView: "kept" });
+    expect(kept.spread(0)?.bytes2).toBeCloseTo(40000);
+  });
+
+  it("knows none where figures are counts", () => {
+    const report = job().report();
+    expect(treeOf(report).spread(0)).toBeNull();
+    expect(new InvertedTree(treeOf(report), report.frames.count).spread(0)).toBeNull();
+    expect(collectSites(treeOf(report), report.frames.count)[0].selfSpread).toBeNull();
+  });
+
+  it("refuses arrays of another length or with impossible numbers", () => {
+    const wrong = (name: string, array: Float64Array) => () => {
+      const b = sampled();
+      const parts = b.parts();
+      parts.arrays[name] = array;
+      b.parts = () => parts;
+      return b.report();
+    };
+    expect(wrong("peak_bytes2", Float64Array.of(1))).toThrow("has 1 elements, expected 2");
+    expect(wrong("leak_samples", Float64Array.of(1, -1))).toThrow("leak_samples[1] is -1");
+    expect(wrong("total_sure_bytes", Float64Array.of(NaN, 1))).toThrow("total_sure_bytes[0] is NaN");
+  });
+});
+
 describe("hiding frames", () => {
   it("moves callees of hidden frames to the caller and keeps every byte", () => {
     const b = new Builder();
@@ -84,6 +165,18 @@ describe("hiding frames", () => {
     expect(paths(report, hidden)).toEqual([["main", 49], ["main>module", 42]]);
     expect(hidden.selfBytes(hidden.children(0)[0])).toBe(7);
     expect(paths(report, treeOf(report, { ...LINES, hideImport: true }))[0]).toEqual(["_run_code", 49]);
+  });
+
+  it("blames the line of Python for what native functions allocated", () => {
+    const b = new Builder();
+    const native = b.frame({ func: "grow", file: "/src/x.cc", flags: 8, object: "/usr/lib/libx.so.1" });
+    const place = b.frame({ func: "liby.so+0x5", file: "/usr/lib/liby.so", flags: 8, object: "/usr/lib/liby.so" });
+    b.value(b.stack("main", native), { peak: [40, 1] }).value(b.stack("main", native, place), { peak: [2, 1] });
+    const report = b.report();
+    expect(paths(report, treeOf(report, { ...LINES, hideNative: true }))).toEqual([["main", 42]]);
+    const names = new Names(report, "line");
+    expect([native, place, b.frame({ func: "main" })].map((frame) => names.library(frame))).toEqual(["libx.so.1", "", ""]);
+    expect(names.full(native)).toBe("grow /src/x.cc:1 libx.so.1");
   });
 
   it("merges the lines of a function", () => {

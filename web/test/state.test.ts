@@ -26,13 +26,13 @@ describe("store", () => {
   it("opens as the header says", () => {
     const store = job((b) => Object.assign(b.header, {
       view: "total", inverted: true, metric: "blocks", window: { first: 1, last: 3 }, window_view: "alive", thread: 0,
-      hide: ["import"],
+      hide: ["import", "native"],
     }));
     expect([store.view.value, store.inverted.value, store.metric.value, store.windowView.value, store.thread.value]).toEqual([
       "total", true, "blocks", "alive", 0,
     ]);
     expect(store.window.value).toEqual({ first: 1, last: 3 });
-    expect([store.hideImport.value, store.hideInterpreter.value]).toEqual([true, false]);
+    expect([store.hideImport.value, store.hideInterpreter.value, store.hideNative.value]).toEqual([true, false, true]);
   });
 
   it("says of a page for a part of the run that it is of that part", () => {

@@ -9,7 +9,7 @@ answers(PyObject *self, PyObject *unused)
     (void)self;
     (void)unused;
     pmt_error check = PMT_ERROR_INIT, install = PMT_ERROR_INIT;
-    int check_code = pmt__cpython_check(&check), install_code = pmt__cpython_install(&install);
+    int check_code = pmt__cpython_check(&check), install_code = pmt__cpython_install(0, &install);
     pmt__cpython_check_hooks();
     pmt__cpython_uninstall();
     return Py_BuildValue("isis", check_code, check.message, install_code, install.message);

@@ -278,7 +278,7 @@ def restarts():
     for thread in threads:
         thread.start()
     before = None
-    for turn in range(50):
+    for turn in range(100):
         _core.start(f"{turn % 5}.pmt", argv=["x"], force=True)
         kept = [bytearray(1000) for _ in range(100)]
         time.sleep(0.005)
@@ -291,8 +291,9 @@ def restarts():
     stop.set()
     for thread in threads:
         thread.join()
-    print(after[0] - before[0] < 2 << 20, after[0] - before[0], file=sys.stderr)
-    print(after[0] - before[0] < 2 << 20, after[1] + before[1], after[2] - before[2])
+    print(after[0] - before[0] < 4 << 20, after[0] - before[0], file=sys.stderr)
+    # the threads' own arenas come and go by up to 3 MiB; 64 KiB lost per turn would be 5.8
+    print(after[0] - before[0] < 4 << 20, after[1] + before[1], after[2] - before[2])
 
 
 def gives_back():

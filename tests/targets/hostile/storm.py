@@ -1,6 +1,6 @@
 """Threads that allocate with and without the GIL, fork, load libraries, and start and stop recordings, all at once.
 
-usage: storm.py SECONDS LIBRARY FOLDER [stop|stop-native]. Says that it is done; anything else, or silence, is a failure.
+usage: storm.py SECONDS LIBRARY FOLDER [stop-python|stop-native|stop-sampled]. Says that it is done; anything else, or silence, is a failure.
 """
 
 import _ctypes
@@ -93,8 +93,10 @@ def recordings(rng):
         if WHAT:
             _core.stop()
     elif WHAT:
-        native = WHAT == "stop-native"
-        _core.start(f"{FOLDER}/storm.pmt", argv=["storm"], force=True, native_traces=native)
+        more = {"stop-native": {"native_traces": True}, "stop-sampled": {"sample_bytes": 8192}}
+        _core.start(
+            f"{FOLDER}/storm.pmt", argv=["storm"], force=True, **more.get(WHAT, {})
+        )
     time.sleep(0.01 + 0.05 * rng.random())
 
 

@@ -8,7 +8,7 @@ export const WINDOW_VIEWS = ["kept", "allocated", "alive"] as const;
 export type WindowView = (typeof WINDOW_VIEWS)[number];
 
 export type Metric = "bytes" | "blocks";
-export type HideKind = "import" | "interpreter";
+export type HideKind = "import" | "interpreter" | "native";
 
 export interface CaptureInfo {
   path: string;
@@ -24,6 +24,9 @@ export interface CaptureInfo {
   ageS: number;
   dropped: [reason: string, count: number][];
   folded: number;
+  /** Of a sampled recording, mean distance of samples in bytes at the start and at the end; else 0. */
+  sampleBytes: number;
+  sampleBytesNow: number;
 }
 
 export interface ThreadInfo {
@@ -120,6 +123,8 @@ function capture(value: unknown): CaptureInfo {
       .map(([reason, n]): [string, number] => [reason, amount(n)])
       .filter(([, n]) => n > 0),
     folded: amount(json.folded),
+    sampleBytes: amount(json.sample_bytes),
+    sampleBytesNow: amount(json.sample_bytes_now),
   };
 }
 
@@ -185,7 +190,7 @@ export function parseHeader(value: unknown): Header {
     windowView: json.window_view === undefined ? "kept" : oneOf(json.window_view, WINDOW_VIEWS, "window_view"),
     stretch,
     thread: thread !== null && threads.some((t) => t.id === thread) ? thread : null,
-    hide: hide.map((item) => oneOf(item, ["import", "interpreter"] as const, "hide")),
+    hide: hide.map((item) => oneOf(item, ["import", "interpreter", "native"] as const, "hide")),
     notes: notes.map(text).filter((note) => note !== ""),
   };
 }

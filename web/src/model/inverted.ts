@@ -7,6 +7,7 @@
 
 import type { Metric } from "../format/schema";
 import { Column, Index } from "./growable";
+import { addSpread, noSpread, type Spread } from "./spread";
 import type { ForwardTree, FlameTree } from "./tree";
 
 const NOTHING = new Uint32Array(0);
@@ -60,6 +61,12 @@ export class InvertedTree implements FlameTree {
   selfBlocks(node: number): number {
     return this.endBlocks.get(node);
   }
+  spread(node: number): Spread | null {
+    return this.sumSpread(node, false);
+  }
+  selfSpread(node: number): Spread | null {
+    return this.sumSpread(node, true);
+  }
   width(node: number): number {
     return this.metric === "bytes" ? this.bytes(node) : this.blocks(node);
   }
@@ -69,6 +76,17 @@ export class InvertedTree implements FlameTree {
     if (result === undefined) {
       result = this.expand(node);
       this.expanded.set(node, result);
+    }
+    return result;
+  }
+
+  // Of the few nodes that somebody points at: not kept.
+  private sumSpread(node: number, ends: boolean): Spread | null {
+    const { spread } = this.forward.self;
+    if (spread === null) return null;
+    const result = noSpread();
+    for (let i = this.itemsFrom.get(node); i < this.itemsTo.get(node); i++) {
+      if (!ends || this.itemNext.get(i) === 0) addSpread(result, spread, this.itemStack.get(i));
     }
     return result;
   }

@@ -40,6 +40,12 @@ export class Names {
   file(frame: number): string {
     return this.report.strings.get(this.report.frames.file[frame]);
   }
+  /** The name of a native frame's library; empty of others, and where it is the frame's file. */
+  library(frame: number): string {
+    const { object, file } = this.report.frames;
+    if (object.length === 0 || object[frame] === file[frame]) return "";
+    return baseName(this.report.strings.get(object[frame]));
+  }
   synthetic(frame: number): boolean {
     return (this.report.frames.flags[frame] & FLAG_SYNTHETIC) !== 0;
   }
@@ -59,7 +65,7 @@ export class Names {
   }
   /** What a search looks at. */
   full(frame: number): string {
-    return `${this.func(frame)} ${this.place(frame)}`;
+    return `${this.func(frame)} ${this.place(frame)} ${this.library(frame)}`.trimEnd();
   }
   module(frame: number): string {
     const id = this.report.frames.file[frame];

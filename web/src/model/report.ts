@@ -4,10 +4,12 @@
 import type { Container } from "../format/container";
 import { DataError, type Header, type RunView } from "../format/schema";
 import { StringTable } from "../format/strings";
+import { SPREAD_ARRAYS, spreadColumns, type SpreadColumns } from "./spread";
 
 export const FLAG_IMPORT = 1;
 export const FLAG_INTERPRETER = 2;
 export const FLAG_SYNTHETIC = 4;
+export const FLAG_NATIVE = 8;
 export const ALIVE_AT_END = 0xffff;
 
 export interface Frames {
@@ -16,6 +18,8 @@ export interface Frames {
   file: Uint32Array;
   line: Uint32Array;
   flags: Uint8Array;
+  /** Of a native frame, its executable or library; the empty string's number else. Empty if no frame is native. */
+  object: Uint32Array;
 }
 
 export interface StackTree {
@@ -33,6 +37,8 @@ export interface Values {
   node: Uint32Array;
   thread: Uint16Array;
   columns: Map<RunView, Column>;
+  /** How sure they are; without an entry, they are counts and no estimates. */
+  spreads: Map<RunView, SpreadColumns>;
 }
 
 export interface Lives extends Column {
@@ -101,10 +107,13 @@ function readFrames(container: Container, strings: number): Frames {
   const file = container.array("frame_file", "u32");
   const line = container.array("frame_line", "u32");
   const flags = container.array("frame_flags", "u8");
+  const object = container.optional("frame_object", "u32");
   sameCount(func.length, { frame_file: file, frame_line: line, frame_flags: flags });
+  if (object.length > 0) sameCount(func.length, { frame_object: object });
   below(func, strings, "frame_function");
   below(file, strings, "frame_file");
-  return { count: func.length, func, file, line, flags };
+  below(object, strings, "frame_object");
+  return { count: func.length, func, file, line, flags, object };
 }
 
 function readTree(container: Container, frames: number): StackTree {
@@ -125,14 +134,22 @@ function readValues(container: Container, nodes: number): Values {
   sameCount(node.length, { val_thread: thread });
   below(node, nodes, "val_node");
   const columns = new Map<RunView, Column>();
+  const spreads = new Map<RunView, SpreadColumns>();
   for (const [view, name] of Object.entries(COLUMN_NAMES) as [RunView, string][]) {
     if (!container.has(`${name}_bytes`)) continue;
     const bytes = amounts(container.array(`${name}_bytes`, "f64"), `${name}_bytes`);
     const blocks = amounts(container.array(`${name}_blocks`, "f64"), `${name}_blocks`);
     sameCount(node.length, { [`${name}_bytes`]: bytes, [`${name}_blocks`]: blocks });
     columns.set(view, { bytes, blocks });
+    if (!container.has(`${name}_samples`)) continue;
+    const spread = spreadColumns((field) => {
+      const full = `${name}_${SPREAD_ARRAYS[field]}`;
+      return amounts(container.array(full, "f64"), full);
+    });
+    for (const array of Object.values(spread)) sameCount(node.length, { [`${name}_samples and its like`]: array });
+    spreads.set(view, spread);
   }
-  return { node, thread, columns };
+  return { node, thread, columns, spreads };
 }
 
 function readLives(container: Container, nodes: number): Lives {

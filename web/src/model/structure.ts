@@ -4,7 +4,7 @@
 // the weights. The shape is therefore computed once per pair of settings, and dragging a time window costs two
 // passes over arrays, without any hashing.
 
-import { FLAG_IMPORT, FLAG_INTERPRETER, type Report } from "./report";
+import { FLAG_IMPORT, FLAG_INTERPRETER, FLAG_NATIVE, type Report } from "./report";
 
 /** Two stack nodes with the same parent are one when their frames agree on this. */
 export type Granularity = "line" | "function";
@@ -13,6 +13,7 @@ export interface Shape {
   granularity: Granularity;
   hideImport: boolean;
   hideInterpreter: boolean;
+  hideNative: boolean;
 }
 
 export interface Structure {
@@ -108,7 +109,10 @@ function unchanged(report: Report): Structure | null {
 export function buildStructure(report: Report, shape: Shape): Structure {
   const { tree, frames } = report;
   const canonical = canonicalFrames(report, shape.granularity);
-  const hidden = (shape.hideImport ? FLAG_IMPORT : 0) | (shape.hideInterpreter ? FLAG_INTERPRETER : 0);
+  const hidden =
+    (shape.hideImport ? FLAG_IMPORT : 0) |
+    (shape.hideInterpreter ? FLAG_INTERPRETER : 0) |
+    (shape.hideNative ? FLAG_NATIVE : 0);
   if (hidden === 0 && shape.granularity === "line") {
     // How most reports open: worth not hashing half a million nodes.
     const same = unchanged(report);

@@ -1,6 +1,7 @@
 // A weighted tree that can be drawn, and the one with callers on top.
 
 import type { Metric } from "../format/schema";
+import { addSpread, noSpread, spreadColumns, type Spread, type SpreadColumns } from "./spread";
 import type { Structure } from "./structure";
 import type { Weights } from "./weights";
 
@@ -13,6 +14,9 @@ export interface FlameTree {
   blocks(node: number): number;
   selfBytes(node: number): number;
   selfBlocks(node: number): number;
+  /** How sure bytes and blocks are; null: they are no estimates. */
+  spread(node: number): Spread | null;
+  selfSpread(node: number): Spread | null;
   /** Total of the metric: what the width shows. */
   width(node: number): number;
   /** Children with a width above 0, widest first. Borrowed: valid as long as the tree. */
@@ -26,10 +30,17 @@ function totals(structure: Structure, self: Float64Array): Float64Array {
   return total;
 }
 
+function at(columns: SpreadColumns, node: number): Spread {
+  const result = noSpread();
+  addSpread(result, columns, node);
+  return result;
+}
+
 export class ForwardTree implements FlameTree {
   private readonly totalBytes: Float64Array;
   private readonly totalBlocks: Float64Array;
   private readonly key: Float64Array;
+  private totalSpread: SpreadColumns | null = null; // made when somebody asks
   // Children are put in order when somebody looks at them: a drawing looks at a few thousand of a million.
   private readonly ordered = new Map<number, Uint32Array>();
 
@@ -60,6 +71,15 @@ export class ForwardTree implements FlameTree {
   }
   selfBlocks(node: number): number {
     return this.self.blocks[node];
+  }
+  spread(node: number): Spread | null {
+    const own = this.self.spread;
+    if (own === null) return null;
+    this.totalSpread ??= spreadColumns((field) => totals(this.structure, own[field]));
+    return at(this.totalSpread, node);
+  }
+  selfSpread(node: number): Spread | null {
+    return this.self.spread === null ? null : at(this.self.spread, node);
   }
   width(node: number): number {
     return this.key[node];

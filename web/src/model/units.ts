@@ -15,6 +15,20 @@ export function humanBytes(bytes: number): string {
   return `${value.toFixed(digits)} ${UNITS[unit]}`;
 }
 
+/** The limits of an estimate in its unit: "38.9–43.6"; "sure" if there is nothing between them. */
+export function limitsOfBytes(bytes: number, [low, high]: [number, number]): string {
+  if (low === high) return "sure";
+  let scale = 1;
+  while (Math.abs(bytes) / scale >= 1000 && scale < 1024 ** (UNITS.length - 1)) scale *= 1024;
+  const digits = scale === 1 || bytes / scale >= 100 ? 0 : bytes / scale >= 10 ? 1 : 2;
+  const text = (value: number): string => (value / scale).toFixed(digits);
+  return `${text(low)}–${text(high)}`;
+}
+
+export function limitsOfBlocks([low, high]: [number, number]): string {
+  return low === high ? "sure" : `${grouped(low)}–${grouped(high)}`;
+}
+
 /** 1234567 -> "1,234,567" */
 export function grouped(n: number): string {
   return Math.round(n).toLocaleString("en-US");

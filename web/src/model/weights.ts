@@ -1,7 +1,8 @@
 // Which rows count, and what they add up to per tree node.
 
 import type { RunView, WindowView } from "../format/schema";
-import type { Report } from "./report";
+import { ALIVE_AT_END, type Report } from "./report";
+import { addPart, emptyColumns, type SpreadColumns } from "./spread";
 import type { Structure } from "./structure";
 
 export interface Window {
@@ -16,23 +17,66 @@ export interface Selection {
   thread: number | null;
 }
 
-/** Self bytes and blocks per tree node. */
+/** Self bytes and blocks per tree node, and how sure they are if they are estimates. */
 export interface Weights {
   bytes: Float64Array;
   blocks: Float64Array;
+  spread: SpreadColumns | null;
 }
 
 function fromRows(report: Report, structure: Structure, selection: Selection, into: Weights): void {
   const { values } = report;
   const column = values.columns.get(selection.view);
   if (column === undefined) return;
+  const spread = values.spreads.get(selection.view);
   const { thread } = selection;
   for (let i = 0; i < values.node.length; i++) {
     if (thread !== null && values.thread[i] !== thread) continue;
     const node = structure.nodeOf[values.node[i]];
     into.bytes[node] += column.bytes[i];
     into.blocks[node] += column.blocks[i];
+    if (spread !== undefined && into.spread !== null) addPart(into.spread, node, spread, i, 1, 1);
   }
+}
+
+/** The value row of each (node, thread), for the lives of that pair. */
+function rowsByPair(report: Report): Map<number, number> {
+  const { node, thread } = report.values;
+  const result = new Map<number, number>();
+  for (let i = 0; i < node.length; i++) result.set(node[i] * 0x10000 + thread[i], i);
+  return result;
+}
+
+const share = (part: number, whole: number): number => (part < whole ? part / whole : 1);
+
+/**
+ * What a life row has of the spread of its (node, thread). What is alive at the end has its part of the view "leaks", what has
+ * died one of the rest of "total".
+ */
+function addLifeSpread(report: Report, rows: Map<number, number>, i: number, into: SpreadColumns, node: number): void {
+  const { lives, values } = report;
+  const total = values.columns.get("total");
+  const leaks = values.columns.get("leaks");
+  const totalSpread = values.spreads.get("total");
+  const leakSpread = values.spreads.get("leaks");
+  const row = rows.get(lives.node[i] * 0x10000 + lives.thread[i]);
+  if (total === undefined || leaks === undefined || totalSpread === undefined || leakSpread === undefined) return;
+  if (row === undefined) return;
+  if (lives.death[i] === ALIVE_AT_END) {
+    addPart(
+      into, node, leakSpread, row,
+      share(lives.bytes[i], leaks.bytes[row]), share(lives.blocks[i], leaks.blocks[row]),
+    );
+    return;
+  }
+  const bytes = share(lives.bytes[i], total.bytes[row] - leaks.bytes[row]);
+  const blocks = share(lives.blocks[i], total.blocks[row] - leaks.blocks[row]);
+  const rest = (whole: Float64Array, alive: Float64Array): number => Math.max(0, whole[row] - alive[row]);
+  into.samples[node] += rest(totalSpread.samples, leakSpread.samples) * blocks;
+  into.sureBytes[node] += rest(totalSpread.sureBytes, leakSpread.sureBytes) * bytes;
+  into.sureBlocks[node] += rest(totalSpread.sureBlocks, leakSpread.sureBlocks) * blocks;
+  into.bytes2[node] += rest(totalSpread.bytes2, leakSpread.bytes2) * bytes;
+  into.blocks2[node] += rest(totalSpread.blocks2, leakSpread.blocks2) * blocks;
 }
 
 function fromLives(
@@ -40,6 +84,7 @@ function fromLives(
 ): void {
   const { lives } = report;
   const { thread, windowView } = selection;
+  const rows = into.spread === null ? null : rowsByPair(report);
   // The three views differ in two bounds only; docs/flame-data.md has the table.
   const bornFrom = windowView === "alive" ? 0 : window.first;
   const diesAfter = windowView === "allocated" ? -1 : window.last;
@@ -50,11 +95,16 @@ function fromLives(
     const node = structure.nodeOf[lives.node[i]];
     into.bytes[node] += lives.bytes[i];
     into.blocks[node] += lives.blocks[i];
+    if (rows !== null && into.spread !== null) addLifeSpread(report, rows, i, into.spread, node);
   }
 }
 
 export function selectWeights(report: Report, structure: Structure, selection: Selection): Weights {
-  const into = { bytes: new Float64Array(structure.count), blocks: new Float64Array(structure.count) };
+  const { count } = structure;
+  const known = selection.window === null ? report.values.spreads.has(selection.view) : report.values.spreads.size > 0;
+  const into: Weights = {
+    bytes: new Float64Array(count), blocks: new Float64Array(count), spread: known ? emptyColumns(count) : null,
+  };
   if (selection.window === null) fromRows(report, structure, selection, into);
   else fromLives(report, structure, selection, selection.window, into);
   return into;

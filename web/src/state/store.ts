@@ -30,6 +30,7 @@ export function createStore(report: Report) {
   const inverted = signal(header.inverted);
   const hideImport = signal(header.hide.includes("import"));
   const hideInterpreter = signal(header.hide.includes("interpreter"));
+  const hideNative = signal(header.hide.includes("native"));
   const granularity = signal<Granularity>("line");
   const colourBy = signal<ColourBy>("module");
   const searchText = signal("");
@@ -48,6 +49,7 @@ export function createStore(report: Report) {
       granularity: granularity.value,
       hideImport: hideImport.value,
       hideInterpreter: hideInterpreter.value,
+      hideNative: hideNative.value,
     }),
   );
   const weights = computed(() =>
@@ -89,7 +91,7 @@ export function createStore(report: Report) {
 
   return {
     report,
-    view, windowView, window, thread, metric, inverted, hideImport, hideInterpreter, granularity, colourBy,
+    view, windowView, window, thread, metric, inverted, hideImport, hideInterpreter, hideNative, granularity, colourBy,
     searchText, searchRegex, picked, sortKey, sortDescending, tableShown, zoomPath,
     names, structure, forward, tree, zoom, crumbs, search, highlighted, matched, sites, sortedSites,
     ranks, moduleRank: moduleRanks(report, ranks),

@@ -2,7 +2,7 @@
 
 import { visible } from "../format/strings";
 import type { CaptureInfo } from "../format/schema";
-import { duration, grouped } from "../model/units";
+import { duration, grouped, humanBytes } from "../model/units";
 import type { Store } from "../state/store";
 import { theme, toggleTheme } from "../state/theme";
 
@@ -31,8 +31,15 @@ function warnings(capture: CaptureInfo, several: boolean): string[] {
       `${grouped(capture.folded)} stacks were folded into [folded] at the memory limit: totals are right, detail is missing.`,
     );
   }
-  if (capture.mode === "sampled") result.push("Sampled recording: all figures are estimates.");
+  if (capture.mode === "sampled") result.push(sampling(capture));
   return several ? result.map((text) => `Process ${capture.pid ?? "?"}: ${text}`) : result;
+}
+
+function sampling(capture: CaptureInfo): string {
+  const { sampleBytes, sampleBytesNow } = capture;
+  if (sampleBytes === 0) return "Sampled recording: all figures are estimates.";
+  const grown = sampleBytesNow > sampleBytes ? ` at the start, per ${humanBytes(sampleBytesNow)} at the end` : "";
+  return `Sampled: one sample per ${humanBytes(sampleBytes)} allocated on average${grown}; figures are estimates with 95 % intervals.`;
 }
 
 function started(iso: string): string {

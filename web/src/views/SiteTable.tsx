@@ -3,10 +3,12 @@
 import { useSignal } from "@preact/signals";
 import { useLayoutEffect, useRef } from "preact/hooks";
 import { scrollToRow, visibleRows } from "../layout/rows";
+import type { Spread } from "../model/spread";
 import { grouped, humanBytes, percent } from "../model/units";
 import type { Site, SortKey } from "../model/sites";
 import type { Store } from "../state/store";
 import { palette } from "../state/theme";
+import { limits } from "./FrameTip";
 
 const ROW = 38;
 
@@ -16,12 +18,23 @@ const COLUMNS: [SortKey, string, string][] = [
   ["name", "Site", "Function, file and line"],
 ];
 
-function Amount({ part, whole, bytes, bar }: { part: number; whole: number; bytes: boolean; bar: string }) {
+interface AmountProps {
+  part: number;
+  whole: number;
+  bytes: boolean;
+  bar: string;
+  spread: Spread | null;
+}
+
+function Amount({ part, whole, bytes, bar, spread }: AmountProps) {
+  const within = spread === null ? "" : limits(spread, bytes ? "bytes" : "blocks", part);
+  const samples = Math.round(spread?.samples ?? 0);
+  const title = spread === null ? undefined : `${percent(part, whole)}; 95 %: ${within}; an estimate from ${grouped(samples)} sample${samples === 1 ? "" : "s"}`;
   return (
-    <span role="gridcell" class="number">
+    <span role="gridcell" class="number" title={title}>
       <i class="bar-fill" aria-hidden="true" style={{ width: `${whole > 0 ? (part / whole) * 100 : 0}%`, background: bar }} />
       <b>{bytes ? humanBytes(part) : grouped(part)}</b>
-      <small>{percent(part, whole)}</small>
+      <small>{within === "" || within === "sure" ? percent(part, whole) : within}</small>
     </span>
   );
 }
@@ -39,8 +52,8 @@ function Row({ store, site, index, active }: { store: Store; site: Site; index: 
       class={active ? "row active" : "row"} style={{ top: `${index * ROW}px`, height: `${ROW}px` }}
       onClick={() => store.pick(site.frame)}
     >
-      <Amount part={bytes ? site.selfBytes : site.selfBlocks} whole={whole} bytes={bytes} bar={colour} />
-      <Amount part={bytes ? site.totalBytes : site.totalBlocks} whole={whole} bytes={bytes} bar={colour} />
+      <Amount part={bytes ? site.selfBytes : site.selfBlocks} whole={whole} bytes={bytes} bar={colour} spread={site.selfSpread} />
+      <Amount part={bytes ? site.totalBytes : site.totalBlocks} whole={whole} bytes={bytes} bar={colour} spread={site.totalSpread} />
       <span role="gridcell" class="site" title={names.full(site.frame)}>
         <b>{names.func(site.frame)}</b>
         <small>{names.shortPlace(site.frame) || "no file"}</small>

@@ -113,7 +113,7 @@ function threadLabel(name: string, id: number, bytes: number | null): string {
 }
 
 export function Toolbar({ store }: { store: Store }) {
-  const { inverted, hideImport, hideInterpreter, tableShown } = store;
+  const { inverted, hideImport, hideInterpreter, hideNative, tableShown } = store;
   return (
     <div class="toolbar">
       <div class="bar">
@@ -148,10 +148,18 @@ export function Toolbar({ store }: { store: Store }) {
         </Switch>
         <Switch
           on={hideInterpreter.value} set={(on) => (hideInterpreter.value = on)}
-          title="Take runpy and frozen modules out of the stacks"
+          title="Take runpy, frozen modules and native functions of the interpreter out of the stacks"
         >
           Hide interpreter
         </Switch>
+        {store.report.frames.object.length > 0 && (
+          <Switch
+            on={hideNative.value} set={(on) => (hideNative.value = on)}
+            title="Take functions of C and C++ out: what they allocated counts to the line of Python that called them"
+          >
+            Hide native
+          </Switch>
+        )}
         <Switch on={tableShown.value} set={(on) => (tableShown.value = on)} title="Show the table of sites">
           Table
         </Switch>

@@ -9,18 +9,24 @@ export interface FrameSpec {
   file?: string;
   line?: number;
   flags?: number;
+  object?: string;
 }
 
 type Amounts = Partial<Record<"peak" | "leak" | "total" | "temp", [bytes: number, blocks: number]>>;
 
+type Views = "peak" | "leak" | "total";
+/** samples, sure bytes, sure blocks, bytes², blocks² */
+type Spreads = Partial<Record<Views, [number, number, number, number, number]>>;
+const SPREAD_NAMES = ["samples", "sure_bytes", "sure_blocks", "bytes2", "blocks2"];
+
 export class Builder {
   private readonly strings = new Map<string, number>([["", 0]]);
-  private readonly frames: { key: string; func: number; file: number; line: number; flags: number }[] = [];
+  private readonly frames: { key: string; func: number; file: number; line: number; flags: number; object: number }[] = [];
   private readonly frameIds = new Map<string, number>();
   private readonly children: Map<number, number>[] = [new Map()];
   private readonly parent = [0];
   private readonly nodeFrame = [0];
-  private readonly values: { node: number; thread: number; amounts: Amounts }[] = [];
+  private readonly values: { node: number; thread: number; amounts: Amounts; spreads: Spreads | null }[] = [];
   private readonly lives: { node: number; thread: number; birth: number; death: number; bytes: number; blocks: number }[] = [];
   timeline: { t: number; rss: number; heap: number; gc: number }[] = [];
   marks: { t: number; label: string }[] = [];
@@ -42,12 +48,14 @@ export class Builder {
   }
 
   frame(spec: FrameSpec): number {
-    const { func, file = "/app/main.py", line = 1, flags = 0 } = spec;
-    const key = JSON.stringify([func, file, line, flags]);
+    const { func, file = "/app/main.py", line = 1, flags = 0, object = "" } = spec;
+    const key = JSON.stringify([func, file, line, flags, object]);
     let id = this.frameIds.get(key);
     if (id === undefined) {
       id = this.frames.length;
-      this.frames.push({ key, func: this.string(func), file: this.string(file), line, flags });
+      this.frames.push({
+        key, func: this.string(func), file: this.string(file), line, flags, object: this.string(object),
+      });
       this.frameIds.set(key, id);
     }
     return id;
@@ -71,9 +79,22 @@ export class Builder {
     return node;
   }
 
-  value(node: number, amounts: Amounts, thread = 0): this {
-    this.values.push({ node, thread, amounts });
+  value(node: number, amounts: Amounts, thread = 0, spreads: Spreads | null = null): this {
+    this.values.push({ node, thread, amounts, spreads });
     return this;
+  }
+
+  /** Of estimates, the arrays that say how sure they are; and no temporaries, which samples do not tell. */
+  private spreads(): Parts["arrays"] {
+    if (this.values.every((row) => row.spreads === null)) return {};
+    const names = (["peak", "leak", "total"] as const).flatMap((view) =>
+      SPREAD_NAMES.map((name, at) => [view, name, at] as const),
+    );
+    return Object.fromEntries(
+      names.map(([view, name, at]) => [
+        `${view}_${name}`, Float64Array.from(this.values, (row) => row.spreads?.[view]?.[at] ?? 0),
+      ]),
+    );
   }
 
   life(node: number, birth: number, death: number, bytes: number, blocks = 1, thread = 0): this {
@@ -100,6 +121,9 @@ export class Builder {
         frame_file: Uint32Array.from(this.frames, (f) => f.file),
         frame_line: Uint32Array.from(this.frames, (f) => f.line),
         frame_flags: Uint8Array.from(this.frames, (f) => f.flags),
+        frame_object: this.frames.some((f) => (f.flags & 8) !== 0)
+          ? Uint32Array.from(this.frames, (f) => f.object)
+          : new Uint32Array(0),
         node_parent: Uint32Array.from(this.parent),
         node_frame: Uint32Array.from(this.nodeFrame),
         val_node: Uint32Array.from(this.values, (row) => row.node),
@@ -112,6 +136,7 @@ export class Builder {
         total_blocks: column("total", 1),
         temp_bytes: column("temp", 0),
         temp_blocks: column("temp", 1),
+        ...this.spreads(),
         life_node: Uint32Array.from(this.lives, (row) => row.node),
         life_thread: Uint16Array.from(this.lives, (row) => row.thread),
         life_birth: Uint16Array.from(this.lives, (row) => row.birth),

@@ -1,0 +1,607 @@
+/* The allocator hooks of a sampled recording (record/sample.h). A part of hooks_impl.h.
+
+   What is on the way of every allocation is a countdown; what is on the way of a small object's free is nothing at all: obj and mem
+   keep the interpreter's own free. That works because a small object that is a sample is asked for with 513 bytes (*promoted*): pymalloc
+   passes such a request on to raw, and later its free as well, and there we are. Whether it does is asked at the start; under a debug allocator
+   or PYTHONMALLOC=malloc it does not, and obj and mem look into the filter at every free, as raw does.
+
+   Every block is counted down once, where it comes from: small ones in obj and mem, all others in the lowest place that we have,
+   which is the C library's malloc where the native layer is on, else raw. What passes obj, mem and raw on the way there leaves a frame of a
+   function that lies in a section of its own: a sample is of the outermost domain whose function is on the stack. */
+
+#define SAMPLED_PASS(name)                                                                      \
+    __attribute__((noinline, section("pmt_pass_" #name))) static void *name##_pass(void *ctx,   \
+                                                                                   size_t size) \
+    {                                                                                           \
+        void *block = original[sampled_##name].malloc(ctx, size);                               \
+        __asm__ volatile("" : "+r"(block)); /* no jump: the frame must be there */              \
+        return block;                                                                           \
+    }
+enum {
+    sampled_obj = PYMEM_DOMAIN_OBJ,
+    sampled_mem = PYMEM_DOMAIN_MEM,
+    sampled_raw = PYMEM_DOMAIN_RAW
+};
+SAMPLED_PASS(obj)
+SAMPLED_PASS(mem)
+SAMPLED_PASS(raw)
+
+extern const char __start_pmt_pass_obj[], __stop_pmt_pass_obj[];
+extern const char __start_pmt_pass_mem[], __stop_pmt_pass_mem[];
+extern const char __start_pmt_pass_raw[], __stop_pmt_pass_raw[];
+
+#define SAMPLED_PROBED (1u << 8) /* the lowest place has seen the free, */
+#define SAMPLED_PASSED (1u << 9) /* or the allocation that was to find that out */
+
+/* Larger requests of obj and mem come by the lowest place: 512, less under a debug allocator, which adds to them;
+   0 where all requests do, SIZE_MAX where none does. */
+static size_t sampled_small_max;
+
+static int
+    sampled_promotes; /* a request of 513 bytes in obj and mem comes by the lowest place, and so does its free */
+
+/* --- where a sample comes from ------------------------------------------------------------------------------------------------- */
+
+/* The outermost domain that the allocation under way has passed. */
+static PMT_NOINLINE uint32_t
+sampled_domain_nopy(uint32_t lowest)
+{
+    enum {
+        STEPS = 16,
+        BYTES = 8192
+    };
+    pmt__unwind_regs regs;
+    pmt__unwind_regs_here(&regs);
+    const uint64_t page = 4096;
+    uint64_t low = regs.sp, high = (low & ~(page - 1)) + page;
+    while (high < low + BYTES && pmt__readable((const void *)(uintptr_t)high)) {
+        high += page;
+    }
+    uint32_t domain = lowest;
+    pmt__unwind_rule rule;
+    int is_return = 0;
+    for (int i = 0; i < STEPS; i++) {
+        const char *pc = (const char *)(uintptr_t)regs.pc;
+        if (pc >= __start_pmt_pass_raw && pc < __stop_pmt_pass_raw) {
+            domain = PMT_DOMAIN_RAW;
+        } else if (pc >= __start_pmt_pass_mem && pc < __stop_pmt_pass_mem) {
+            return PMT_DOMAIN_MEM;
+        } else if (pc >= __start_pmt_pass_obj && pc < __stop_pmt_pass_obj) {
+            return PMT_DOMAIN_OBJ;
+        }
+        pmt__unwind_rule_find(regs.pc, is_return, &rule);
+        is_return = !rule.signal;
+        if (pmt__unwind_step(&rule, &regs, low, high) <= 0) {
+            break;
+        }
+    }
+    return domain;
+}
+
+/* The node of a stack, of which nothing is kept: nobody tells us here when a code object dies, so each is compared with what is
+   known of it. With the tables. */
+static uint32_t
+sampled_node_nopy(PMT_FRAME *top)
+{
+    stack_verify_nopy(top);
+    uint32_t node = top == NULL ? PMT_NODE_ROOT : pmt__stack_naive(top);
+    return node == PMT_NODE_ROOT ? PMT_NODE_NO_STACK : node;
+}
+
+/* state: NULL, or that of the calling thread. With the tables. */
+static uint32_t
+sampled_cohort_nopy(PyThreadState *state, uint64_t size, uint32_t domain, pmt__thread **thread)
+{
+    *thread = NULL;
+    PMT_FRAME *top = NULL;
+    if (state != NULL) {
+        *thread = pmt__thread_get_nopy(state, state->id, state->thread_id, pmt__thread_native_id());
+        top = PMT_CURRENT_FRAME(state);
+    } else {
+        pmt__lane *lane = pmt__lane_own();
+        *thread = lane == NULL ? NULL : pmt__lane_thread_nopy(lane, NULL, 0, 0);
+    }
+    if (top == NULL) {
+        pmt__t.counters[PMT_COUNTER_NO_STACK]++;
+    }
+    return pmt__cohort_get_nopy(sampled_node_nopy(top),
+                                size <= PMT_SIZE_EXACT_MAX ? (uint32_t)size : PMT_SIZE_LARGE,
+                                domain, *thread == NULL ? 0 : (*thread)->id);
+}
+
+static void
+sampled_note_nopy(PyThreadState *state, void *block, uint64_t size, uint32_t domain, uint64_t mean)
+{
+    int32_t slot = pmt__sample_find(block);
+    if (slot >= 0) { /* its free was not seen */
+        pmt__sample missed = pmt__sample_take_nopy(slot);
+        pmt__sample_died_nopy(&missed);
+    }
+    pmt__thread *thread;
+    uint32_t cohort = sampled_cohort_nopy(state, size, domain, &thread);
+    pmt__sample_born_nopy(block, size, cohort, mean);
+    if (state != NULL && me.own != state) {
+        me.own = state;
+        pmt__sample_watch_nopy(state);
+    }
+    if (thread != NULL && thread->name == 0 && !thread->name_asked && state != NULL) {
+        thread->name_asked = 1;
+        pmt__attention_set(PMT_ATTENTION_NAME);
+    }
+}
+
+/* A block is a sample. */
+static PMT_NOINLINE void
+sampled_born_nopy(void *block, uint64_t size, uint32_t domain, uint64_t mean)
+{
+    if (recording_off() || pmt__lanes_closed) {
+        return;
+    }
+    if (have_gil_nopy()) {
+        PyThreadState *state = PMT_CURRENT_STATE();
+        if (foreign_nopy(state) || pmt__enter_nopy() == PMT_GATE_CLOSED) {
+            return;
+        }
+        sampled_note_nopy(state, block, size, domain, mean);
+        pmt__leave_nopy();
+        if (__atomic_load_n(&pmt__t.attention, __ATOMIC_RELAXED) & PMT_ATTENTION_NAME) {
+            thread_name_nopy(state);
+        }
+        return;
+    }
+    if (pmt__tables_acquire_event() < 0) {
+        return;
+    }
+    if (!recording_off()) {
+        PyThreadState *state = me.own;
+        if (state != NULL && !pmt__state_is_alive(state)) {
+            state = NULL;
+        }
+        sampled_note_nopy(state, block, size, domain, mean);
+        pmt__t.counters[PMT_COUNTER_NO_GIL]++;
+    }
+    pmt__tables_release();
+}
+
+/* Takes a block out of the table that is about to be freed or to move. 0: it is none of the table's. */
+static PMT_NOINLINE int
+sampled_take_nopy(void *block, pmt__sample *out)
+{
+    if (pmt__sample_find(block) < 0) {
+        return 0;
+    }
+    if (PMT_UNLIKELY(me.probing)) {
+        me.probed |= SAMPLED_PROBED;
+        return 0;
+    }
+    if (recording_off() || pmt__lanes_closed) {
+        return 0;
+    }
+    bool gil = have_gil_nopy();
+    if (gil ? pmt__enter_nopy() == PMT_GATE_CLOSED : pmt__tables_acquire_event() < 0) {
+        return 0;
+    }
+    int found = 0;
+    int32_t slot = recording_off() ? -1 : pmt__sample_find(block);
+    if (slot >= 0) {
+        *out = pmt__sample_take_nopy(slot);
+        found = 1;
+    }
+    if (gil) {
+        pmt__leave_nopy();
+    } else {
+        pmt__tables_release();
+    }
+    return found;
+}
+
+/* What was taken out is gone; or, if `back`, is there again. */
+static PMT_NOINLINE void
+sampled_settle_nopy(const void *block, const pmt__sample *sample, int back)
+{
+    bool gil = have_gil_nopy();
+    if (gil ? pmt__enter_nopy() == PMT_GATE_CLOSED : pmt__tables_acquire_event() < 0) {
+        return;
+    }
+    if (recording_off()) {
+        /* nothing to be told */
+    } else if (back) {
+        pmt__sample_put_nopy(block, sample);
+    } else if (sample->cohort == 0) {
+        watched_died_nopy(block);
+    } else {
+        pmt__sample_died_nopy(sample);
+    }
+    if (gil) {
+        pmt__leave_nopy();
+    } else {
+        pmt__tables_release();
+    }
+}
+
+static PMT_NOINLINE void
+sampled_freed_nopy(void *block)
+{
+    pmt__sample sample;
+    if (sampled_take_nopy(block, &sample)) {
+        sampled_settle_nopy(block, &sample, 0);
+    }
+}
+
+PMT_INLINE void
+sampled_freeing_nopy(void *block)
+{
+    if (PMT_UNLIKELY(pmt__sample_maybe(block))) {
+        sampled_freed_nopy(block);
+    }
+}
+
+/* --- the countdown ---------------------------------------------------------------------------------------------------------------- */
+
+/* Is an allocation of this size to be looked at? */
+PMT_INLINE bool
+sampled_counts(size_t size)
+{
+    if (PMT_UNLIKELY(size >= __atomic_load_n(&pmt__sampling_now.always, __ATOMIC_RELAXED))) {
+        return true;
+    }
+    pmt__sample_left -= (int64_t)size;
+    return PMT_UNLIKELY(pmt__sample_left < 0);
+}
+
+static PMT_NOINLINE void *
+sampled_small(int python_domain, uint32_t domain, size_t size)
+{
+    const PyMemAllocatorEx *to = &original[python_domain];
+    if (PMT_UNLIKELY(me.probing)) {
+        me.probed |= 1u << python_domain;
+        return to->malloc(to->ctx, size);
+    }
+    uint64_t mean;
+    if (!pmt__sample_due(size, &mean) || me.nested) {
+        return to->malloc(to->ctx, size);
+    }
+    int64_t left = pmt__sample_left;
+    me.nested++;
+    bool promoted = sampled_promotes && size <= PMT_SIZE_EXACT_MAX;
+    void *block = to->malloc(to->ctx, promoted ? PMT_SIZE_EXACT_MAX + 1 : size);
+    me.nested--;
+    pmt__sample_left = left;
+    if (block != NULL) {
+        sampled_born_nopy(block, size, domain, mean);
+    }
+    return block;
+}
+
+/* A block came from the lowest place and is to be looked at. */
+static PMT_NOINLINE void
+sampled_lowest_nopy(void *block, size_t size, uint32_t lowest)
+{
+    uint64_t mean;
+    if (PMT_UNLIKELY(me.probing)) {
+        me.probed |= SAMPLED_PASSED;
+        return;
+    }
+    if (pmt__sample_due(size, &mean) && !me.nested && block != NULL) {
+        sampled_born_nopy(block, size, sampled_domain_nopy(lowest), mean);
+    }
+}
+
+/* Whatever it passes on its way is done here, at once. */
+static PMT_NOINLINE void *
+sampled_calloc(const PyMemAllocatorEx *to, uint32_t domain, size_t count, size_t each)
+{
+    size_t size = count * each; /* where that overflows, there will be no block */
+    uint64_t mean = 0;
+    if (me.nested) {
+        return to->calloc(to->ctx, count, each);
+    }
+    bool due = size != 0 && sampled_counts(size) && pmt__sample_due(size, &mean);
+    int64_t left = pmt__sample_left;
+    me.nested++;
+    void *block = due && sampled_promotes && size <= PMT_SIZE_EXACT_MAX
+                      ? to->calloc(to->ctx, 1, PMT_SIZE_EXACT_MAX + 1)
+                      : to->calloc(to->ctx, count, each);
+    me.nested--;
+    pmt__sample_left = left;
+    if (due && block != NULL) {
+        sampled_born_nopy(block, size, domain, mean);
+    }
+    return block;
+}
+
+static PMT_NOINLINE void *
+sampled_realloc(const PyMemAllocatorEx *to, uint32_t domain, void *old, size_t size)
+{
+    uint64_t mean = 0;
+    if (me.nested) {
+        return to->realloc(to->ctx, old, size);
+    }
+    bool due = size != 0 && sampled_counts(size) && pmt__sample_due(size, &mean);
+    pmt__sample sample;
+    int had = old != NULL && pmt__sample_maybe(old) && sampled_take_nopy(old, &sample);
+    bool promoted = due && sampled_promotes && domain != PMT_DOMAIN_RAW
+                    && domain != PMT_DOMAIN_MALLOC && size <= PMT_SIZE_EXACT_MAX;
+    int64_t left = pmt__sample_left;
+    me.nested++;
+    void *block = to->realloc(to->ctx, old, promoted ? PMT_SIZE_EXACT_MAX + 1 : size);
+    me.nested--;
+    pmt__sample_left = left;
+    if (had) {
+        sampled_settle_nopy(old, &sample, block == NULL);
+    }
+    if (due && block != NULL) {
+        sampled_born_nopy(block, size, domain, mean);
+    }
+    return block;
+}
+
+#define SAMPLED_HOOKS(name, python_domain, domain)                             \
+    static void *sampled_##name##_malloc(void *ctx, size_t size)               \
+    {                                                                          \
+        if (PMT_UNLIKELY(size > sampled_small_max)) {                          \
+            return name##_pass(ctx, size);                                     \
+        }                                                                      \
+        pmt__sample_left -= (int64_t)size;                                     \
+        if (PMT_UNLIKELY(pmt__sample_left < 0)) {                              \
+            return sampled_small(python_domain, domain, size);                 \
+        }                                                                      \
+        return original[python_domain].malloc(ctx, size);                      \
+    }                                                                          \
+    static void *sampled_##name##_calloc(void *ctx, size_t count, size_t size) \
+    {                                                                          \
+        (void)ctx;                                                             \
+        return sampled_calloc(&original[python_domain], domain, count, size);  \
+    }                                                                          \
+    static void *sampled_##name##_realloc(void *ctx, void *old, size_t size)   \
+    {                                                                          \
+        (void)ctx;                                                             \
+        return sampled_realloc(&original[python_domain], domain, old, size);   \
+    }                                                                          \
+    static void filtered_##name##_free(void *ctx, void *block)                 \
+    {                                                                          \
+        if (block != NULL) {                                                   \
+            sampled_freeing_nopy(block);                                       \
+        }                                                                      \
+        original[python_domain].free(ctx, block);                              \
+    }
+SAMPLED_HOOKS(obj, PYMEM_DOMAIN_OBJ, PMT_DOMAIN_OBJ)
+SAMPLED_HOOKS(mem, PYMEM_DOMAIN_MEM, PMT_DOMAIN_MEM)
+
+/* raw as the lowest place: without the native layer */
+static void *
+sampled_raw_malloc(void *ctx, size_t size)
+{
+    if (!sampled_counts(size)) {
+        return original[PYMEM_DOMAIN_RAW].malloc(ctx, size);
+    }
+    void *block = original[PYMEM_DOMAIN_RAW].malloc(ctx, size);
+    sampled_lowest_nopy(block, size, PMT_DOMAIN_RAW);
+    return block;
+}
+
+static void *
+sampled_raw_calloc(void *ctx, size_t count, size_t size)
+{
+    (void)ctx;
+    return sampled_calloc(&original[PYMEM_DOMAIN_RAW], PMT_DOMAIN_RAW, count, size);
+}
+
+static void *
+sampled_raw_realloc(void *ctx, void *old, size_t size)
+{
+    (void)ctx;
+    return sampled_realloc(&original[PYMEM_DOMAIN_RAW], PMT_DOMAIN_RAW, old, size);
+}
+
+static void
+sampled_raw_free(void *ctx, void *block)
+{
+    if (block != NULL) {
+        sampled_freeing_nopy(block);
+    }
+    original[PYMEM_DOMAIN_RAW].free(ctx, block);
+}
+
+/* --- the C library's allocator (native_table.h) ---------------------------------------------------------------------------------- */
+
+static void
+sampled_native_allocated(void *block, size_t size)
+{
+    if (sampled_counts(size) && !native_recurses()) {
+        sampled_lowest_nopy(block, size, PMT_DOMAIN_MALLOC);
+    }
+}
+
+static void
+sampled_native_freeing(void *block)
+{
+    if (PMT_UNLIKELY(pmt__sample_maybe(block)) && !native_recurses()) {
+        sampled_freed_nopy(block);
+    }
+}
+
+static void *
+sampled_native_reallocate(void *(*real)(void *, size_t), void *old, size_t size)
+{
+    PyMemAllocatorEx to = {.realloc = native_call};
+    memcpy(&to.ctx, &real, sizeof real);
+    if (pmt__lanes_closed || native_recurses()) {
+        return real(old, size);
+    }
+    return sampled_realloc(&to, PMT_DOMAIN_MALLOC, old, size);
+}
+
+static const pmt__native_table sampled_native_table = {
+    .version = PMT_NATIVE_TABLE_VERSION,
+    .allocated = sampled_native_allocated,
+    .freeing = sampled_native_freeing,
+    .reallocate = sampled_native_reallocate,
+    .mapped = native_mapped,
+    .unmapping = native_unmapping,
+    .remapped = native_remapped,
+    .unloaded = native_unloaded,
+};
+
+const pmt__native_table *
+pmt__cpython_sampled_native_table(void)
+{
+    return &sampled_native_table;
+}
+
+/* --- where the hooks go --------------------------------------------------------------------------------------------------------------- */
+
+static const PyMemAllocatorEx sampled_hooks[3] = {
+    [PYMEM_DOMAIN_RAW] = {NULL, sampled_raw_malloc, sampled_raw_calloc, sampled_raw_realloc,
+                          sampled_raw_free},
+    [PYMEM_DOMAIN_MEM] = {NULL, sampled_mem_malloc, sampled_mem_calloc, sampled_mem_realloc,
+                          filtered_mem_free},
+    [PYMEM_DOMAIN_OBJ] = {NULL, sampled_obj_malloc, sampled_obj_calloc, sampled_obj_realloc,
+                          filtered_obj_free},
+};
+
+static bool
+sampled_is_ours(PyMemAllocatorDomain domain, const PyMemAllocatorEx *top)
+{
+    return top->malloc == sampled_hooks[domain].malloc
+           || (domain == PYMEM_DOMAIN_RAW && top->malloc == raw_pass);
+}
+
+/* full_raw: raw's hook of a recording of everything, which stays on for ever. */
+static void
+sampled_hook(PyMemAllocatorDomain domain, bool native, void *(*full_raw)(void *, size_t))
+{
+    PyMemAllocatorEx top;
+    PyMem_GetAllocator(domain, &top);
+    if (!sampled_is_ours(domain, &top) && !(domain == PYMEM_DOMAIN_RAW && top.malloc == full_raw)) {
+        original[domain] = top;
+    }
+    PyMemAllocatorEx ours = sampled_hooks[domain];
+    ours.ctx = original[domain].ctx;
+    if (domain == PYMEM_DOMAIN_RAW && native) {
+        ours.malloc = raw_pass;
+    } else if (domain != PYMEM_DOMAIN_RAW && sampled_promotes) {
+        ours.free = original[domain].free;
+    }
+    PyMem_SetAllocator(domain, &ours);
+}
+
+/* Does a request of this size come by the lowest place? Before obj has its hook. */
+static bool
+sampled_passes(size_t size)
+{
+    int64_t left = pmt__sample_left;
+    pmt__sample_left = 0;
+    me.probing = 1;
+    me.probed = 0;
+    void *block = PyObject_Malloc(size);
+    me.probing = 0;
+    pmt__sample_left = left;
+    PyObject_Free(block);
+    return (me.probed & SAMPLED_PASSED) != 0;
+}
+
+static void
+sampled_probe_small(void)
+{
+    if (!sampled_passes(PMT_SIZE_EXACT_MAX + 1)) { /* obj has an allocator of its own */
+        sampled_small_max = SIZE_MAX;
+        return;
+    }
+    size_t low = 0, high = PMT_SIZE_EXACT_MAX + 1; /* low does not, high does */
+    while (high - low > 1) {
+        size_t middle = (low + high) / 2;
+        if (sampled_passes(middle)) {
+            high = middle;
+        } else {
+            low = middle;
+        }
+    }
+    sampled_small_max = low;
+}
+
+/* Does the free of a block of 513 bytes come by the lowest place? */
+static void
+sampled_probe(void)
+{
+    void *block = PyObject_Malloc(PMT_SIZE_EXACT_MAX + 1);
+    if (block == NULL) {
+        return;
+    }
+    pmt__tables_acquire();
+    pmt__sample_watch_nopy(block);
+    pmt__tables_release();
+    me.probing = 1;
+    me.probed = 0;
+    PyObject_Free(block);
+    sampled_promotes = (me.probed & SAMPLED_PROBED) != 0;
+    me.probing = 0;
+    pmt__tables_acquire();
+    int32_t slot = pmt__sample_find(block);
+    if (slot >= 0) {
+        pmt__sample_take_nopy(slot);
+    }
+    pmt__tables_release();
+}
+
+static bool sampled_native; /* the lowest place is the C library's malloc */
+
+static void
+sampled_install(bool native, void *(*full_raw)(void *, size_t))
+{
+    sampled_native = native;
+    sampled_promotes = 0;
+    sampled_hook(PYMEM_DOMAIN_RAW, native, full_raw);
+    sampled_probe();
+    sampled_probe_small();
+    sampled_hook(PYMEM_DOMAIN_MEM, native, full_raw);
+    sampled_hook(PYMEM_DOMAIN_OBJ, native, full_raw);
+}
+
+/* Puts back what the program, or another profiler, has taken off. */
+static void
+sampled_check(void *(*full_raw)(void *, size_t))
+{
+    for (int domain = 0; domain < 3; domain++) {
+        PyMemAllocatorEx top;
+        PyMem_GetAllocator((PyMemAllocatorDomain)domain, &top);
+        if (sampled_is_ours((PyMemAllocatorDomain)domain, &top)) {
+            continue;
+        }
+        if (domain != PYMEM_DOMAIN_RAW) { /* or is somebody else on top of ours? */
+            me.probing = 1;
+            me.probed = 0;
+            int64_t left = pmt__sample_left;
+            pmt__sample_left = 0;
+            void *block = domain == PYMEM_DOMAIN_MEM ? PyMem_Malloc(8) : PyObject_Malloc(8);
+            pmt__sample_left = left;
+            me.probing = 0;
+            domain == PYMEM_DOMAIN_MEM ? PyMem_Free(block) : PyObject_Free(block);
+            if (me.probed & 1u << domain) {
+                continue;
+            }
+        } else if (top.malloc == full_raw) {
+            continue;
+        }
+        sampled_hook((PyMemAllocatorDomain)domain, sampled_native, full_raw);
+        __atomic_fetch_add(&pmt__t.counters[PMT_COUNTER_HOOKS_LOST], 1, __ATOMIC_RELAXED);
+    }
+}
+
+static void
+sampled_uninstall(const PyMemAllocatorEx *full_raw)
+{
+    for (int domain = 0; domain < 3; domain++) {
+        PyMemAllocatorEx top;
+        PyMem_GetAllocator((PyMemAllocatorDomain)domain, &top);
+        if (!sampled_is_ours((PyMemAllocatorDomain)domain, &top)) {
+            continue;
+        }
+        PyMemAllocatorEx back = original[domain];
+        if (domain == PYMEM_DOMAIN_RAW) {
+            back = *full_raw;
+            back.ctx = original[domain].ctx;
+        }
+        PyMem_SetAllocator((PyMemAllocatorDomain)domain, &back);
+    }
+}
