@@ -2,14 +2,13 @@
    that has written it must still hold its lock on it: without one, it has given up or was killed, and nothing is done. It is taken
    by being renamed, which only one can do.
 
-   In C, and in one call, because no signal handler of the program gets between, and because what is left of the recording when it
+   In C, and in one call, because no signal handler of the program gets between (nothing here may call PyErr_CheckSignals or run code
+   in Python: the exception of a handler would be lost), and because what is left of the recording when it
    ends should be the program's memory, not ours. */
 #include "attend.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -33,11 +32,14 @@ file_in(folder *self, const char *name)
     return self->name;
 }
 
-/* Nobody else will. */
+/* Nobody else will; but not while somebody is at it. */
 static void
 tidy(folder *self)
 {
-    static const char *const names[] = {"request", "claimed", "start"};
+    if (access(file_in(self, "claimed"), F_OK) == 0) {
+        return;
+    }
+    static const char *const names[] = {"request", "start", "answer"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         unlink(file_in(self, names[i]));
     }
@@ -54,22 +56,55 @@ somebody_waits(int fd)
            && lock.l_type != F_UNLCK;
 }
 
-/* The length of the text of the request; negative: there is none to be done. */
+/* A child that was forked meanwhile has the call in its queue, too. */
+static int
+is_for_us(const char *text, ssize_t length)
+{
+    char mine[32];
+    const int size = snprintf(mine, sizeof mine, "pid=%ld%c", (long)getpid(), SEPARATOR);
+    return length >= size && memcmp(text, mine, (size_t)size) == 0;
+}
+
+enum {
+    NOTHING = -1,   /* nobody waits for it any more */
+    NOT_FOR_US = -2 /* but for another process */
+};
+
+/* The length of the text of the request, or why it is not to be done. request: open then, to be closed. */
 static ssize_t
-claim(folder *self, char *text)
+claim(folder *self, char *text, int *request)
 {
     const int fd = open(file_in(self, "request"), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0) {
-        return -1;
+        return NOTHING;
     }
     char claimed[sizeof self->name];
     strcpy(claimed, file_in(self, "claimed"));
-    ssize_t length = -1;
-    if (somebody_waits(fd) && rename(file_in(self, "request"), claimed) == 0) {
+    ssize_t length = NOTHING;
+    if (somebody_waits(fd)) {
         length = read(fd, text, TEXT_MAX);
+        if (!is_for_us(text, length)) {
+            length = NOT_FOR_US;
+        } else if (rename(file_in(self, "request"), claimed) < 0) {
+            length = NOTHING;
+        } else {
+            *request = fd;
+            return length;
+        }
     }
     close(fd);
     return length;
+}
+
+/* The command may have been killed meanwhile. */
+static void
+leave(folder *self, int request)
+{
+    if (!somebody_waits(request)) {
+        unlink(file_in(self, "claimed"));
+        tidy(self);
+    }
+    close(request);
 }
 
 /* name=value, separated, as a dict; NULL with an exception. */
@@ -112,23 +147,39 @@ answer_put(answer *self, const char *name, const char *value)
     }
 }
 
+/* A str or an int. Not by PyObject_Str, which looks for signals: the exception of a handler of the program would be ours. */
 static void
 answer_put_object(answer *self, const char *name, PyObject *value)
 {
-    PyObject *string = value == NULL ? NULL : PyObject_Str(value);
-    PyObject *bytes = string == NULL ? NULL : PyUnicode_EncodeFSDefault(string);
-    if (bytes != NULL) {
-        answer_put(self, name, PyBytes_AS_STRING(bytes));
+    if (value != NULL && PyLong_Check(value)) {
+        char digits[32];
+        snprintf(digits, sizeof digits, "%llu", PyLong_AsUnsignedLongLong(value));
+        answer_put(self, name, digits);
+    } else if (value != NULL && PyUnicode_Check(value)) {
+        PyObject *bytes = PyUnicode_EncodeFSDefault(value);
+        if (bytes != NULL) {
+            answer_put(self, name, PyBytes_AS_STRING(bytes));
+        }
+        Py_XDECREF(bytes);
     }
     PyErr_Clear();
-    Py_XDECREF(bytes);
-    Py_XDECREF(string);
 }
 
 static void
 answer_put_item(answer *self, PyObject *dict, const char *name)
 {
     answer_put_object(self, name, PyDict_GetItemString(dict, name)); /* borrowed */
+}
+
+/* What str() would give, of one of ours. Borrowed, or NULL. */
+static PyObject *
+exception_text(PyObject *value)
+{
+    PyObject *args =
+        PyExceptionInstance_Check(value) ? ((PyBaseExceptionObject *)value)->args : NULL;
+    return args != NULL && PyTuple_Check(args) && PyTuple_GET_SIZE(args) > 0
+               ? PyTuple_GET_ITEM(args, 0)
+               : NULL;
 }
 
 /* What the exception that is set means, which goes. */
@@ -155,7 +206,7 @@ answer_put_error(answer *self, PyObject *module)
         Py_XDECREF(number);
     }
     answer_put(self, "kind", kind);
-    answer_put_object(self, "text", text != NULL ? text : value);
+    answer_put_object(self, "text", text != NULL ? text : exception_text(value));
     Py_XDECREF(text);
     Py_XDECREF(type);
     Py_XDECREF(value);
@@ -255,17 +306,19 @@ option_put(PyObject *options, const char *name, PyObject *value)
     return rc;
 }
 
-/* The arguments of start(); NULL with an exception. */
+/* The arguments of start(): those of the numbers that the request has a word for. NULL with an exception. */
 static PyObject *
 start_options(PyObject *words, PyObject *blocks)
 {
-    static const char *const numbers[] = {"force", "events", "native_traces", "max_memory_bytes",
+    static const char *const numbers[] = {"force",         "events",       "native_traces",
+                                          "async_parents", "sample_bytes", "max_memory_bytes",
                                           "max_size_bytes"};
     PyObject *argv = PySys_GetObject("orig_argv"); /* borrowed */
     PyObject *options = PyDict_New();
     int rc = options == NULL ? -1 : 0;
     for (size_t i = 0; rc == 0 && i < sizeof numbers / sizeof *numbers; i++) {
-        rc = option_put(options, numbers[i], PyLong_FromString(word(words, numbers[i]), NULL, 10));
+        const char *text = word(words, numbers[i]);
+        rc = *text == 0 ? 0 : option_put(options, numbers[i], PyLong_FromString(text, NULL, 10));
     }
     rc = rc < 0 ? rc : option_put(options, "argv", argv != NULL ? Py_NewRef(argv) : PyList_New(0));
     rc = rc < 0 ? rc : option_put(options, "attached", Py_NewRef(blocks));
@@ -358,10 +411,11 @@ ext_attend(PyObject *module, PyObject *path)
     answer *out = pmt__pages_map(sizeof *out);
     folder where = {.path = PyBytes_AS_STRING(bytes)};
     if (out != NULL && strlen(where.path) < sizeof where.name - 16) {
-        const ssize_t length = claim(&where, out->text);
-        if (length < 0) {
+        int request = -1;
+        const ssize_t length = claim(&where, out->text, &request);
+        if (length == NOTHING) {
             tidy(&where);
-        } else {
+        } else if (length >= 0) {
             PyObject *words = words_get(out->text, (size_t)length);
             if (words == NULL) {
                 answer_put_error(out, module);
@@ -369,6 +423,7 @@ ext_attend(PyObject *module, PyObject *path)
                 act(module, words, out);
             }
             answer_write(out, &where);
+            leave(&where, request);
             Py_XDECREF(words);
         }
     }
@@ -405,10 +460,12 @@ module_get(void)
     return module = fresh;
 }
 
-void
-pymemtrace_attend(const char *path)
+int
+pymemtrace_attend(void *path)
 {
     const int before = errno;
+    const int collects =
+        PyGC_Disable(); /* finalizers are code in Python, where signals are seen to */
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
     PyObject *module = module_get();
@@ -419,11 +476,15 @@ pymemtrace_attend(const char *path)
     }
     PyErr_Clear();
     PyErr_Restore(type, value, traceback);
+    if (collects) {
+        PyGC_Enable();
+    }
     errno = before;
+    return 0;
 }
 
-static void *
-attend_in_thread(void *path)
+void *
+pymemtrace_attend_thread(void *path)
 {
     if (Py_IsInitialized()) {
         const PyGILState_STATE state = PyGILState_Ensure();
@@ -431,23 +492,4 @@ attend_in_thread(void *path)
         PyGILState_Release(state);
     }
     return NULL;
-}
-
-void
-pymemtrace_attend_soon(const char *path)
-{
-    sigset_t all, before;
-    pthread_attr_t detached;
-    pthread_t thread;
-    void *argument;
-    memcpy(&argument, &path, sizeof argument); /* it stays where it is */
-    sigfillset(&all);
-    if (pthread_attr_init(&detached) != 0) {
-        return;
-    }
-    pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the program's */
-    pthread_create(&thread, &detached, attend_in_thread, argument);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&detached);
 }

@@ -6,12 +6,11 @@
 
 PyObject *ext_attend(PyObject *module, PyObject *folder);
 
-/* Found by name, in the extension that the process was made to load (cli/_inject.py). The first one is for the main thread with the GIL:
-   a pending call. The second is for a thread that was on its way back from a system call, and must get away at once: it starts a
-   thread, which waits for the GIL as any thread does. */
+/* Found by name, in the extension that the process was made to load (cli/_stub.py). The first one is for the main thread with the GIL: a
+   pending call, hence the result, 0. The second is what a thread of our own does, which waits for the GIL as any thread. */
 #define EXT_EXPORT __attribute__((visibility("default")))
-EXT_EXPORT void pymemtrace_attend(const char *folder);
-EXT_EXPORT void pymemtrace_attend_soon(const char *folder);
+EXT_EXPORT int pymemtrace_attend(void *folder);
+EXT_EXPORT void *pymemtrace_attend_thread(void *folder);
 
 /* Where the command puts the names of folders once the extension is there. */
 extern EXT_EXPORT char pymemtrace_attend_names[64][64];

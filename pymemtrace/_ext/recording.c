@@ -28,6 +28,8 @@
 
 #define DEFAULT_INTERVAL_S 1.0
 #define DURATION_MAX_S 1e9
+#define ENDING_TRIES 1000
+#define ENDING_PAUSE_NS 100000
 
 static PyObject *
 raise_for(PyObject *module, const pmt_error *err)
@@ -473,9 +475,14 @@ core_main_returned(PyObject *module, PyObject *unused)
 {
     (void)module;
     (void)unused;
-    pthread_mutex_lock(&ending);
+    int tries = 0; /* in a forked child, nobody may be left to give it back */
+    while (pthread_mutex_trylock(&ending) != 0 && tries++ < ENDING_TRIES) {
+        nanosleep(&(struct timespec){.tv_nsec = ENDING_PAUSE_NS}, NULL);
+    }
     interpreter_ends = 1;
-    pthread_mutex_unlock(&ending);
+    if (tries <= ENDING_TRIES) {
+        pthread_mutex_unlock(&ending);
+    }
     main_returned_py(NULL, PMT_MAIN_UNKNOWN, 0);
     Py_RETURN_NONE;
 }

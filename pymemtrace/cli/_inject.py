@@ -10,6 +10,7 @@ divert       For a main thread that does not come to a safe point. A thread that
              starts another one, which waits for the GIL.
 """
 
+import errno
 import os
 import struct
 import sys
@@ -27,6 +28,12 @@ PATIENCE_S = 0.7  # for the main thread to come to a safe point, before a detour
 POLL_S = 0.01
 AGAIN_S = 0.25
 LATE_S = 5.0  # for an answer once the request was taken
+HOLDS_MAX = 3  # times that the process is stopped, for a while, in vain
+
+REMEDIES = {
+    errno.ENOSYS: "it works on x86-64; start the program by `pymemtrace run` instead",
+    errno.EIO: "the kernel does not let its code be written: start the program by `pymemtrace run`",
+}
 
 
 def no_right(target: Target) -> Failure:
@@ -81,6 +88,8 @@ class Question:
         self._control = control
         self._pending: Pending | None = None
         self._asked = False
+        self._vain = 0
+        self._children: set[int] = set()
         self._by_script = method == "remote-exec" or (
             method == "auto" and target.version >= (3, 14)
         )
@@ -101,10 +110,13 @@ class Question:
         finally:
             if self._by_script and self._asked:
                 revoke(self._target, self._control)
+                if self._target.children() - self._children:
+                    self._control.keep()  # they were asked, too
 
     def _ask(self, until: float) -> dict[str, str]:
         self._target.check()
         if self._by_script:
+            self._children = self._target.children()
             remote_exec(self._target, self._control)
             self._asked = True
         else:
@@ -138,12 +150,19 @@ class Question:
         except PermissionError:
             raise no_right(self._target) from None
         except OSError as error:
-            if isinstance(error, TimeoutError):
-                return False
             self._target.check()
+            if not isinstance(error, TimeoutError):
+                raise impossible(
+                    f"cannot trace the process ({error.strerror})", self._target.name,
+                    REMEDIES.get(error.errno or 0) or ptrace_remedy(),
+                ) from None  # fmt: skip
+            self._vain += 1
+            if self._vain < HOLDS_MAX:
+                return False
             raise impossible(
-                f"cannot trace the process ({error.strerror})", self._target.name, ptrace_remedy()
-            ) from None
+                "its threads cannot be stopped for a moment", self._target.name,
+                "one waits for a disk or the machine is overloaded: try again later",
+            ) from None  # fmt: skip
         self.held_s.append((way, held_s))
         return True
 

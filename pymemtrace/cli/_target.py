@@ -159,6 +159,16 @@ class Target:
         if now.start_ticks != self.status.start_ticks or now.state in "ZXx":
             raise self.gone()
 
+    def children(self) -> set[int]:
+        found: set[int] = set()
+        try:
+            for task in os.listdir(f"/proc/{self.pid}/task"):
+                with open(f"/proc/{self.pid}/task/{task}/children", encoding="ascii") as file:
+                    found.update(map(int, file.read().split()))
+        except OSError:
+            pass  # it ends; or a thread of it does
+        return found
+
     # --- which Python --------------------------------------------------------------------------
 
     def _find_python(self) -> tuple[_elf.Object, tuple[int, int]]:

@@ -9,11 +9,13 @@ from pymemtrace.cli import _control, _format, _helper, _inject
 from pymemtrace.cli._failure import EXIT_IMPOSSIBLE, EXIT_USAGE, Failure
 from pymemtrace.cli._stub import CORE
 from pymemtrace.cli._target import Target, impossible, user_name
-from pymemtrace.cli.run import parse_file_size, parse_size
+from pymemtrace.cli.run import parse_file_size, parse_sample, parse_size
 
 HELP = "record a process that runs already"
 
 DURATION_MAX_S = 1e9
+SAMPLE_BYTES = 512 << 10  # what is attached to is in production
+FULL_ONLY = ("native", "async_parents", "events")
 METHODS = ("auto", "remote-exec", "ptrace")
 PRELOAD = os.path.join(os.path.dirname(CORE), "_preload.so")
 
@@ -61,12 +63,19 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add("-q", "--quiet", action="store_true", help="say nothing if it works")
     add("--duration", metavar="SECONDS", type=parse_seconds, default=0.0,
         help="the recording ends by itself after this time")  # fmt: skip
-    # How it is recorded: another mode is another option beside this one.
+    # How it is recorded: another mode is another option beside these.
     modes = parser.add_mutually_exclusive_group()
-    modes.add_argument("--full", action="store_true", help="every allocation (the default)")
+    modes.add_argument("--sample", metavar="SIZE", type=parse_sample, default=0,
+        help="record samples only, one per SIZE bytes on average (default: 512K)")  # fmt: skip
+    modes.add_argument("--full", action="store_true", help="record every allocation")
     add("--native", action="store_true",
-        help="the stacks contain the frames of C and C++ functions, too")  # fmt: skip
-    add("--events", action="store_true", help="also keep the log of every single event")
+        help="the stacks contain the frames of C, C++ and Rust functions, too (with --full)",
+    )  # fmt: skip
+    add("--async-parents", action="store_true",
+        help="the stacks of asyncio's tasks contain the tasks that await them (with --full)",
+    )  # fmt: skip
+    add("--events", action="store_true",
+        help="also keep the log of every single event (with --full)")  # fmt: skip
     add("--max-memory", metavar="SIZE", type=parse_size, default=0,
         help="memory that the tables of stacks may use (64M; default: 1G)")  # fmt: skip
     add("--max-size", metavar="SIZE", type=parse_file_size, default=0,
@@ -114,7 +123,7 @@ def output_path(args: argparse.Namespace, target: Target) -> str:
 
 def request(action: str, target: Target) -> dict[str, object]:
     target.check_package([CORE, PRELOAD])
-    return {"action": action}
+    return {"pid": target.status.pid_inside, "action": action}  # pid is the first
 
 
 def ask(args: argparse.Namespace, target: Target, words: dict[str, object]) -> dict[str, str]:
@@ -175,12 +184,31 @@ def attach_words(args: argparse.Namespace) -> list[str]:
         words += [f"--output={args.output}"]
     words += [f"--max-memory={args.max_memory}"] if args.max_memory else []
     words += [f"--max-size={args.max_size}"] if args.max_size else []
-    for name in ("force", "quiet", "verbose", "full", "native", "events"):
-        words += [f"--{name}"] if getattr(args, name) else []
+    words += [f"--sample={args.sample}"] if args.sample else []
+    for name in ("force", "quiet", "verbose", "full", *FULL_ONLY):
+        words += [f"--{name.replace('_', '-')}"] if getattr(args, name) else []
     return words
 
 
+def mode_words(args: argparse.Namespace) -> dict[str, object]:
+    """How it is recorded, as arguments of start() (_ext/attend.c knows their names)."""
+    if args.full:
+        return {
+            "events": int(args.events),
+            "native_traces": int(args.native),
+            "async_parents": int(args.async_parents),
+        }
+    extra = [f"--{name.replace('_', '-')}" for name in FULL_ONLY if getattr(args, name)]
+    if extra:
+        raise Failure(
+            EXIT_USAGE, "samples have no event log, no native stacks and no awaiting tasks",
+            extra[0], "add --full, which records every allocation, or leave it out",
+        )  # fmt: skip
+    return {"sample_bytes": args.sample or SAMPLE_BYTES}
+
+
 def run(args: argparse.Namespace) -> int:
+    mode = mode_words(args)
     target = Target(args.pid)
     path = output_path(args, target)
     _helper.go_on(target, args.python, attach_words(args))
@@ -190,10 +218,9 @@ def run(args: argparse.Namespace) -> int:
         "path": path,
         "duration_s": repr(args.duration),
         "force": int(args.force),
-        "events": int(args.events),
-        "native_traces": int(args.native),
         "max_memory_bytes": args.max_memory,
         "max_size_bytes": args.max_size,
+        **mode,
     }
     before = what_was_there(target)
     answer = ask(args, target, words)
@@ -216,7 +243,9 @@ def what_was_there(target: Target) -> str:
 def show(
     args: argparse.Namespace, target: Target, path: str, before: str, answer: dict[str, str]
 ) -> None:
-    print(f"recording {target.name} into {path}")
+    sample = args.sample or SAMPLE_BYTES
+    how = "every allocation" if args.full else f"a sample per {_format.size(sample)}"
+    print(f"recording {target.name} into {path}: {how}")
     blocks = _format.count(int(answer.get("blocks", "0")))
     print(f"attached {before}, {blocks} blocks of Python's; what was there is not in the capture")
     if args.duration:

@@ -2,7 +2,9 @@
 
    Nothing is ever changed but by one step that is whole or not at all: a write of bytes that nobody reads yet, a word that makes
    them count, or all registers of a thread at once. No breakpoint is set and nothing runs while the process is held. So it
-   does not matter when the caller is killed: the kernel lets the threads go on, from where they were. */
+   does not matter when the caller is killed: the kernel lets the threads go on, from where they were. What must be done by several
+   steps has an order in which each is right by itself (cli/_pending.py), and is done in a process of its own: whoever kills the
+   command does not kill that one. */
 #ifndef PMT_PLATFORM_TRACEE_H
 #define PMT_PLATFORM_TRACEE_H
 
@@ -32,8 +34,7 @@ enum {
 
 /* Stops every thread of the process, compares all that is expected, makes the changes and lets go. First come those that expect
    something: they may be in memory that the process itself cannot write, and nobody may be reading it yet. The others
-   follow in their order, by one system call. held_ns: for how
-   long the process stood still. 0, PMT_TRACEE_OTHER, or a negative errno: -EPERM (no right, or somebody else traces it), -ESRCH,
+   follow in their order, by one system call. held_ns: for how long the process stood still. 0, PMT_TRACEE_OTHER, or a negative errno: -EPERM (no right, or somebody else traces it), -ESRCH,
    -ETIMEDOUT (a thread could not be stopped within the time; nothing was changed) … */
 int pmt__tracee_exchange(uint64_t pid, const pmt__exchange *parts, size_t count,
                          uint64_t timeout_ns, uint64_t *held_ns);

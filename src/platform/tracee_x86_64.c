@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -213,12 +214,21 @@ exchange(const tracee *self, const pmt__exchange *parts, size_t count)
     return rc < 0 || rc == PMT_TRACEE_OTHER ? rc : words_write(self, parts, count);
 }
 
-int
-pmt__tracee_exchange(uint64_t pid, const pmt__exchange *parts, size_t count, uint64_t timeout_ns,
-                     uint64_t *held_ns)
+/* What a process of its own is to do. */
+typedef struct job {
+    uint64_t pid;
+    const pmt__exchange *parts;
+    size_t count;
+    uint64_t timeout_ns;
+    const pmt__waiting *waiting; /* NULL: an exchange */
+    uint64_t to, argument;
+} job;
+
+static int
+exchange_all(const job *j, uint64_t *held_ns)
 {
     tracee t;
-    int rc = tracee_open(&t, pid, timeout_ns);
+    int rc = tracee_open(&t, j->pid, j->timeout_ns);
     if (rc < 0) {
         return rc;
     }
@@ -232,7 +242,7 @@ pmt__tracee_exchange(uint64_t pid, const pmt__exchange *parts, size_t count, uin
         }
     } while (rc == 0);
     if (rc == 0) {
-        rc = exchange(&t, parts, count);
+        rc = exchange(&t, j->parts, j->count);
     }
     threads_release(&t);
     *held_ns = pmt__clock_mono_ns() - from_ns;
@@ -261,22 +271,82 @@ thread_divert(const tracee *self, const pmt__waiting *waiting, uint64_t to, uint
     return ptrace(PTRACE_SETREGS, it->thread, NULL, &registers) < 0 ? -errno : 0;
 }
 
-int
-pmt__tracee_divert(uint64_t pid, const pmt__waiting *waiting, uint64_t to, uint64_t argument,
-                   const pmt__exchange *parts, size_t count, uint64_t timeout_ns, uint64_t *held_ns)
+static int
+divert_one(const job *j, uint64_t *held_ns)
 {
     tracee t;
-    int rc = tracee_open(&t, pid, timeout_ns);
+    int rc = tracee_open(&t, j->pid, j->timeout_ns);
     if (rc < 0) {
         return rc;
     }
     const uint64_t from_ns = pmt__clock_mono_ns();
-    rc = thread_seize(&t, (pid_t)waiting->thread);
+    rc = thread_seize(&t, (pid_t)j->waiting->thread);
     rc = rc == 0 ? PMT_TRACEE_OTHER : rc < 0 ? rc : threads_wait(&t);
-    rc = rc == 0 ? exchange(&t, parts, count) : rc;
-    rc = rc == 0 ? thread_divert(&t, waiting, to, argument) : rc;
+    rc = rc == 0 ? exchange(&t, j->parts, j->count) : rc;
+    rc = rc == 0 ? thread_divert(&t, j->waiting, j->to, j->argument) : rc;
     threads_release(&t);
     *held_ns = pmt__clock_mono_ns() - from_ns;
     tracee_close(&t);
     return rc;
+}
+
+/* --- a process of its own ------------------------------------------------------------------------------------------------------- */
+
+typedef struct outcome {
+    int rc;
+    uint64_t held_ns;
+} outcome;
+
+static int
+child_read(int fd, pid_t child, uint64_t *held_ns)
+{
+    outcome o = {.rc = -EINTR};
+    ssize_t got;
+    do {
+        got = read(fd, &o, sizeof o);
+    } while (got < 0 && errno == EINTR);
+    while (waitpid(child, NULL, 0) < 0 && errno == EINTR) {
+    }
+    *held_ns = o.held_ns;
+    return got == (ssize_t)sizeof o ? o.rc : -EINTR;
+}
+
+/* In a child, in a session of its own: who kills the command, or all that its terminal has started, does not kill what is just
+   at work in another process. */
+static int
+do_apart(const job *j, uint64_t *held_ns)
+{
+    int ends[2];
+    if (pipe(ends) < 0) {
+        return -errno;
+    }
+    const pid_t child = fork();
+    if (child == 0) {
+        outcome o = {0};
+        setsid();
+        o.rc = j->waiting == NULL ? exchange_all(j, &o.held_ns) : divert_one(j, &o.held_ns);
+        signal(SIGPIPE, SIG_IGN);
+        _exit(write(ends[1], &o, sizeof o) == (ssize_t)sizeof o ? 0 : 1);
+    }
+    const int rc = child < 0 ? -errno : 0;
+    close(ends[1]);
+    const int result = rc < 0 ? rc : child_read(ends[0], child, held_ns);
+    close(ends[0]);
+    return result;
+}
+
+int
+pmt__tracee_exchange(uint64_t pid, const pmt__exchange *parts, size_t count, uint64_t timeout_ns,
+                     uint64_t *held_ns)
+{
+    const job j = {.pid = pid, .parts = parts, .count = count, .timeout_ns = timeout_ns};
+    return do_apart(&j, held_ns);
+}
+
+int
+pmt__tracee_divert(uint64_t pid, const pmt__waiting *waiting, uint64_t to, uint64_t argument,
+                   const pmt__exchange *parts, size_t count, uint64_t timeout_ns, uint64_t *held_ns)
+{
+    const job j = {pid, parts, count, timeout_ns, waiting, to, argument};
+    return do_apart(&j, held_ns);
 }

@@ -203,7 +203,7 @@ def test_server(method: str, start: Callable[..., Program]) -> None:
 
 def test_what_is_recorded(start: Callable[..., Program]) -> None:
     program = start("busy")
-    said = attach(program, "--events")
+    said = attach(program, "--full", "--events")
     assert re.search(
         r"attached .* after its start, with [\d.]+ MiB of resident memory, [\d,]+ blocks", said
     )
@@ -233,7 +233,7 @@ def test_what_is_recorded(start: Callable[..., Program]) -> None:
 
 def test_native_stacks(start: Callable[..., Program]) -> None:
     program = start("busy")
-    attach(program, "--native", "--max-memory", "64M", "--max-size", "8M")
+    attach(program, "--full", "--native", "--max-memory", "64M", "--max-size", "8M")
     time.sleep(0.3)
     detach(program)
     assert _core.Reader("x.pmt").proc()["native_traces"] == 1
@@ -242,7 +242,7 @@ def test_native_stacks(start: Callable[..., Program]) -> None:
 
 def test_default_name_and_end_of_process(start: Callable[..., Program]) -> None:
     program = start("busy")
-    done = call("attach", program.pid)
+    done = call("attach", program.pid, "--full")
     name = f"pymemtrace-attach.py.{program.pid}.pmt"
     assert f"into {Path.cwd()}/{name}" in done.stdout
     said = program.end()  # with our thread and our descriptors there

@@ -214,7 +214,11 @@ def main(name, *words):
     before = state()
     print("ready", flush=True)
     well = program(*words)
-    after = state()
+    for _ in range(50):  # a thread that was joined may be on its way out
+        after = state()
+        if after["threads"] == before["threads"]:
+            break
+        time.sleep(0.1)
     different = [key for key in before if before[key] != after[key]]
     print("well" if well and not different else f"{well} {different}", flush=True)
     for key in different:
