@@ -16,9 +16,9 @@ from pymemtrace.cli._target import Target
 STACK_MIN = 32 << 10  # what starting a thread may need
 STACK_LOOK = 1 << 20
 
-# Waiting in them, a thread holds no lock of malloc. The loader reads files by code of its own: it is
-# told by the address of the call. A signal handler, which may have come while a lock was held, is
-# told by what it returns to.
+# Waiting in them, a thread holds no lock of malloc. The loader reads files by code of its own: it
+# is told by the address of the call. A signal handler, which may have come while a lock was held,
+# is told by what it returns to.
 CALLS = {
     0: "read", 1: "write", 7: "poll", 23: "select", 34: "pause", 35: "nanosleep", 42: "connect",
     43: "accept", 44: "sendto", 45: "recvfrom", 46: "sendmsg", 47: "recvmsg", 61: "wait4",

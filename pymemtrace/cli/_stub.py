@@ -83,8 +83,8 @@ def assemble(functions: dict[str, int]) -> Assembler:
     a.code("ffe0")  # jmp rax: what it returns is what we return
     a.label("nothing")
     a.code("c3")  # rax is 0
-    # A thread on its way back from a system call: rcx is where it goes on, r11 the folder. Where the
-    # kernel restarts the call, it goes back over its two bytes, so the thread comes in before.
+    # A thread on its way back from a system call: rcx is where it goes on, r11 the folder. Where
+    # the kernel restarts the call, it goes back over its two bytes: the thread comes in before.
     a.code("eb", "restarted", 1)
     a.label("detour")
     a.code("eb", "both", 1)

@@ -1,6 +1,7 @@
 """Recording begins and ends in a process that runs already, which notices nothing of it."""
 
 import dataclasses
+import json
 import os
 import random
 import re
@@ -17,14 +18,14 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from hostile import MB, assert_whole, environment, row_at
+from hostile import MB, TARGETS, assert_whole, environment, row_at
 
 from pymemtrace import _core
-from pymemtrace.cli import _target
+from pymemtrace.cli import _divert, _elf, _target
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-TARGET = "attach/attach.py"
-SCRIPT = CHECKOUT / "tests/targets" / TARGET
+TARGET = "attach.py"
+SCRIPT = TARGETS / TARGET
 KEPT = 100 * 10_000
 NOBODY = 65534
 ATTACHER = [sys.executable, "-m", "pymemtrace"]
@@ -231,6 +232,28 @@ def test_what_is_recorded(start: Callable[..., Program]) -> None:
     assert program.end() == "well"
 
 
+def test_samples(start: Callable[..., Program]) -> None:
+    program = start("busy")
+    assert "a sample per 512.0 KiB" in attach(program)
+    time.sleep(1)
+    detach(program)
+    attach(program, "--sample", "64K", output="y.pmt")
+    time.sleep(0.5)
+    detach(program)
+    for name, size in (("x.pmt", 512 << 10), ("y.pmt", 64 << 10)):
+        reader = _core.Reader(name)
+        assert_whole(reader)
+        proc = reader.proc()
+        assert (proc["mode"], proc["sample_bytes"]) == ("sampled", size)
+        assert proc["attached_blocks"] > 1000
+        assert row_at(reader, "total", TARGET, "KEPT")["samples"] > 0
+    document = json.loads(call("summary", "--json", "y.pmt").stdout)
+    assert set(document["attached"]) == {"age_s", "rss_bytes", "blocks"}
+    assert "sampled" in call("summary", "y.pmt").stdout
+    assert "add --full" in fails(2, "attach", program.pid, "--events")
+    assert program.end() == "well"
+
+
 def test_native_stacks(start: Callable[..., Program]) -> None:
     program = start("busy")
     attach(program, "--full", "--native", "--max-memory", "64M", "--max-size", "8M")
@@ -299,6 +322,44 @@ def test_twice(start: Callable[..., Program]) -> None:
     assert program.end() == "well"
 
 
+def test_detach_of_what_was_never_attached(start: Callable[..., Program]) -> None:
+    program = start("busy")
+    assert "the process is not being recorded" in fails(4, "detach", program.pid)
+    assert "the process is not being recorded" in fails(4, "detach", program.pid)
+    assert program.end() == "well"
+
+
+def test_recorded_by_itself(start: Callable[..., Program]) -> None:
+    program = start("recorded")
+    wait_until(lambda: Path("own.pmt").exists())
+    time.sleep(0.5)
+    line = fails(4, "attach", program.pid, "-o", "x.pmt")
+    assert f"is being recorded already, into {Path.cwd()}/own.pmt" in line
+    assert "was not begun by attach" in fails(4, "detach", program.pid)
+    Path("stop").touch()
+    out, _ = program.process.communicate(timeout=30)
+    assert out.startswith("True")  # it has imported something meanwhile
+    assert_whole(_core.Reader("own.pmt"))
+
+
+def test_main_thread_in_a_signal_handler(start: Callable[..., Program]) -> None:
+    program = start("in_handler")
+    wait_until(lambda: waits_in(program.pid) == "34")
+    target = _target.Target(program.pid)
+    assert list(_divert.waiting_threads(target)) == []
+    line = fails(4, "attach", program.pid, "--timeout", "1.5")
+    assert "its main thread is in the system call pause" in line
+    program.process.send_signal(signal.SIGUSR2)
+    wait_until(lambda: waits_in(program.pid) != "34")
+    attach(program)
+    detach(program)
+    assert program.end() == "well"
+
+
+def waits_in(pid: int) -> str:
+    return Path(f"/proc/{pid}/syscall").read_text().split()[0]
+
+
 def test_two_at_once(start: Callable[..., Program]) -> None:
     program = start("busy")
     attachers = [
@@ -317,7 +378,8 @@ def test_two_at_once(start: Callable[..., Program]) -> None:
 def test_recorded_by_run() -> None:
     command = [*ATTACHER, "run", "-q", "-o", "x.pmt", str(SCRIPT), "busy"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
         line = fails(4, "attach", process.pid, "-o", "y.pmt")
         assert "is being recorded already" in line
         assert "not begun by attach" in fails(4, "detach", process.pid)
@@ -386,7 +448,8 @@ def test_stopped(start: Callable[..., Program]) -> None:
     program.process.send_signal(signal.SIGSTOP)
     wait_until(lambda: _target.read_status(program.pid).state == "T")
     line = fails(4, "attach", program.pid)
-    assert "is stopped" in line and f"kill -CONT {program.pid}" in line
+    assert "is stopped" in line
+    assert f"kill -CONT {program.pid}" in line
     program.process.send_signal(signal.SIGCONT)
     assert program.end() == "well"
 
@@ -403,9 +466,11 @@ def test_older_python() -> None:
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
-        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
         line = fails(4, "attach", process.pid)
-        assert "older than 3.11" in line and "3.11 to 3.15" in line
+        assert "older than 3.11" in line
+        assert "3.11 to 3.15" in line
         process.communicate("\n", timeout=30)
 
 
@@ -462,7 +527,7 @@ def test_process_id_that_is_used_again(start: Callable[..., Program]) -> None:
     with pytest.raises(_target.Failure, match="has ended"):
         target.check()
     program.kill()
-    with pytest.raises(_target.Failure, match="no such process|has ended"):
+    with pytest.raises(_target.Failure, match=r"no such process|has ended"):
         _target.Target(program.pid)
 
 
@@ -508,7 +573,20 @@ def as_user(uid: int) -> list[str]:
 def test_process_of_another_user(start: Callable[..., Program]) -> None:
     program = start("busy")
     line = fails(4, "attach", program.pid, "-o", "/tmp/x.pmt", attacher=as_user(NOBODY))
-    assert "a process of another user, root" in line and "as root" in line
+    assert "a process of another user, root" in line
+    assert "as root" in line
+    assert program.end() == "well"
+
+
+@as_root
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="there is no setpriv here")
+def test_no_right_to_trace(start: Callable[..., Program]) -> None:
+    """As in a container without CAP_SYS_PTRACE."""
+    program = start("busy")
+    without = ["setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace", *ATTACHER]
+    line = fails(4, "attach", program.pid, "-o", "x.pmt", attacher=without)
+    assert "no right to" in line
+    assert "root" in line or "SYS_PTRACE" in line
     assert program.end() == "well"
 
 
@@ -560,7 +638,7 @@ def test_other_tmp(start: Callable[..., Program], tmp_path: Path) -> None:
         assert "container" in fails(4, "attach", program.pid, "-o", "x.pmt")
         attach(program, output=f"/dev/shm/pymemtrace-test-{program.pid}.pmt")
         detach(program)
-        os.unlink(f"/dev/shm/pymemtrace-test-{program.pid}.pmt")
+        Path(f"/dev/shm/pymemtrace-test-{program.pid}.pmt").unlink()
 
 
 @in_namespaces
@@ -571,7 +649,8 @@ def test_installation_is_not_there(start: Callable[..., Program]) -> None:
         prefix=unshare("-m", "sh", "-c", f'mount -t tmpfs x "{package}"; exec "$@"', "sh"),
     )
     line = fails(4, "attach", program.pid, "-o", "x.pmt")
-    assert "does not have this installation" in line and "docker exec" in line
+    assert "does not have this installation" in line
+    assert "docker exec" in line
     assert program.end() == "well"
 
 
@@ -602,6 +681,25 @@ def others() -> list[Path]:
     return found
 
 
+def plain() -> list[Path]:
+    """Without this package; and of the same version, built by somebody else."""
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    builder = CHECKOUT / f".venv-{version}-system/bin/python"
+    base = Path(getattr(sys, "_base_executable", sys.executable))
+    return [base, *([builder] if builder.exists() else [])]
+
+
+@pytest.mark.parametrize("python", plain(), ids=lambda path: path.parts[-3])
+@pytest.mark.parametrize("words", [("busy",), ("sleeps", 2)], ids=lambda words: words[0])
+def test_other_installation(words: Any, python: Path, start: Callable[..., Program]) -> None:
+    program = start(*words, python=str(python), options=("-E", "-s"))
+    for _ in range(2):
+        attach(program, "-f")
+        detach(program)
+    assert_whole(_core.Reader("x.pmt"))
+    assert program.end() == "well"
+
+
 @pytest.mark.parametrize("python", others(), ids=lambda path: path.parts[-3])
 def test_other_version(python: Path, start: Callable[..., Program]) -> None:
     program = start("busy", python=str(python))
@@ -613,8 +711,68 @@ def test_other_version(python: Path, start: Callable[..., Program]) -> None:
 def test_helper_that_does_not_fit(start: Callable[..., Program]) -> None:
     program = start("busy")
     line = fails(4, "attach", program.pid, "--python", "/bin/true")
-    assert "/bin/true" in line and "that is no CPython" in line
+    assert "/bin/true" in line
+    assert "that is no CPython" in line
     assert program.end() == "well"
+
+
+# --- what stays ---------------------------------------------------------------------------------
+
+
+def changed_code(pid: int) -> dict[str, bytes]:
+    """What of the loaded code is not as in its file, and what stands behind it."""
+    areas = _elf.mappings(pid)
+    memory = _elf.Memory(pid)
+    behind = {}
+    for loaded in _elf.objects(memory, areas):
+        content = Path(f"/proc/{pid}/root{loaded.path}").read_bytes()
+        tails = list(loaded.tails())
+        for area in loaded.areas:
+            if not area.runs:
+                continue
+            end = next((start for start, _ in tails if area.start < start <= area.end), area.end)
+            found = memory.read(area.start, end - area.start)
+            assert found == content[area.offset : area.offset + len(found)], loaded.path
+        for start, found in tails:
+            area = next(area for area in loaded.areas if area.start <= start < area.end)
+            at = area.offset + start - area.start
+            expected = content[at : at + len(found)].ljust(len(found), b"\0")
+            if found != expected:
+                behind[loaded.path] = found
+    memory.close()
+    return behind
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_fifty_times_and_killed(method: str, start: Callable[..., Program]) -> None:
+    program = start("threads")
+    before = changed_code(program.pid)
+    assert before == {}
+    chance = random.Random(2)
+    for number in range(50):
+        for what in ("attach", "detach"):
+            command = [*ATTACHER, what, str(program.pid), "--method", method]
+            command += ["-f", "-o", "x.pmt"] if what == "attach" else []
+            with subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            ) as attacher:
+                if number % 3:
+                    time.sleep(chance.uniform(0.1, 0.3))
+                    attacher.kill()
+                attacher.communicate()
+        assert _target.read_status(program.pid).state in "RSD"
+        assert _target.read_status(program.pid).tracer == 0
+    time.sleep(0.5)  # what was asked for is done, or found to be in vain
+    call("detach", program.pid, "--method", method)
+    attach(program, "-f", "--method", method)
+    detach(program, "--method", method)
+    assert_whole(_core.Reader("x.pmt"))
+    behind = changed_code(program.pid)
+    assert len(behind) == (1 if method == "ptrace" or sys.version_info < (3, 14) else 0)
+    for content in behind.values():  # our code, once; at most names of folders besides
+        assert content.count(b"pymemtrace_attend_thread\0") == 1
+    assert program.end() == "well"
+    tidy()
 
 
 # --- the command is killed ----------------------------------------------------------------------

@@ -4,6 +4,7 @@ is there, and says whether it found everything as it was."""
 import asyncio
 import ctypes
 import os
+import select
 import signal
 import sys
 import threading
@@ -126,6 +127,81 @@ def waits():
     return got == [b"done"]
 
 
+def threads():
+    """Threads of all kinds: they compute, wait for locks, in system calls, for each other."""
+    results = []
+    lock = threading.Lock()
+    condition = threading.Condition()
+    reader, writer = os.pipe()
+    poll = select.epoll()
+    poll.register(reader, select.EPOLLIN)
+    expected = zlib.crc32(bytes(100_000))
+
+    def locks():
+        while not stopping():
+            with lock:
+                total = sum(range(1000))
+            if total != 499_500:
+                return False
+        return True
+
+    def polls():
+        while not stopping():
+            if poll.poll(0.05):
+                return False
+        return True
+
+    def conditions():
+        while not stopping():
+            with condition:
+                condition.wait(0.02)
+        return True
+
+    def short_lived():
+        while not stopping():
+            done = []
+            worker = threading.Thread(target=lambda: done.append(zlib.crc32(bytes(100_000))))
+            worker.start()
+            worker.join()
+            if done != [expected]:
+                return False
+        return True
+
+    kinds = [busy, numbers, locks, locks, polls, conditions, short_lived]
+    workers = [threading.Thread(target=lambda kind=kind: results.append(kind())) for kind in kinds]
+    for worker in workers:
+        worker.start()
+    well = busy()
+    for worker in workers:
+        worker.join()
+    for number in (reader, writer):
+        os.close(number)
+    poll.close()
+    return well and results == [True] * len(kinds)
+
+
+def in_handler():
+    """The main thread waits in a signal handler, which may have come at any moment."""
+    library = ctypes.CDLL(None)
+    library.signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
+    library.signal(signal.SIGUSR1, ctypes.cast(library.pause, ctypes.c_void_p))
+    library.signal(signal.SIGUSR2, ctypes.cast(library.abs, ctypes.c_void_p))
+    os.kill(os.getpid(), signal.SIGUSR1)  # until there is another signal
+    while not stopping():
+        time.sleep(0.01)
+    library.signal(signal.SIGUSR1, None)
+    library.signal(signal.SIGUSR2, None)
+    return True
+
+
+def recorded():
+    """By itself."""
+    import pymemtrace
+
+    with pymemtrace.record("own.pmt"):
+        return numbers()
+
+
 def serves():
     """An echo server that has nothing to do for most of the time."""
 
@@ -152,7 +228,8 @@ def forks():
         number += 1
         pid = os.fork()
         if pid == 0:
-            os._exit(number % 100)
+            total = sum(number for number in range(20_000))  # it comes to what was asked for, too
+            os._exit(number % 100 if total == 199_990_000 else 255)
         if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != number % 100:
             return False
     return True
@@ -204,8 +281,8 @@ def other_user(uid):
     return busy()
 
 
-PROGRAMS = (busy, numbers, sleeps, holds, reads, joins, waits, serves, forks, handles,
-            interrupted, other_user)  # fmt: skip
+PROGRAMS = (busy, numbers, sleeps, holds, reads, joins, waits, threads, in_handler, recorded,
+            serves, forks, handles, interrupted, other_user)  # fmt: skip
 
 
 def main(name, *words):
