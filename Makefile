@@ -12,7 +12,7 @@ export PYTHON JOBS
 .PHONY: help setup build demo test test-all test-c test-py test-web lint format asan tsan \
 	stress fuzz-short bench bench-overhead bench-pair bench-exactness bench-stacks bench-observer \
 	bench-memory bench-startup bench-native bench-native-stacks bench-reports bench-where bench-symbols bench-sampled \
-	bench-estimates bench-live \
+	bench-estimates bench-live bench-attach \
 	docs clean
 
 help:       ## list the targets
@@ -106,6 +106,9 @@ bench-symbols: build  ## looking 10,000 native addresses up
 
 bench-live: build  ## what being watched by `pymemtrace live` costs, how fresh its screen is
 	@.venv/bin/python bench/live.py $(ARGS)
+
+bench-attach: build  ## for how long a process stands still that is attached to
+	@.venv/bin/python bench/attach.py $(ARGS)
 
 docs: setup  ## check the links of the documentation
 	@.venv/bin/python tools/check_links.py

@@ -27,6 +27,7 @@ BENCHMARKS = {
         ["--seconds", "20", "--appearances", "8"],
         ["--seconds", "120", "--appearances", "40"],
     ),
+    "attach": (["--rounds", "5"], ["--rounds", "40"]),
     "symbols": ([], ["--rounds", "9"]),
     "estimates": (["--rounds", "200"], ["--rounds", "2000"]),
 }

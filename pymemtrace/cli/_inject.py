@@ -1,13 +1,14 @@
 """Three ways to have a process that runs already load our extension (docs/design/009-attach.md).
 
-remote-exec  CPython 3.14 and later offer it (PEP 768): the script of a Control runs when the main
-             thread comes to a safe point.
-pending      The same safe point in any version: the queue of Py_AddPendingCall. The entry is
-             written while all threads stand still and nobody is at the queue; no code of the
-             process runs meanwhile.
+pending      The main thread's next safe point: the queue of Py_AddPendingCall. The entry is written
+             while all threads stand still and nobody is at the queue; no code of the process runs
+             meanwhile.
 divert       For a main thread that does not come to a safe point. A thread that waits in a system
              call, holding none of the C library's locks, makes a detour on its way back. There it
              starts another one, which waits for the GIL.
+remote-exec  CPython 3.14 and later offer it (PEP 768): the script of a Control runs at a safe
+             point. For where the first is not possible: the exception of a signal handler of the
+             program that comes while the script is read is lost.
 """
 
 import errno
@@ -17,7 +18,7 @@ import sys
 import time
 
 from pymemtrace import _core
-from pymemtrace.cli import _divert
+from pymemtrace.cli import _divert, _elf
 from pymemtrace.cli._control import Control
 from pymemtrace.cli._failure import Failure
 from pymemtrace.cli._pending import HOLD_S, NotNow, Pending
@@ -59,25 +60,39 @@ def remote_exec(target: Target, control: Control) -> None:
         ) from None  # fmt: skip
 
 
-def revoke(target: Target, control: Control) -> None:
-    """What sys.remote_exec has asked for and nobody has done yet is not to be done any more: it
-    would complain of the missing script."""
+def revoke_from(pid: int, target: Target, script: bytes) -> bool:
+    """What sys.remote_exec has asked of a process and it has not done yet is not to be done any
+    more: it would complain of the missing script. False: nobody knows."""
     at = _core.attach_layout()
-    script = os.fsencode(control.script) + b"\0"
+    memory = _elf.Memory(pid)
     try:
-        thread = target.memory.number(target.runtime + at["runtime.main_thread"])
-        asked = thread + at["thread.asked"]
+        thread = memory.number(target.runtime + at["runtime.main_thread"])
+        asked, place = thread + at["thread.asked"], thread + at["thread.script"]
+        if memory.read(place, len(script)) != script:
+            return pid != target.pid  # one that has executed another program, or was asked since
+        if not memory.number(asked, 4):
+            time.sleep(POLL_S)  # it may be just about to open the script
+            return True
         parts = (
             (asked, struct.pack("<i", 1), None),
-            (thread + at["thread.script"], script, None),
+            (place, script, None),
             (asked, None, bytes(4)),
         )
-        if not target.memory.number(asked, 4):
-            time.sleep(POLL_S)  # it may be just about to open the script
-        elif _core.attach_exchange(target.pid, parts, HOLD_S) is None:
+        return _core.attach_exchange(pid, parts, HOLD_S) is not None
+    finally:
+        memory.close()
+
+
+def revoke(target: Target, control: Control, children: set[int]) -> None:
+    """children: who were forked meanwhile, and so were asked, too."""
+    script = os.fsencode(control.script) + b"\0"
+    for pid in (target.pid, *children):
+        try:
+            well = revoke_from(pid, target, script)
+        except (KeyError, ValueError, OSError):
+            well = not os.path.exists(f"/proc/{pid}/root/")  # it has ended
+        if not well:
             control.keep()
-    except (KeyError, ValueError, OSError):
-        control.keep()
 
 
 class Question:
@@ -90,9 +105,8 @@ class Question:
         self._asked = False
         self._vain = 0
         self._children: set[int] = set()
-        self._by_script = method == "remote-exec" or (
-            method == "auto" and target.version >= (3, 14)
-        )
+        self._by_script = method == "remote-exec"
+        self._auto = method == "auto"
         self._may_divert = method != "remote-exec"
         self.held_s: list[tuple[str, float]] = []
 
@@ -109,23 +123,19 @@ class Question:
             return late
         finally:
             if self._by_script and self._asked:
-                revoke(self._target, self._control)
-                if self._target.children() - self._children:
-                    self._control.keep()  # they were asked, too
+                revoke(self._target, self._control, self._target.children() - self._children)
 
     def _ask(self, until: float) -> dict[str, str]:
         self._target.check()
         if self._by_script:
-            self._children = self._target.children()
-            remote_exec(self._target, self._control)
-            self._asked = True
+            self._ask_by_script()
         else:
-            self._pending = Pending(self._target)
+            self._begin()
         started = time.monotonic()
         diverted = False
         while time.monotonic() < until:
             if not self._asked:
-                self._asked = self._try("pending")
+                self._asked = self._try_pending()
             elif self._may_divert and not diverted and time.monotonic() - started > PATIENCE_S:
                 diverted = self._try("divert")
             elif self._pending is not None:
@@ -137,6 +147,42 @@ class Question:
             "it has not come to a point where it could begin", self._target.name,
             f"its main thread {self._state()}: try again, or with a longer --timeout",
         )  # fmt: skip
+
+    def _ask_by_script(self) -> None:
+        self._by_script = True
+        self._pending = None
+        self._children = self._target.children()
+        remote_exec(self._target, self._control)
+        self._asked = True
+
+    def _begin(self) -> None:
+        try:
+            self._pending = Pending(self._target)
+        except Failure as failure:
+            self._instead(failure)
+            return
+        if self._auto and not self._pending.remote_debugging_allowed():
+            raise impossible(
+                "it was started with remote debugging disabled", self._target.name,
+                "give --method ptrace if you may go past that",
+            )  # fmt: skip
+
+    def _instead(self, failure: Failure) -> None:
+        """Another way, where there is one."""
+        if not self._auto or self._target.version < (3, 14):
+            raise failure
+        try:
+            self._ask_by_script()
+        except Failure:
+            raise failure from None
+
+    def _try_pending(self) -> bool:
+        try:
+            return self._try("pending")
+        except Failure as failure:
+            self._target.check()
+            self._instead(failure)
+            return True
 
     def _try(self, way: str) -> bool:
         try:

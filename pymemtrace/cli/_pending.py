@@ -70,6 +70,11 @@ class Pending:
             and self._read(self._queue + at["pending.max"]) == CALLS_MAX  # and the next field is 0
         )
 
+    def remote_debugging_allowed(self) -> bool:
+        """-X disable-remote-debug and its environment variable, from 3.14 on."""
+        at = self._at.get("interpreter.remote_debug")
+        return at is None or self._read(self._main + at, 4) != 0
+
     def _word(self, name: str, size: int = 4) -> tuple[int, bytes]:
         address = self._queue + self._at[f"pending.{name}"]
         return address, self._memory.read(address, size)

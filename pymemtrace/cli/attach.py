@@ -42,8 +42,8 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     add("--timeout", metavar="SECONDS", type=parse_seconds, default=10.0,
         help="give up when it has not begun by then (default: 10)")  # fmt: skip
     add("--method", choices=METHODS, default="auto",
-        help="how the process is reached (default: sys.remote_exec on 3.14 and later, else ptrace;"
-             " ptrace also where its main thread waits)")  # fmt: skip
+        help="how the process is reached: ptrace, sys.remote_exec of 3.14 and later, or auto"
+             " (default: ptrace; where that is not possible, sys.remote_exec)")  # fmt: skip
     add("--python", metavar="PATH",
         help="an interpreter of its version with this package (default: looked for)")  # fmt: skip
     add("-v", "--verbose", action="store_true", help="say how it was reached")

@@ -43,6 +43,7 @@ static const pmt__layout_item items[] = {
     {"calls.bit", _PY_CALLS_TO_DO_BIT},
 #endif
 #if PY_VERSION_HEX >= 0x030E0000
+    ITEM("interpreter.remote_debug", PyInterpreterState, config.remote_debug),
     ITEM("thread.asked", PyThreadState, remote_debugger_support.debugger_pending_call),
     ITEM("thread.script", PyThreadState, remote_debugger_support.debugger_script_path),
 #endif

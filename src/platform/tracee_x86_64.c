@@ -50,6 +50,22 @@ is_known(const tracee *self, pid_t thread)
     return 0;
 }
 
+/* One that ends cannot be traced any more, and does nothing any more. */
+static int
+is_ending(const tracee *self, pid_t thread)
+{
+    char path[64], text[512];
+    snprintf(path, sizeof path, "/proc/%d/task/%d/stat", (int)self->pid, (int)thread);
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    const ssize_t got = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
+    if (fd >= 0) {
+        close(fd);
+    }
+    text[got > 0 ? got : 0] = 0;
+    const char *name_end = strrchr(text, ')'); /* a space and the state follow */
+    return name_end == NULL || strlen(name_end) < 3 || strchr("ZXx", name_end[2]) != NULL;
+}
+
 /* 1, 0 if the thread is gone, or a negative errno. */
 static int
 thread_seize(tracee *self, pid_t thread)
@@ -64,7 +80,8 @@ thread_seize(tracee *self, pid_t thread)
         self->capacity = capacity;
     }
     if (ptrace(PTRACE_SEIZE, thread, NULL, NULL) < 0) {
-        return errno == ESRCH ? 0 : -errno;
+        const int why = errno;
+        return why == ESRCH || (why == EPERM && is_ending(self, thread)) ? 0 : -why;
     }
     self->threads[self->count++] = (held){.thread = thread};
     if (ptrace(PTRACE_INTERRUPT, thread, NULL, NULL) < 0 && errno != ESRCH) {

@@ -29,7 +29,7 @@ SCRIPT = TARGETS / TARGET
 KEPT = 100 * 10_000
 NOBODY = 65534
 ATTACHER = [sys.executable, "-m", "pymemtrace"]
-METHODS = ["auto", "ptrace"]
+METHODS = ["auto", *(["remote-exec"] if sys.version_info >= (3, 14) else [])]
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may")
 
 
@@ -99,7 +99,7 @@ def start() -> Iterator[Callable[..., Program]]:
     yield begin
     for program in programs:
         program.kill()
-    assert leftovers() <= before
+    wait_until(lambda: leftovers() <= before)
 
 
 def leftovers() -> set[str]:
@@ -155,10 +155,12 @@ def wait_until(done: Callable[[], bool], seconds: float = 20) -> None:
 @pytest.mark.parametrize(
     "words",
     [("busy",), ("numbers",), ("sleeps", 3), ("joins",), ("waits",), ("forks",), ("handles",),
-     ("interrupted",)],
+     ("interrupted",), ("threads",)],
     ids=lambda words: words[0],
 )  # fmt: skip
 def test_attach_and_detach(words: Any, method: str, start: Callable[..., Program]) -> None:
+    if method == "remote-exec" and words[0] in ("handles", "interrupted"):
+        pytest.skip("CPython loses an exception that a handler raises while it reads the script")
     program = start(*words, options=("-W", "error"))
     for number in range(3):
         attach(program, "--method", method, output=f"{number}.pmt")
@@ -388,10 +390,8 @@ def test_recorded_by_run() -> None:
     assert_whole(_core.Reader("x.pmt"))
 
 
-@pytest.mark.parametrize("method", ["auto", "ptrace", "remote-exec"])
+@pytest.mark.parametrize("method", METHODS)
 def test_gil_is_held(method: str, start: Callable[..., Program]) -> None:
-    if method == "remote-exec" and sys.version_info < (3, 14):
-        pytest.skip("3.14 and later")
     program = start("holds", 4)
     line = fails(4, "attach", program.pid, "-o", "x.pmt", "--timeout", "1.5", "--method", method)
     assert "its main thread is in the system call" in line
@@ -414,8 +414,10 @@ def test_remote_exec_is_not_there(start: Callable[..., Program]) -> None:
 
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="3.14 and later")
 def test_remote_exec_is_disabled(start: Callable[..., Program]) -> None:
-    program = start("busy", options=("-X", "disable_remote_debug"))
-    assert "--method ptrace" in fails(4, "attach", program.pid)
+    program = start("busy", options=("-X", "disable-remote-debug"))
+    for method in ("auto", "remote-exec"):
+        line = fails(4, "attach", program.pid, "--method", method)
+        assert "--method ptrace" in line
     attach(program, "--method", "ptrace")
     detach(program, "--method", "ptrace")
     assert program.end() == "well"
@@ -768,7 +770,7 @@ def test_fifty_times_and_killed(method: str, start: Callable[..., Program]) -> N
     detach(program, "--method", method)
     assert_whole(_core.Reader("x.pmt"))
     behind = changed_code(program.pid)
-    assert len(behind) == (1 if method == "ptrace" or sys.version_info < (3, 14) else 0)
+    assert len(behind) == (1 if method == "auto" else 0)
     for content in behind.values():  # our code, once; at most names of folders besides
         assert content.count(b"pymemtrace_attend_thread\0") == 1
     assert program.end() == "well"
@@ -780,9 +782,9 @@ def test_fifty_times_and_killed(method: str, start: Callable[..., Program]) -> N
 
 @pytest.mark.parametrize(
     ("words", "latest_s", "method"),
-    [(("busy",), 0.25, "auto"), (("busy",), 0.25, "ptrace"), (("sleeps", 1.5), 1.3, "auto"),
-     (("joins",), 0.25, "auto"), (("handles",), 0.25, "ptrace")],
-    ids=["busy", "busy-ptrace", "sleeps", "joins", "handles"],
+    [(("busy",), 0.25, METHODS[-1]), (("sleeps", 1.5), 1.3, "auto"), (("joins",), 0.25, "auto"),
+     (("handles",), 0.25, "auto")],
+    ids=["busy", "sleeps", "joins", "handles"],
 )  # fmt: skip
 def test_command_is_killed(
     words: Any, latest_s: float, method: str, start: Callable[..., Program]
