@@ -1196,6 +1196,16 @@ state_with_frames(PyThreadState *state)
     return state;
 }
 
+/* One that has not come to its first instruction that may be traced: the public interface passes over it. */
+static int
+frame_is_new(const PMT_FRAME *f)
+{
+    const PyCodeObject *code = PMT_FRAME_CODE(f);
+    const uint64_t first = (uint64_t)(uintptr_t)code->co_code_adaptive
+                           + (uint64_t)code->_co_firsttraceable * sizeof(_Py_CODEUNIT);
+    return !PMT_FRAME_IN_HEAP(f) && PMT_FRAME_INSTR(f) < first;
+}
+
 /* The running frame, read by our macros, must be what the interpreter says through its public interface. */
 static int
 layout_test(pmt_error *err)
@@ -1215,19 +1225,20 @@ layout_test(pmt_error *err)
     PMT_FRAME *f = PMT_CURRENT_FRAME(state);
     int rc = 0;
     for (int depth = 0; public != NULL && rc == 0; depth++) {
-        while (f != NULL && PMT_FRAME_IS_ENTRY(f)) {
+        while (f != NULL && (PMT_FRAME_IS_ENTRY(f) || frame_is_new(f))) {
             f = PMT_FRAME_PREVIOUS(f);
         }
         PyCodeObject *code = PyFrame_GetCode(public);
         int lasti = PyFrame_GetLasti(public);
-        if (f == NULL || PMT_FRAME_CODE(f) != (const void *)code
+        const int same = f != NULL && PMT_FRAME_CODE(f) == (const void *)code;
+        if (!same
             || (depth > 0
                 && (int64_t)(PMT_FRAME_INSTR(f) - (uint64_t)(uintptr_t)code->co_code_adaptive)
                        != lasti)) {
-            rc = pmt__error_set(
-                err, PMT_ERR_UNSUPPORTED,
-                "frame %d of the running stack does not look as in the Python this was built for",
-                depth);
+            rc = pmt__error_set(err, PMT_ERR_UNSUPPORTED,
+                                "frame %d of the running stack (its %s) does not look as in the "
+                                "Python this was built for",
+                                depth, same ? "instruction" : "code");
         }
         Py_DECREF(code);
         PyFrameObject *back = PyFrame_GetBack(public);

@@ -1,6 +1,7 @@
 """Recording begins and ends in a process that runs already, which notices nothing of it."""
 
 import dataclasses
+import errno
 import json
 import os
 import random
@@ -21,7 +22,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from hostile import MB, TARGETS, assert_whole, environment, row_at
 
 from pymemtrace import _core
-from pymemtrace.cli import _divert, _elf, _target
+from pymemtrace.cli import _divert, _elf, _inject, _target, build_parser, main
+from pymemtrace.cli import attach as attach_module
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TARGET = "attach.py"
@@ -161,6 +163,8 @@ def wait_until(done: Callable[[], bool], seconds: float = 20) -> None:
 def test_attach_and_detach(words: Any, method: str, start: Callable[..., Program]) -> None:
     if method == "remote-exec" and words[0] in ("handles", "interrupted"):
         pytest.skip("CPython loses an exception that a handler raises while it reads the script")
+    if method == "remote-exec" and words[0] == "joins":
+        pytest.skip("its main thread never comes to a safe point")
     program = start(*words, options=("-W", "error"))
     for number in range(3):
         attach(program, "--method", method, output=f"{number}.pmt")
@@ -177,13 +181,12 @@ def test_dev_mode(start: Callable[..., Program]) -> None:
     assert program.end() == "well"
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_input(method: str, start: Callable[..., Program]) -> None:
+def test_input(start: Callable[..., Program]) -> None:
     program = start("reads")
-    attach(program, "--method", method)
+    attach(program)
     program.say("hello")
     assert program.line() == "hello"
-    detach(program, "--method", method)
+    detach(program)
     program.say("end")
     assert program.end() == "well"
 
@@ -421,6 +424,40 @@ def test_remote_exec_is_disabled(start: Callable[..., Program]) -> None:
     attach(program, "--method", "ptrace")
     detach(program, "--method", "ptrace")
     assert program.end() == "well"
+
+
+def test_script_where_ptrace_is_not_possible(
+    start: Callable[..., Program], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(target: _target.Target) -> None:
+        raise _inject.no_right(target)
+
+    monkeypatch.setattr(_inject, "Pending", refused)
+    program = start("busy")
+    if sys.version_info >= (3, 14):
+        assert main(["attach", str(program.pid), "-o", "x.pmt"]) == 0
+        assert main(["detach", str(program.pid)]) == 0
+        assert_whole(_core.Reader("x.pmt"))
+    else:
+        assert main(["attach", str(program.pid), "-o", "x.pmt"]) == 4
+    assert program.end() == "well"
+
+
+def test_threads_that_cannot_be_stopped(
+    start: Callable[..., Program], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*words: Any) -> None:
+        raise TimeoutError(errno.ETIMEDOUT, "too long")
+
+    monkeypatch.setattr(_core, "attach_exchange", never)
+    program = start("busy")
+    with pytest.raises(_target.Failure, match="cannot be stopped for a moment"):
+        attach_module.run(parsed("attach", str(program.pid), "-o", "x.pmt", "--method", "ptrace"))
+    assert program.end() == "well"
+
+
+def parsed(*words: str) -> Any:
+    return build_parser(["attach"]).parse_args(words)
 
 
 def test_no_process() -> None:
