@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "platform/platform.h"
+#include "record/writer.h"
 #include "state.h"
 
 #define TEXT_MAX 65536
@@ -369,6 +370,9 @@ begin(PyObject *module, PyObject *words, answer *out)
 static void
 act(PyObject *module, PyObject *words, answer *out)
 {
+    if (strcmp(word(words, "action"), "detach") == 0 && pmt__record_active()) {
+        pmt__record_flush(0); /* so that the figures are of now */
+    }
     PyObject *status = PyObject_CallMethod(module, "status", NULL);
     if (status == NULL) {
         answer_put_error(out, module);

@@ -39,7 +39,7 @@ class Control:
     def __enter__(self) -> Self:
         for place in PLACES:
             if self._target.sees(place):
-                self.path = f"{place}/pymemtrace-{secrets.token_hex(8)}"
+                self.path = f"{place}/pymemtrace-{self._target.pid}-{secrets.token_hex(8)}"
                 try:
                     os.mkdir(self.path, 0o700)
                     break

@@ -97,20 +97,19 @@ def start() -> Iterator[Callable[..., Program]]:
         programs.append(Program(*words, **how))
         return programs[-1]
 
-    before = leftovers()
     yield begin
     for program in programs:
         program.kill()
-    wait_until(lambda: leftovers() <= before)
+        assert leftovers(program) == set()
 
 
-def leftovers() -> set[str]:
+def leftovers(program: Program) -> set[str]:
     folders = ("/tmp", "/var/tmp", "/dev/shm")
     return {
         str(path)
         for folder in folders
         for path in Path(folder).iterdir()
-        if re.fullmatch("pymemtrace-[0-9a-f]{16}", path.name)
+        if re.fullmatch(f"pymemtrace-{program.pid}-[0-9a-f]{{16}}", path.name)
     }
 
 
@@ -811,7 +810,7 @@ def test_fifty_times_and_killed(method: str, start: Callable[..., Program]) -> N
     for content in behind.values():  # our code, once; at most names of folders besides
         assert content.count(b"pymemtrace_attend_thread\0") == 1
     assert program.end() == "well"
-    tidy()
+    tidy(program)
 
 
 # --- the command is killed ----------------------------------------------------------------------
@@ -844,10 +843,10 @@ def test_command_is_killed(
     detach(program, "--method", method)
     assert_whole(_core.Reader("x.pmt"))
     assert program.end() == "well"
-    tidy()
+    tidy(program)
 
 
-def tidy() -> None:
+def tidy(program: Program) -> None:
     """What a killed command leaves goes when the process comes to it; some was never asked for."""
-    for folder in leftovers():
+    for folder in leftovers(program):
         shutil.rmtree(folder, ignore_errors=True)
