@@ -12,8 +12,8 @@ export PYTHON JOBS
 .PHONY: help setup build demo test test-all test-c test-py test-web lint format asan tsan \
 	stress fuzz-short bench bench-overhead bench-pair bench-exactness bench-stacks bench-observer \
 	bench-memory bench-startup bench-native bench-native-stacks bench-reports bench-where bench-symbols bench-sampled \
-	bench-estimates bench-live bench-watch bench-kills bench-service bench-instructions bench-sampled-pair \
-	bench-sampled-memory bench-web soak \
+	bench-estimates bench-live bench-attach bench-watch bench-kills bench-service bench-instructions \
+	bench-sampled-pair bench-sampled-memory bench-web soak \
 	docs clean
 
 help:       ## list the targets
@@ -131,6 +131,9 @@ bench-kills: build  ## boxes of processes killed at random moments, by SIGKILL a
 
 bench-service: build  ## web services in production mode under load, workers killed at random, for 30 minutes
 	@.venv/bin/python bench/service.py $(ARGS)
+
+bench-attach: build  ## for how long a process stands still that is attached to
+	@.venv/bin/python bench/attach.py $(ARGS)
 
 docs: setup  ## check the links of the documentation
 	@.venv/bin/python tools/check_links.py

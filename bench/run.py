@@ -28,6 +28,7 @@ BENCHMARKS = {
         ["--seconds", "120", "--appearances", "40"],
     ),
     "watch": (["--seconds", "20"], ["--seconds", "120"]),
+    "attach": (["--rounds", "5"], ["--rounds", "40"]),
     "symbols": ([], ["--rounds", "9"]),
     "sampled_pair": (["--rounds", "60"], ["--rounds", "400", "--pythons", "all"]),
     "sampled": (["--rounds", "3", "--scale", "0.2"], ["--rounds", "15", "--peers"]),

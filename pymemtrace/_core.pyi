@@ -39,6 +39,8 @@ def start(
     base: str | None = None,
     parent: int = 0,
     generation: int = 0,
+    duration_s: float = 0.0,
+    attached: int = -1,
 ) -> None: ...
 def stop() -> None: ...
 def mark(label: str) -> int: ...
@@ -52,12 +54,32 @@ def order_sampling(what: int | str, /) -> None: ...
 def status() -> dict[str, Any]: ...
 def flush() -> None: ...
 def self_test() -> list[dict[str, Any]]: ...
+def raise_soon(exception: BaseException, /) -> None: ...
+def attend(folder: str, /) -> None: ...  # in a process that was reached (cli/_control.py)
 def _check_stacks(on: bool) -> tuple[int, int]: ...  # (compared, different) so far
 def _pair_ns(size: int = 48, rounds: int = 600) -> float: ...
 def _malloc_pair_ns(
     size: int = 64, rounds: int = 600, threads: int = 1, with_gil: bool = True
 ) -> float: ...
 def where_process(pid: int, /) -> dict[str, Any]: ...  # as Reader.where, from outside
+
+# --- another process, from outside: (address, expected or None, bytes or None) --------------------
+
+def attach_layout() -> dict[str, int]: ...  # offsets in the interpreter's structures
+
+# seconds that it stood still; None: something was not as expected, nothing was changed
+def attach_exchange(
+    pid: int, parts: tuple[tuple[int, bytes | None, bytes | None], ...], timeout_s: float, /
+) -> float | None: ...
+def attach_divert(
+    pid: int,
+    waiting: tuple[int, int, int, int],  # thread, system call, stack, the instruction behind
+    to: int,
+    argument: int,
+    parts: tuple[tuple[int, bytes | None, bytes | None], ...],
+    timeout_s: float,
+    /,
+) -> float | None: ...
 
 # --- reading --------------------------------------------------------------------------------------
 

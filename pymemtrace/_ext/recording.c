@@ -2,10 +2,15 @@
 #include "recording.h"
 
 #include <dlfcn.h>
+#include <pthread.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "attach.h"
+#include "attend.h"
 #include "base/error.h"
+#include "cpython/pending.h"
 #include "cpython/recorder.h"
 #include "cpython/run_main.h"
 #include "errors.h"
@@ -15,6 +20,7 @@
 #include "native/connect.h"
 #include "native/pair.h"
 #include "native/patch.h"
+#include "platform/platform.h"
 #include "record/sample.h"
 #include "record/writer.h"
 #include "state.h"
@@ -22,6 +28,9 @@
 #include "where.h"
 
 #define DEFAULT_INTERVAL_S 1.0
+#define DURATION_MAX_S 1e9
+#define ENDING_TRIES 1000
+#define ENDING_PAUSE_NS 100000
 
 static PyObject *
 raise_for(PyObject *module, const pmt_error *err)
@@ -130,6 +139,20 @@ facts_collect(facts *self, PyObject *argv, int sampled)
     return self->buffer.failed ? (PyErr_NoMemory(), -1) : 0;
 }
 
+/* What a process that ran already had when the recording began. */
+static void
+facts_put_attached(facts *self, int64_t blocks)
+{
+    struct timespec now;
+    const uint64_t tick_ns = 1000000000u / (uint64_t)sysconf(_SC_CLK_TCK);
+    clock_gettime(CLOCK_BOOTTIME, &now);
+    const uint64_t now_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    const uint64_t started_ns = pmt__process_start_ticks() * tick_ns;
+    fact_put_number(self, "attached_age_ns", now_ns > started_ns ? now_ns - started_ns : 0);
+    fact_put_number(self, "attached_rss_bytes", pmt__process_rss_bytes());
+    fact_put_number(self, "attached_blocks", (uint64_t)blocks);
+}
+
 /* The path of the preload library, beside this extension; NULL if it is not there. */
 static const char *
 preload_library(char *path, size_t size)
@@ -198,18 +221,56 @@ threads_name(void)
     Py_XDECREF(module);
 }
 
+static int attached; /* Protected by the GIL: the recording was begun from outside */
+
+static void
+stop_recording(void)
+{
+    threads_name();
+    pmt__cpython_check_hooks();
+    pmt__cpython_uninstall();
+    pmt__record_stop(PMT_END_BY_PROGRAM);
+}
+
+/* The writer may ask the interpreter to end the recording, but not one that is gone. */
+static pthread_mutex_t ending = PTHREAD_MUTEX_INITIALIZER;
+static int interpreter_ends; /* Protected by ending */
+
+static int
+end_py(void *unused)
+{
+    (void)unused;
+    if (pmt__record_due()) {
+        stop_recording();
+    }
+    return 0;
+}
+
+static void
+end_soon(void)
+{
+    pthread_mutex_lock(&ending);
+    if (!interpreter_ends) {
+        pmt__cpython_call_soon(end_py);
+    }
+    pthread_mutex_unlock(&ending);
+}
+
 PyDoc_STRVAR(
     start_doc,
     "start(path, *, argv, force=False, events=False, max_memory_bytes=0, max_size_bytes=0,\n"
     "      temporaries=1, interval_s=1.0, native=True, native_traces=False,\n"
     "      async_parents=False, sample_bytes=0, box_bytes=0, max_overhead_ppm=0, follow=None,\n"
-    "      base=None, parent=0, generation=0)\n--\n\n"
+    "      base=None, parent=0, generation=0, duration_s=0.0, attached=-1)\n--\n\n"
     "Records this process from now on into a new capture at path.\n\n"
     "native: also what goes past Python's allocators, where the preloaded library is there.\n"
     "native_traces: the stacks contain the frames of C functions, too.\n"
     "async_parents: those of asyncio's tasks contain the frames of the tasks that await them.\n"
     "follow: children are recorded too, into <path without .pmt>.<pid>.pmt, or <base>.<pid>.pmt;\n"
     "the words are for executed ones (src/native/exec.c). parent, generation: facts of such one.\n"
+    "duration_s: the recording ends by itself; 0: it does not. attached: it was begun from "
+    "outside,\n"
+    "when so many blocks were there already.\n"
     "0 bytes means no limit set by the caller. Raises CaptureExistsError, UnsupportedError,\n"
     "OSError, ValueError; then nothing is recorded.");
 
@@ -251,7 +312,9 @@ forks_watch(void)
         return 0;
     }
     int rc = -1;
-    PyObject *posix = PyImport_ImportModule("posix");
+    PyObject *name = PyUnicode_FromString("posix");
+    PyObject *posix = name == NULL ? NULL : PyImport_GetModule(name); /* runs no code of anybody */
+    Py_XDECREF(name);
     PyObject *function = posix == NULL ? NULL : PyObject_GetAttrString(posix, "register_at_fork");
     PyObject *restart = PyCFunction_New(&definition, NULL);
     PyObject *names = Py_BuildValue("(ss)", "after_in_parent", "after_in_child");
@@ -290,6 +353,8 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
                             "base",
                             "parent",
                             "generation",
+                            "duration_s",
+                            "attached",
                             NULL};
     static int exit_registered;
     PyObject *path = NULL, *argv = NULL, *follow = NULL, *base = NULL;
@@ -298,13 +363,14 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
     int force = 0, events = 0, native = 1, native_traces = 0, async_parents = 0;
     unsigned int temporaries = 1, max_overhead_ppm = 0;
     unsigned long long max_memory = 0, max_size = 0, sample = 0, box = 0;
-    double interval_s = DEFAULT_INTERVAL_S;
+    double interval_s = DEFAULT_INTERVAL_S, duration_s = 0;
+    long long blocks = -1;
     pmt_error err = PMT_ERROR_INIT;
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "O&|$OppKKIdpppKKIO&O&KI:start", names, PyUnicode_FSConverter, &path,
+            args, kwargs, "O&|$OppKKIdpppKKIO&O&KIdL:start", names, PyUnicode_FSConverter, &path,
             &argv, &force, &events, &max_memory, &max_size, &temporaries, &interval_s, &native,
             &native_traces, &async_parents, &sample, &box, &max_overhead_ppm, fs_or_none, &follow,
-            fs_or_none, &base, &parent, &generation)) {
+            fs_or_none, &base, &parent, &generation, &duration_s, &blocks)) {
         return NULL;
     }
     PyObject *result = NULL;
@@ -318,6 +384,10 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
         || !(interval_s >= 0.01 && interval_s <= 3600.0)) {
         PyErr_Format(PyExc_ValueError, "temporaries must be 1 to %d, interval_s 0.01 to 3600",
                      PMT_TEMPORARIES_MAX);
+        goto done;
+    }
+    if (!(duration_s >= 0 && duration_s <= DURATION_MAX_S)) {
+        PyErr_SetString(PyExc_ValueError, "duration_s must be 0 to 1e9");
         goto done;
     }
     if (sample != 0 && (sample < PMT_SAMPLE_MEAN_MIN || sample > PMT_SAMPLE_MEAN_MAX)) {
@@ -360,6 +430,12 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
     if (parent != 0) {
         fact_put_number(&f, "parent_pid", parent);
     }
+    if (blocks >= 0) {
+        facts_put_attached(&f, blocks);
+    }
+    if (pmt__record_finished()) { /* a recording whose end nobody has seen to yet */
+        stop_recording();
+    }
     char library[4096];
     const pmt__native_table *native_table =
         sample != 0 ? pmt__cpython_sampled_native_table() : pmt__cpython_native_table();
@@ -391,6 +467,8 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
         .async_parents = async_parents,
         .sample_mean = sample,
         .before_cut = pmt__native_patch_again,
+        .duration_ns = (uint64_t)(duration_s * 1e9),
+        .on_end = end_soon,
         .follow = follow != NULL,
         .generation = generation,
         .follow_base = base == NULL ? NULL : PyBytes_AS_STRING(base),
@@ -413,8 +491,12 @@ core_start(PyObject *module, PyObject *args, PyObject *kwargs)
     }
     pmt__native_children(follow == NULL ? NULL : PyBytes_AS_STRING(follow));
     pmt__record_enable();
+    attached = blocks >= 0;
     result = Py_NewRef(Py_None);
 done:
+    if (result == NULL && !pmt__record_active()) {
+        pmt__process_files_close(); /* the facts have opened some */
+    }
     pmt__buffer_dispose(&f.buffer);
     Py_XDECREF(path);
     Py_XDECREF(follow);
@@ -427,11 +509,8 @@ core_stop(PyObject *module, PyObject *unused)
 {
     (void)module;
     (void)unused;
-    if (pmt__record_active()) {
-        threads_name();
-        pmt__cpython_check_hooks();
-        pmt__cpython_uninstall();
-        pmt__record_stop(PMT_END_BY_PROGRAM);
+    if (pmt__record_active() || pmt__record_finished()) {
+        stop_recording();
     }
     Py_RETURN_NONE;
 }
@@ -486,7 +565,37 @@ core_main_returned(PyObject *module, PyObject *args)
     if (!PyArg_ParseTuple(args, "|p:main_returned", &raised)) {
         return NULL;
     }
+    int tries = 0; /* in a forked child, nobody may be left to give it back */
+    while (pthread_mutex_trylock(&ending) != 0 && tries++ < ENDING_TRIES) {
+        nanosleep(&(struct timespec){.tv_nsec = ENDING_PAUSE_NS}, NULL);
+    }
+    interpreter_ends = 1;
+    if (tries <= ENDING_TRIES) {
+        pthread_mutex_unlock(&ending);
+    }
     main_returned_py(NULL, raised ? PMT_MAIN_RAISED : PMT_MAIN_UNKNOWN, raised);
+    Py_RETURN_NONE;
+}
+
+/* For code that runs where a signal handler of the program may raise an exception, which is none of its own. */
+static int
+raise_py(void *exception)
+{
+    PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
+    Py_DECREF(exception);
+    return -1;
+}
+
+static PyObject *
+core_raise_soon(PyObject *module, PyObject *exception)
+{
+    (void)module;
+    if (!PyExceptionInstance_Check(exception)) {
+        return PyErr_Format(PyExc_TypeError, "not an exception: %R", exception);
+    }
+    if (Py_AddPendingCall(raise_py, Py_NewRef(exception)) < 0) {
+        Py_DECREF(exception);
+    }
     Py_RETURN_NONE;
 }
 
@@ -561,13 +670,15 @@ core_status(PyObject *module, PyObject *unused)
     (void)unused;
     pmt__record_status s;
     pmt__record_status_get(&s);
-    return Py_BuildValue("{s:O,s:K,s:K,s:K,s:K,s:K,s:I,s:I,s:i}", "recording",
-                         pmt__record_active() ? Py_True : Py_False, "cuts",
-                         (unsigned long long)s.cuts, "file_bytes", (unsigned long long)s.file_bytes,
-                         "live_bytes", (unsigned long long)s.live_bytes, "peak_bytes",
-                         (unsigned long long)s.peak_bytes, "own_bytes",
-                         (unsigned long long)s.own_bytes, "status", s.status, "reason", s.reason,
-                         "errno", s.sys_errno);
+    return Py_BuildValue(
+        "{s:O,s:O,s:N,s:K,s:K,s:K,s:K,s:K,s:I,s:I,s:i}", "recording",
+        pmt__record_active() ? Py_True : Py_False, "attached",
+        attached && s.path != NULL ? Py_True : Py_False, "path",
+        s.path == NULL ? Py_NewRef(Py_None) : PyUnicode_DecodeFSDefault(s.path), "cuts",
+        (unsigned long long)s.cuts, "file_bytes", (unsigned long long)s.file_bytes, "live_bytes",
+        (unsigned long long)s.live_bytes, "peak_bytes", (unsigned long long)s.peak_bytes,
+        "own_bytes", (unsigned long long)s.own_bytes, "status", s.status, "reason", s.reason,
+        "errno", s.sys_errno);
 }
 
 /* --- checks --------------------------------------------------------------------------------------------------------------------- */
@@ -643,6 +754,12 @@ PyMethodDef ext_recording_methods[] = {
      "by an unhandled "
      "exception."},
     {"read_head", ext_read_head, METH_O, EXT_READ_HEAD_DOC},
+    {"raise_soon", core_raise_soon, METH_O,
+     "Raises an exception in the main thread, a moment later."},
+    {"attend", ext_attend, METH_O, EXT_ATTEND_DOC},
+    {"attach_layout", ext_attach_layout, METH_NOARGS, EXT_ATTACH_LAYOUT_DOC},
+    {"attach_exchange", ext_attach_exchange, METH_VARARGS, EXT_ATTACH_EXCHANGE_DOC},
+    {"attach_divert", ext_attach_divert, METH_VARARGS, EXT_ATTACH_DIVERT_DOC},
     {"run_main", core_run_main, METH_VARARGS,
      "Runs a program as the interpreter would and ends the process (see src/cpython/run_main.h)."},
     {"mark", core_mark, METH_O,

@@ -52,10 +52,18 @@ class Opened:
         return self.reader.totals()
 
     def notes(self, view: View | None) -> Iterator[str]:
+        """view: what is shown; None: the report itself says what a peak is, and what came before"""
         yield from notes(self.info)
         if view == "temporary" and is_sampled(self.info):
             yield "A sampled recording does not know which allocations were temporary."
         yield from native_notes(self.resolved)
+        there = attached(self.reader.proc())
+        if there is not None and view is not None:
+            yield (
+                f"Attached {_format.duration(there['age_s'])} after the start of the process:"
+                f" {_format.size(there['rss_bytes'])} of resident memory were there already"
+                " and are not in this capture."
+            )
 
 
 @dataclass(frozen=True)
@@ -255,6 +263,17 @@ def notes(info: dict[str, Any]) -> Iterator[str]:
     lost = losses(info)
     if lost:
         yield f"Not recorded: {', '.join(lost)}."
+
+
+def attached(proc: dict[str, Any]) -> dict[str, Any] | None:
+    """What a process had when `pymemtrace attach` came: its age, its memory, Python's blocks."""
+    if "attached_age_ns" not in proc:
+        return None
+    return {
+        "age_s": proc["attached_age_ns"] / 1e9,
+        "rss_bytes": proc.get("attached_rss_bytes", 0),
+        "blocks": proc.get("attached_blocks", 0),
+    }
 
 
 def native_notes(resolved: Resolved) -> Iterator[str]:

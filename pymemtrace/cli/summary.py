@@ -29,6 +29,7 @@ def run(args: argparse.Namespace) -> int:
         stats = opened.reader.stats()
         return {
             **opened.totals,
+            **attached_field(opened),
             "temporaries": stats["temporaries"],
             "temporary_bytes": stats["temporary_bytes"],
             **_rows.view_fields(query, aggregate),
@@ -53,6 +54,14 @@ def run(args: argparse.Namespace) -> int:
     if args.merge or len(_captures.find(args.captures)) == 1:
         return _captures.report(args, collect, show)
     return side_by_side(args, collect, show)
+
+
+def attached_field(opened: _captures.Report) -> dict[str, Any]:
+    """Of a capture that `attach` has begun."""
+    if isinstance(opened, _captures.Merged):
+        return {}
+    there = _captures.attached(opened.reader.proc())
+    return {} if there is None else {"attached": there}
 
 
 def side_by_side(
@@ -101,6 +110,20 @@ def answer(
         ],
     )
     yield from inherited(opened)
+    there = _captures.attached(opened.reader.proc())
+    if there is not None:
+        yield (
+            "attached",
+            [
+                (f"{duration(there['age_s'])} after the start;", ""),
+                (f" {size(there['rss_bytes'])}", "bold"),
+                (
+                    f" of resident memory, {count(there['blocks'])} blocks of Python's, were there",
+                    "",
+                ),
+                (" already and are not in this capture", ""),
+            ],
+        )
     share = _format.part(totals["heap_bytes_end"], totals["heap_bytes_peak"])
     yield (
         "alive at the end",
@@ -145,7 +168,7 @@ def answer(
     else:
         what = "sample" if _captures.is_sampled(info) else "event"
         text = f"no {what} dropped, no stack folded"
-        if opened.reader.proc().get("native_layer") != "preload":
+        if opened.reader.proc().get("native_layer") not in ("preload", "patch"):
             text += "; memory outside Python's allocators is not seen"
         yield "not recorded", [(text, "")]
 

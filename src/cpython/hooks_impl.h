@@ -1169,6 +1169,31 @@ pmt__cpython_source(void)
 
 /* --- self-test, installation ------------------------------------------------------------------------------------------------------------ */
 
+/* This thread's state; where it runs no code in Python, that of one that does, if there is any. */
+static PyThreadState *
+state_with_frames(PyThreadState *state)
+{
+    PyThreadState *it = PyInterpreterState_ThreadHead(PyThreadState_GetInterpreter(state));
+    PyFrameObject *frame = PyThreadState_GetFrame(state);
+    while (frame == NULL && it != NULL) {
+        state = it;
+        frame = PyThreadState_GetFrame(state);
+        it = PyThreadState_Next(it);
+    }
+    Py_XDECREF(frame);
+    return state;
+}
+
+/* One that has not come to its first instruction that may be traced: the public interface passes over it. */
+static int
+frame_is_new(const PMT_FRAME *f)
+{
+    const PyCodeObject *code = PMT_FRAME_CODE(f);
+    const uint64_t first = (uint64_t)(uintptr_t)code->co_code_adaptive
+                           + (uint64_t)code->_co_firsttraceable * sizeof(_Py_CODEUNIT);
+    return !PMT_FRAME_IN_HEAP(f) && PMT_FRAME_INSTR(f) < first;
+}
+
 /* The running frame, read by our macros, must be what the interpreter says through its public interface. */
 static int
 layout_test(pmt_error *err)
@@ -1183,23 +1208,25 @@ layout_test(pmt_error *err)
             err, PMT_ERR_UNSUPPORTED,
             "the current thread state is not where this build of Python keeps it");
     }
+    state = state_with_frames(state);
     PyFrameObject *public = PyThreadState_GetFrame(state);
     PMT_FRAME *f = PMT_CURRENT_FRAME(state);
     int rc = 0;
     for (int depth = 0; public != NULL && rc == 0; depth++) {
-        while (f != NULL && PMT_FRAME_IS_ENTRY(f)) {
+        while (f != NULL && (PMT_FRAME_IS_ENTRY(f) || frame_is_new(f))) {
             f = PMT_FRAME_PREVIOUS(f);
         }
         PyCodeObject *code = PyFrame_GetCode(public);
         int lasti = PyFrame_GetLasti(public);
-        if (f == NULL || PMT_FRAME_CODE(f) != (const void *)code
+        const int same = f != NULL && PMT_FRAME_CODE(f) == (const void *)code;
+        if (!same
             || (depth > 0
                 && (int64_t)(PMT_FRAME_INSTR(f) - (uint64_t)(uintptr_t)code->co_code_adaptive)
                        != lasti)) {
-            rc = pmt__error_set(
-                err, PMT_ERR_UNSUPPORTED,
-                "frame %d of the running stack does not look as in the Python this was built for",
-                depth);
+            rc = pmt__error_set(err, PMT_ERR_UNSUPPORTED,
+                                "frame %d of the running stack (its %s) does not look as in the "
+                                "Python this was built for",
+                                depth, same ? "instruction" : "code");
         }
         Py_DECREF(code);
         PyFrameObject *back = PyFrame_GetBack(public);

@@ -49,6 +49,8 @@
 #define HOOK_PATIENCE_NS ((uint64_t)200000000)
 #define NAMES_TRIED 1000
 #define MAX_LOG_MEMORY ((uint64_t)64 << 20)
+/* When the duration of the recording is over: for the interpreter to end it. */
+#define END_PATIENCE_NS ((uint64_t)1000000000)
 
 /* A capture is compacted whenever it has doubled, so that each byte is rewritten about once, and not while it is smaller
    than this, which is read and written in a moment anyway. */
@@ -98,6 +100,10 @@ static struct {
     pmt__control control;   /* as above */
     void (*before_cut)(void);
     uint64_t unloaded; /* objects, at the last look */
+    uint64_t end_ns;   /* when the recording is to end; 0: it is not. Owned by the thread */
+    void (*on_end)(void);
+    uint32_t end_told; /* atomic: by the thread */
+    uint32_t finished; /* atomic: by the thread, see pmt__record_finished */
     pmt__slot slot;
     pmt__cut cut;
     pmt__buffer payload;
@@ -956,6 +962,38 @@ birth_wait(void)
     }
 }
 
+/* --- an end that was set at the start ---------------------------------------------------------------------------------------------- */
+
+static void capture_finish(uint32_t reason);
+
+/* By the thread. The interpreter is told first, which can name its threads and take the hooks off. Where it does not get to that,
+   because its main thread waits for something, the capture is finished from here. */
+static void
+end_if_due(void)
+{
+    const uint64_t now_ns = pmt__clock_mono_ns();
+    if (w.end_ns == 0 || now_ns < w.end_ns) {
+        return;
+    }
+    if (!w.end_told) {
+        __atomic_store_n(&w.end_told, 1, __ATOMIC_RELEASE);
+        w.end_ns = now_ns + END_PATIENCE_NS;
+        w.on_end();
+        return;
+    }
+    io_take();
+    capture_finish(PMT_END_BY_PROGRAM);
+    w.lost = 1;
+    __atomic_store_n(&w.finished, 1, __ATOMIC_RELEASE);
+    io_give();
+}
+
+static uint64_t
+next_wake_ns(void)
+{
+    return w.end_ns != 0 && w.end_ns < next_cut_ns ? w.end_ns : next_cut_ns;
+}
+
 /* --- the thread ---------------------------------------------------------------------------------------------------------------- */
 
 static void *
@@ -971,12 +1009,14 @@ writer_main(void *unused)
         birth_wait();
         next_cut_ns = pmt__clock_mono_ns();
     }
-    while (!__atomic_load_n(&stop, __ATOMIC_ACQUIRE) && !w.refused) {
+    while (!__atomic_load_n(&stop, __ATOMIC_ACQUIRE) && !w.refused && !pmt__record_finished()) {
+        end_if_due();
         uint64_t now_ns = pmt__clock_mono_ns();
         uint32_t seen = __atomic_load_n(&wake, __ATOMIC_ACQUIRE);
         if (now_ns < next_cut_ns && !__atomic_exchange_n(&hurry, 0, __ATOMIC_ACQUIRE)) {
             if (!__atomic_load_n(&stop, __ATOMIC_ACQUIRE)) {
-                pmt__wait_word(&wake, seen, next_cut_ns - now_ns);
+                const uint64_t until_ns = next_wake_ns();
+                pmt__wait_word(&wake, seen, until_ns > now_ns ? until_ns - now_ns : 1);
             }
             continue;
         }
@@ -1336,7 +1376,7 @@ pmt__record_start(const pmt__record_options *options, const pmt__frame_source *s
                   pmt_error *err)
 {
     static int forks_handled;
-    if (w.active && w.refused) {
+    if (w.active && (w.refused || w.finished)) {
         pmt__record_stop(PMT_END_BY_PROGRAM);
     }
     if (w.active) {
@@ -1348,6 +1388,8 @@ pmt__record_start(const pmt__record_options *options, const pmt__frame_source *s
     pmt__overhead_begin(&w.overhead, options->max_overhead, options->interval_ns,
                         options->sample_mean);
     w.before_cut = options->before_cut;
+    w.on_end = options->on_end;
+    w.end_ns = options->duration_ns == 0 ? 0 : pmt__clock_mono_ns() + options->duration_ns;
     w.generation = options->generation;
     w.max_size_bytes = options->max_size_bytes;
     if (options->box_bytes != 0) {
@@ -1417,7 +1459,13 @@ pmt__record_enable(void)
 int
 pmt__record_active(void)
 {
-    return w.active && !w.refused;
+    return w.active && !w.refused && !pmt__record_finished();
+}
+
+int
+pmt__record_finished(void)
+{
+    return (int)__atomic_load_n(&w.finished, __ATOMIC_ACQUIRE);
 }
 
 int
@@ -1434,6 +1482,12 @@ pmt__record_flush(uint32_t flags)
     }
     io_give();
     return rc;
+}
+
+int
+pmt__record_due(void)
+{
+    return w.active && __atomic_load_n(&w.end_told, __ATOMIC_ACQUIRE);
 }
 
 uint64_t
@@ -1513,7 +1567,10 @@ pmt__record_stop(uint32_t reason)
     thread_stop();
     lock_give(&starting);
     io_take();
-    capture_finish(reason);
+    if (!w.finished) {
+        capture_finish(reason);
+    }
+    w.finished = 0;
     pmt__process_files_close();
     pmt__pressure_close(&w.pressure);
     w.active = 0;
@@ -1529,7 +1586,7 @@ pmt__record_stop(uint32_t reason)
 static int
 calm_down(void)
 {
-    if (!w.active || w.refused || w.pid != pmt__process_id() || forking
+    if (!pmt__record_active() || w.pid != pmt__process_id() || forking
         || !lock_take_within(&io, PATIENCE_NS)) {
         return 0;
     }
@@ -1663,11 +1720,12 @@ void
 pmt__record_status_get(pmt__record_status *status)
 {
     memset(status, 0, sizeof *status);
-    if (!w.active || w.refused) {
+    if (!pmt__record_active()) {
         return;
     }
     pmt__lanes_flush();
     io_take();
+    status->path = w.path;
     status->cuts = w.slot.cuts;
     status->file_bytes = w.region_bytes == 0 ? w.offset : box_bytes();
     status->live_bytes = pmt__t.live_bytes;

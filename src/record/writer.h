@@ -32,6 +32,8 @@ typedef struct pmt__record_options {
     uint64_t sample_mean;      /* bytes: a sampled recording; 0: all */
     double max_overhead;       /* of a sampled one: share of the CPU time; 0: no limit */
     void (*before_cut)(void); /* called by the thread before its cuts, with nothing held; or NULL */
+    uint64_t duration_ns;     /* 0 = until it is stopped */
+    void (*on_end)(void); /* called by the thread when the duration is over, with nothing held */
     int follow;          /* forked children record themselves, into <path without .pmt>.<pid>.pmt */
     uint32_t generation; /* how often this process has executed itself under recording */
     const char *follow_base; /* instead of the path without .pmt, if not NULL */
@@ -58,6 +60,11 @@ void pmt__record_main_ended(uint32_t how, uint32_t exit_status);
 /* After the end of the recording: what is wrong with the capture, in a sentence for the user, or an empty text. Returns the length. */
 size_t pmt__record_complaint(char *out, size_t size);
 int pmt__record_active(void);
+/* The duration was over and nobody called pmt__record_stop, so the thread has written the last cut and the END chunk. Nothing is
+   recorded any more; pmt__record_stop gives the tables back. */
+int pmt__record_finished(void);
+/* Is the duration over? */
+int pmt__record_due(void);
 
 /* A cut now, by the calling thread. flags: PMT_CUT_*. 0, or a negative code if it could not be written. */
 int pmt__record_flush(uint32_t flags);
@@ -68,6 +75,7 @@ typedef struct pmt__record_status {
     uint64_t cuts, file_bytes, live_bytes, peak_bytes, own_bytes, last_cut_mono_ns;
     uint32_t status, reason;
     int sys_errno;
+    const char *path; /* NULL: nothing is being recorded */
 } pmt__record_status;
 void pmt__record_status_get(pmt__record_status *status);
 
