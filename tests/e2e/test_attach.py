@@ -551,6 +551,7 @@ def test_traced_by_somebody_else(start: Callable[..., Program]) -> None:
         assert "traces it already" in line
         debugger.kill()
     wait_until(lambda: _target.read_status(program.pid).tracer == 0)
+    program.process.send_signal(signal.SIGCONT)  # a debugger that is killed can leave it stopped
     attach(program)
     detach(program)
     assert program.end() == "well"
