@@ -145,7 +145,7 @@ def memory_rows(checks: list[dict[str, Any]], max_size: int) -> list[Row]:
             f"{max(own) / 2**20:.2f} MiB", max(own) <= OWN_LIMIT),
         Row("its growth after warm-up", f"<= {OWN_GROWTH / 2**20:.0f} MiB",
             f"{growth(own) / 2**20:+.2f} MiB", growth(own) <= OWN_GROWTH),
-        Row("growth of the private memory beyond what lives", f"<= {PRIVATE_GROWTH / 2**20:.0f} MiB",
+        Row("growth of private memory beyond what lives", f"<= {PRIVATE_GROWTH / 2**20:.0f} MiB",
             f"{growth(net) / 2**20:+.2f} MiB", growth(net) <= PRIVATE_GROWTH),
         Row("capture", f"<= {max_size / 2**20:.0f} MiB, readable", f"{size / 2**20:.2f} MiB",
             size <= max_size),

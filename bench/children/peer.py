@@ -1,4 +1,4 @@
-"""Child of sampled.py: child.py PEER SAMPLE_BYTES FOLDER SCRIPT. Runs a script under another sampler of memory.
+"""Child of sampled.py: child.py PEER SAMPLE_BYTES FOLDER SCRIPT. A script under another sampler.
 
 ddtrace: its memory collector alone, without an agent, exported once to a file at the end (as it is
 once a minute, by default). pyroscope: its memory profiler alone; there is no server at the address

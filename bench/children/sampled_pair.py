@@ -1,9 +1,9 @@
 """Child of sampled_pair.py: child.py ROUNDS CAPTURE NATIVE(0 or 1).
 
 Alternates between no recorder and a sampled recording, in one process. Prints the ns per pair of
-each round. A thread waits meanwhile: the C library's allocator takes locks only where there is another
-thread, and the recorder brings one along. With the native layer, modules stay patched from the first recording on: the bare rounds
-are those of a process that has been recorded.
+each round. A thread waits meanwhile: the C library's allocator takes locks only where there is
+another thread, and the recorder brings one along. With the native layer, modules stay patched from
+the first recording on: the bare rounds are those of a process that has been recorded.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Child of soak.py: child.py CAPTURE SAMPLE_BYTES MAX_SIZE. Allocates at full speed until it is told to end.
+"""Child of soak.py: child.py CAPTURE SAMPLE_BYTES MAX_SIZE. Allocates at full speed.
 
 One thread per kind of allocation; all but the last keep what they make in a ring, whose oldest
 objects are replaced, so that what lives is always the same. For each line on standard input the
