@@ -12,6 +12,7 @@ load; they depend on the compiler.
     small free     obj and mem keep the interpreter's own function: a hook that is called counts
     sample         what a block costs that is one: stack, tables
 
+`passed on` is what the preloaded library's functions execute themselves, of all instructions.
 The share is that of all of these, reallocs, callocs and frees too, in the instructions of the
 program, imports included, without the recorder's own thread.
 """
@@ -61,7 +62,7 @@ HOOKS = {
     "calloc": ["sampled_obj_calloc", "sampled_mem_calloc", "sampled_raw_calloc", "sampled_calloc",
                "preload:calloc"],
 }  # fmt: skip
-# With raw's and the C library's, which obj and mem pass: counted where they begin, as calls tell.
+# Few of these begin in raw or in the C library.
 OUTER = {
     "realloc": ["sampled_obj_realloc", "sampled_mem_realloc"],
     "calloc": ["sampled_obj_calloc", "sampled_mem_calloc"],
@@ -171,6 +172,7 @@ def figures(p: Profile, native: bool) -> dict[str, Any]:
     samples = p.calls_of("sampled_born_nopy")
     sample_cost = p.inclusive["sampled_born_nopy"] + p.inclusive["sampled_freed_nopy"]
     hooks = sum(p.self_of(what) for what in HOOKS) + sample_cost
+    passed_on = sum(cost for name, cost in p.own.items() if name.startswith("preload:"))
     return {
         "small": small, "per_small": per(p.self_of("small malloc") - passed * BRANCHED, small),
         "other": other, "per_other": per(other_cost, other),
@@ -179,6 +181,7 @@ def figures(p: Profile, native: bool) -> dict[str, Any]:
         "realloc": reallocs, "per_realloc": per(p.self_of("realloc"), reallocs),
         "calloc": callocs, "per_calloc": per(p.self_of("calloc"), callocs),
         "samples": samples, "per_sample": per(sample_cost, samples),
+        "passed_on": per(passed_on, p.total),
         "hooks": hooks, "total": p.total, "share": per(hooks, p.total),
     }  # fmt: skip
 
@@ -210,7 +213,7 @@ def main() -> int:
         (f"{r['workload']}, {r['mode']}", f"{r['small']:,}", f"{r['per_small']:.2f}",
          f"{r['other']:,}", f"{r['per_other']:.1f}", r["small_frees_seen"], f"{r['per_free']:.1f}",
          f"{r['per_realloc']:.0f}", f"{r['per_calloc']:.0f}", r["samples"],
-         f"{r['per_sample']:,.0f}", f"{r['share']:.2%}")
+         f"{r['per_sample']:,.0f}", f"{r['passed_on']:.2%}", f"{r['share']:.2%}")
         for r in results
     ]  # fmt: skip
     rows = []
@@ -226,7 +229,7 @@ def main() -> int:
             Row(f"instructions per small free, {mode}", "0", str(frees), frees == 0),
         ]  # fmt: skip
     heads = ("workload", "small mallocs", "each", "others", "each", "small frees", "other free",
-             "realloc", "calloc", "samples", "each", "share")  # fmt: skip
+             "realloc", "calloc", "samples", "each", "passed on", "share")  # fmt: skip
     return finish(args, table(heads, lines), {"instructions": results}, rows)
 
 

@@ -8,7 +8,9 @@ of them is recorded; every few seconds it is the other one, in the same processe
 
 CPU time is that of all threads of a server's process, in ns, from the first request to the last:
 with the recorder's writes, one a second, while the server works half of the time, so they count
-double. What a server does once (start and stop of a recording, its first requests) is not in it. Modules stay patched when a recording ends (`instructions.py` says what that costs).
+double. What a server does once (start and stop of a recording, its first requests) is not in it.
+Modules stay patched when a recording ends, and pass their calls on: what that takes is on both
+sides, not in the ratio. It is less than what instructions.py prints as `passed on`.
 
 The result is the median of the pairs; its 95 % interval is bootstrapped over them.
 """

@@ -2,7 +2,7 @@
 
 ddtrace: its memory collector alone, without an agent, exported once to a file at the end (as it is
 once a minute, by default). pyroscope: its memory profiler alone; there is no server at the address
-that it sends to, every ten seconds, by default.
+that it sends to, every ten seconds, by default. wrapped: none, to compare the others with.
 """
 
 import os
@@ -32,6 +32,8 @@ if PEER == "ddtrace":
         collector.snapshot()
         ddup.upload()
         collector.stop()
+elif PEER == "wrapped":
+    runpy.run_path(SCRIPT, run_name="__main__")
 else:
     import pyroscope
 

@@ -123,7 +123,6 @@ with pymemtrace.record(
         recording.flush()
         status = recording.status()
         answer = {worker.name: worker.state() for worker in workers}
-        del worker
         print(json.dumps({
             "workers": answer, "private": private(), "own_bytes": status["own_bytes"],
             "file_bytes": status["file_bytes"], "cuts": status["cuts"],

@@ -116,14 +116,13 @@ pmt__sample_hash(const void *block)
     return (uint32_t)(((uintptr_t)block >> 4) * PMT_MIX >> 32);
 }
 
-/* 64 KiB of addresses share a cache line, and 4 MiB a page, as what is freed soon after one another often lies near: on most frees,
-   a miss would be the whole cost. */
+/* 64 KiB of addresses share a cache line, as what is freed soon after one another often lies near: on most frees, a miss would be the
+   whole cost. */
 PMT_INLINE uint32_t
 pmt__sample_filter_at(const void *block)
 {
-    const uint32_t page =
-        (uint32_t)(((uintptr_t)block >> 22) * PMT_MIX >> (64 - PMT_SAMPLE_FILTER_BITS + 12));
-    return page << 12 | ((uint32_t)((uintptr_t)block >> 10) & 4095);
+    const uintptr_t at = (uintptr_t)block;
+    return (uint32_t)(at >> 10 ^ at >> 23) & ((1u << PMT_SAMPLE_FILTER_BITS) - 1);
 }
 
 /* May the block be in the table? No: certainly not. Any thread, about a block of its own. */
