@@ -11,16 +11,17 @@
 
    Nobody frees a code object through a hook of ours, so its type's destructor is: an address of a code object may be kept. */
 
-#define SAMPLED_PASS(name, domain)                                                             \
-    static PMT_NOINLINE void *name##_pass(void *ctx, size_t size)                              \
-    {                                                                                          \
-        if (sampled_##name == PYMEM_DOMAIN_RAW && me.passing != 0) { /* it is not the first */ \
-            return original[sampled_##name].malloc(ctx, size);                                 \
-        }                                                                                      \
-        me.passing = (domain);                                                                 \
-        void *block = original[sampled_##name].malloc(ctx, size);                              \
-        me.passing = 0;                                                                        \
-        return block;                                                                          \
+#define SAMPLED_PASS(name, domain)                                \
+    static PMT_NOINLINE void *name##_pass(void *ctx, size_t size) \
+    {                                                             \
+        if ((int)sampled_##name == (int)PYMEM_DOMAIN_RAW          \
+            && me.passing != 0) { /* it is not the first */       \
+            return original[sampled_##name].malloc(ctx, size);    \
+        }                                                         \
+        me.passing = (domain);                                    \
+        void *block = original[sampled_##name].malloc(ctx, size); \
+        me.passing = 0;                                           \
+        return block;                                             \
     }
 enum {
     sampled_obj = PYMEM_DOMAIN_OBJ,
