@@ -9,7 +9,7 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 export PYTHON JOBS
 
-.PHONY: help setup build demo test test-all test-c test-py test-web lint format asan tsan \
+.PHONY: help setup build demo test test-all test-matrix test-c test-py test-web lint format asan tsan \
 	stress fuzz-short bench bench-overhead bench-pair bench-exactness bench-stacks bench-observer \
 	bench-memory bench-startup bench-native bench-native-stacks bench-reports bench-where bench-symbols bench-sampled \
 	bench-estimates bench-live bench-attach bench-watch bench-kills bench-service bench-instructions \
@@ -32,6 +32,9 @@ test: test-c test-py test-web  ## every test, on this interpreter
 
 test-all: build test-c  ## every test, on CPython 3.11 to 3.15
 	@tools/test_all.sh $(ARGS)
+
+test-matrix: build  ## the tests that depend on the interpreter, on the others of CPython 3.11 to 3.15, two at once
+	@PIECE=1 LANES=$(or $(LANES),2) tools/test_all.sh $(ARGS)
 
 test-c: setup  ## the C unit tests
 	@tools/test_c.sh plain $(ARGS)

@@ -17,6 +17,8 @@ import pytest
 
 from pymemtrace._watch import host
 
+pytestmark = pytest.mark.any_version
+
 prometheus = pytest.importorskip("prometheus_client", reason="prometheus_client is not installed")
 
 COMMAND = [sys.executable, "-m", "pymemtrace"]

@@ -18,6 +18,8 @@ from pymemtrace._watch.alerts import Event
 from pymemtrace._watch.figures import Figures
 from pymemtrace._watch.rules import Action, Rule
 
+pytestmark = pytest.mark.any_version
+
 WAIT_S = 60.0
 
 

@@ -18,6 +18,8 @@ import capture_builder as cb
 from pymemtrace import _boxes
 from pymemtrace._boxes import Folder, Limits, Refused
 
+pytestmark = pytest.mark.any_version
+
 NOW = 1_795_787_000.0
 GONE = 4_194_304  # above every process id
 

@@ -6,6 +6,8 @@ import pytest
 
 from pymemtrace import _cgroup
 
+pytestmark = pytest.mark.any_version
+
 MIB = 1 << 20
 
 V1 = """\

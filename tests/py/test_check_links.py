@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.any_version
+
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "check_links.py"
 
 

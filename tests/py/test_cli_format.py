@@ -14,6 +14,8 @@ from pymemtrace.cli._failure import Failure
 from pymemtrace.cli._page import Column, PlainPage, RichPage
 from pymemtrace.cli._progress import Progress
 
+pytestmark = pytest.mark.any_version
+
 
 @pytest.mark.parametrize(
     ("number", "text"),

@@ -20,6 +20,8 @@ from capture_builder import CaptureBuilder, Simulation
 import pymemtrace
 from pymemtrace import _core
 
+pytestmark = pytest.mark.any_version
+
 S = 10**9
 START = 1_700_000_000 * S
 FRAMES: list[cb.Frame] = [

@@ -7,6 +7,8 @@ import pytest
 from pymemtrace import _death
 from pymemtrace._death import CERTAIN, POSSIBLE, PROBABLE, UNKNOWN, VERY_PROBABLE, Evidence, judge
 
+pytestmark = pytest.mark.any_version
+
 MIB = 1 << 20
 GIB = 1 << 30
 

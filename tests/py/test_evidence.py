@@ -11,6 +11,8 @@ import pytest
 from pymemtrace import _boxes, _cgroup, _death, _evidence
 from pymemtrace._core import Reader
 
+pytestmark = pytest.mark.any_version
+
 MIB = 1 << 20
 STARTED = 1_795_787_000.0
 

@@ -42,6 +42,8 @@ from prometheus_client.parser import text_string_to_metric_families  # noqa: E40
 
 from pymemtrace.metrics import Collector, Snapshot, families, registry_of  # noqa: E402
 
+pytestmark = pytest.mark.any_version
+
 MIB = 1 << 20
 
 

@@ -16,6 +16,8 @@ from pymemtrace._watch.loop import Rules
 from pymemtrace._watch.rules import Problem, Ruleset, parse
 from pymemtrace._watch.trend import trend
 
+pytestmark = pytest.mark.any_version
+
 MIB = 1 << 20
 
 # --- quantities -----------------------------------------------------------------------------------

@@ -4,6 +4,8 @@ import pytest
 
 from pymemtrace import _volume
 
+pytestmark = pytest.mark.any_version
+
 DOCKER = """\
 712 639 0:53 / / rw,relatime master:301 - overlay overlay rw,lowerdir=/var/lib/docker/overlay2/l/A:/var/lib/docker/overlay2/l/B,upperdir=/var/lib/docker/overlay2/c/diff,workdir=/var/lib/docker/overlay2/c/work
 713 712 0:56 / /proc rw,nosuid,nodev,noexec,relatime - proc proc rw
