@@ -48,6 +48,7 @@ class Settings:
     max_overhead_ppm = 20_000
     native = True
     follow = True
+    signal = 0  # 0: none
     verbose = False
 
 
@@ -152,6 +153,15 @@ def _folder(text: str) -> str:
     return text
 
 
+def _signal_number(text: str) -> int:
+    import _signal
+
+    name = text.upper() if text.upper().startswith("SIG") else f"SIG{text.upper()}"
+    if name not in ("SIGUSR1", "SIGUSR2"):
+        raise Wrong("is neither SIGUSR1 nor SIGUSR2")
+    return int(getattr(_signal, name))
+
+
 KEYS: "dict[str, tuple[str, Callable[[str], object]]]" = {
     "sample": ("sample_bytes", _size_between(KIB, TIB, "1K to 1T")),
     "box": ("box_bytes", _size_between(MIB, GIB, "1M to 1G", zero=True)),
@@ -164,6 +174,7 @@ KEYS: "dict[str, tuple[str, Callable[[str], object]]]" = {
     "interval": ("interval_s", _seconds),
     "native": ("native", _switch),
     "follow": ("follow", _switch),
+    "signal": ("signal", _signal_number),
     "verbose": ("verbose", _switch),
 }
 
@@ -249,6 +260,10 @@ def _start(settings: Settings) -> None:
         deaths = _tidy(folder, program, settings, time.time())
         path = _record(folder, program, settings)
         _running = Running(settings, program, path)
+        if settings.signal:
+            from pymemtrace._sampling import toggle_sampling_on
+
+            toggle_sampling_on(settings.signal)
     finally:
         folder.close()
     import atexit

@@ -104,6 +104,29 @@ def test_a_killed_process_leaves_its_box(boxes: Path) -> None:
     assert row["bytes"] >= 25 * 200_000
 
 
+def test_a_signal_turns_sampling_off_and_on(boxes: Path) -> None:
+    program = (
+        WAIT + "import signal\n"
+        "for _ in range(3):\n"
+        "    os.kill(os.getpid(), signal.SIGUSR2)\n"
+        "wait_for_state()\n"
+        "print('ends', flush=True)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    done = run(boxes, "-c", program, more="signal=usr2")
+    assert (done.returncode, done.stdout, done.stderr) == (-9, "ends\n", "")
+    (name,) = names(boxes)
+    labels = [mark["label"] for mark in pymemtrace.open(boxes / name).marks()]
+    assert labels == ["sampling off", "sampling on", "sampling off"]
+
+
+@pytest.mark.parametrize("value", ["KILL", "9", "SIGTERM", "", "usr2;rm"])
+def test_signals_that_are_not_for_this(boxes: Path, value: str) -> None:
+    done = run(boxes, "-c", "print('runs')", more=f"signal={value}")
+    assert (done.returncode, done.stdout) == (0, "runs\n")
+    assert "is neither SIGUSR1 nor SIGUSR2" in done.stderr
+
+
 def test_1_records_into_the_current_directory(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", KILL], capture_output=True, text=True, check=False,

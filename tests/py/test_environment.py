@@ -1,5 +1,7 @@
 """What the variable PYMEMTRACE may say."""
 
+import signal
+
 import pytest
 
 from pymemtrace import _environment
@@ -32,7 +34,7 @@ def test_the_usual_settings() -> None:
 def test_all_keys() -> None:
     settings, problems = parse(
         "sample=64K, box=0,dir=/var/lib/my app,program=a/b,keep=3,keep_normal=0,max_bytes=1G,"
-        "interval=0.5s,max_overhead=1.5%,native=0,follow=off,verbose,"
+        "interval=0.5s,max_overhead=1.5%,native=0,follow=off,verbose,signal=SIGUSR2"
     )
     assert settings is not None
     assert problems == []
@@ -40,6 +42,7 @@ def test_all_keys() -> None:
         "sample_bytes": 64 << 10, "box_bytes": 0, "dir": "/var/lib/my app", "program": "a_b",
         "keep": 3, "keep_normal": 0, "max_bytes": 1 << 30, "interval_s": 0.5,
         "max_overhead_ppm": 15_000, "native": False, "follow": False, "verbose": True,
+        "signal": signal.SIGUSR2,
     }  # fmt: skip
 
 
