@@ -139,6 +139,10 @@ def examine(result: Result, box: Path, truth: Path, killed: float) -> None:
     result.readable = info["damaged"] is None and info["ended"] == "killed"
     if not result.readable:
         result.why = f"{info['ended']}, {info['damaged']}"
+    if info["last_flush"] is None:
+        result.readable = False
+        result.why = "no state"
+        return
     at = datetime.fromisoformat(info["last_flush"]).timestamp()
     result.age_s = killed - at
     estimates = {}

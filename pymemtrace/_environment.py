@@ -154,7 +154,7 @@ def _folder(text: str) -> str:
 
 
 def _signal_number(text: str) -> int:
-    import _signal
+    import _signal  # type: ignore[import-not-found]  # builtin; `signal` brings enum along
 
     name = text.upper() if text.upper().startswith("SIG") else f"SIG{text.upper()}"
     if name not in ("SIGUSR1", "SIGUSR2"):
@@ -326,7 +326,7 @@ def report(folder: str, program: str, files: "list[str]") -> None:
     # of an embedded interpreter it is another program
     if not os.path.basename(sys.executable or "").startswith("python"):
         return
-    import _signal  # type: ignore[import-not-found]  # not signal, which imports more
+    import _signal  # not signal, which imports more
 
     here = os.path.dirname(os.path.abspath(__file__))
     alone = os.path.dirname(os.path.abspath(_core.__file__)) == here

@@ -41,6 +41,7 @@
 #define BUFFER_KEEP ((size_t)256 << 10)
 #define RESTART_DELAY_NS 5000000
 #define RETRY_DELAY_NS 100000000u
+#define RAMP_NS ((uint64_t)50000000)
 /* A forked child that ends before this, and never gained or lost so much, leaves no capture. */
 #define BIRTH_NS ((uint64_t)20000000)
 #define BIRTH_BYTES ((uint64_t)1 << 20)
@@ -98,6 +99,7 @@ static struct {
     uint64_t max_size_bytes;
     pmt__overhead overhead; /* owned by the thread, but for mean_asked */
     pmt__control control;   /* as above */
+    uint64_t ramp_ns;       /* as above: to the next cut of a young box */
     void (*before_cut)(void);
     uint64_t unloaded; /* objects, at the last look */
     uint64_t end_ns;   /* when the recording is to end; 0: it is not. Owned by the thread */
@@ -781,6 +783,18 @@ overhead_look(void)
     }
 }
 
+/* The first states of a box follow fast: a process can die in its first second. */
+static uint64_t
+interval_next(void)
+{
+    uint64_t interval_ns = w.overhead.interval_ns;
+    if (w.region_bytes != 0 && w.ramp_ns < interval_ns) {
+        interval_ns = w.ramp_ns;
+        w.ramp_ns *= 2;
+    }
+    return interval_ns;
+}
+
 static void
 cut_due(void)
 {
@@ -793,7 +807,7 @@ cut_due(void)
     cut_write(0);
     io_give();
     if (pmt__clock_mono_ns() >= next_cut_ns) { /* else it was in a hurry */
-        next_cut_ns += w.overhead.interval_ns;
+        next_cut_ns += interval_next();
     }
     if (next_cut_ns < pmt__clock_mono_ns()) {
         next_cut_ns = pmt__clock_mono_ns() + w.overhead.interval_ns;
@@ -1003,7 +1017,7 @@ writer_main(void *unused)
     __atomic_store_n(&w.thread_native_id, pmt__thread_native_id(), __ATOMIC_RELEASE);
     pmt__thread_set_name("pymemtrace");
     pmt__lanes_closed = 1;
-    next_cut_ns = pmt__clock_mono_ns() + w.overhead.interval_ns;
+    next_cut_ns = pmt__clock_mono_ns() + interval_next();
     pmt__overhead_thread_begins(&w.overhead);
     if (w.unborn) {
         birth_wait();
@@ -1244,6 +1258,7 @@ first_chunks_write(pmt_error *err)
         w.start = PMT_HEADER_SIZE;
         pmt__header_box_encode(page + PMT_HEADER_BOX_OFFSET, w.region_bytes);
     }
+    w.ramp_ns = RAMP_NS;
     w.slot.data_end = w.offset;
     pmt__slot_encode(page + PMT_SLOT_A_OFFSET, &w.slot);
 

@@ -161,6 +161,19 @@ def test_somebody_cuts_it_off(left: int) -> None:
         pymemtrace.open(path).info()
 
 
+def test_a_life_of_a_moment_leaves_a_state() -> None:
+    program = "import time\nx = bytearray(50_000_000)\nprint('on', flush=True)\ntime.sleep(60)\n"
+    command = [sys.executable, "-m", "pymemtrace", "run", "-q", "--sample", "512K", "-o", "x.pmt"]
+    with subprocess.Popen([*command, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "on\n"
+        time.sleep(0.4)
+        process.kill()
+    capture = pymemtrace.open("x.pmt")
+    assert capture.info()["duration_s"] < 1
+    assert capture.sites("leaks")[0]["bytes"] > 50_000_000
+
+
 def test_lines_are_known_where_stacks_are_too_many() -> None:
     path = Path("x.pmt")
     Path("boxed.py").write_text(PROGRAM.replace("randrange(6)", "randrange(40)"))
