@@ -15,7 +15,7 @@ chosen=()
 usual=$(.venv/bin/python -c 'import sys; print(sys._base_executable)')
 
 versions=()
-declare -A result
+declare -A result=()
 while read -r version python <&3; do
     [ -n "${PIECE:-}" ] && [ "$(readlink -f "$python")" = "$(readlink -f "$usual")" ] && continue
     say "--- Python $version: $python"
@@ -30,7 +30,7 @@ while read -r version python <&3; do
 done 3<<< "$found"
 
 # The output of a lane comes when it has ended: that of several would be a muddle.
-declare -A lane
+declare -A lane=()
 finish_one() {
     local pid code=0
     wait -n -p pid "${!lane[@]}" || code=$?
