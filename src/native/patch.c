@@ -2,7 +2,9 @@
 
    A call to malloc goes through a word in the caller's own global offset table, which the loader has filled. That word is what we
    change, in every object but the C library, the loader and our own. What an object was compiled to call is in its relocations:
-   JUMP_SLOT for calls, GLOB_DAT for addresses that are taken, R_X86_64_64 in tables of functions.
+   JUMP_SLOT for calls, GLOB_DAT for addresses that are taken, R_X86_64_64 in variables and tables of functions. The first two are
+   the loader's. A variable is the program's: it may hold another function by now (CPython's decimal puts PyMem_Free where `free` was),
+   and another thread may be about to change it. So it is exchanged only if it still holds what the loader put there.
 
    The originals are those of the first object in the order of the link map that *defines* the symbol, which is what the callers
    were bound to. dlsym would not do: in an executable that is not position-independent, a function whose address is taken
@@ -32,11 +34,11 @@
 #include "record/ranges.h"
 
 #if defined(__x86_64__)
-#define IS_SLOT(type) \
-    ((type) == R_X86_64_JUMP_SLOT || (type) == R_X86_64_GLOB_DAT || (type) == R_X86_64_64)
+#define IS_SLOT(type) ((type) == R_X86_64_JUMP_SLOT || (type) == R_X86_64_GLOB_DAT)
+#define IS_VARIABLE(type) ((type) == R_X86_64_64)
 #elif defined(__aarch64__)
-#define IS_SLOT(type) \
-    ((type) == R_AARCH64_JUMP_SLOT || (type) == R_AARCH64_GLOB_DAT || (type) == R_AARCH64_ABS64)
+#define IS_SLOT(type) ((type) == R_AARCH64_JUMP_SLOT || (type) == R_AARCH64_GLOB_DAT)
+#define IS_VARIABLE(type) ((type) == R_AARCH64_ABS64)
 #endif
 
 enum {
@@ -62,6 +64,8 @@ typedef struct object {
 static pthread_mutex_t patching = PTHREAD_MUTEX_INITIALIZER;
 static const pmt__preload_function *functions; /* of the library */
 static size_t function_count;
+/* By function: what the loader has bound callers to; and where an executable has a call stub for it that stands for its address, that. */
+static void *originals[PMT_PRELOAD_FUNCTIONS_MAX], *canonical[PMT_PRELOAD_FUNCTIONS_MAX];
 static void *connect_address, *children_address;
 static ElfW(
     Addr) patched[OBJECTS_MAX]; /* addresses of dynamic sections: what identifies an object */
@@ -190,9 +194,9 @@ is_the_library(const object *self)
 static int
 find_originals(struct dl_phdr_info *info, size_t size, void *arg)
 {
-    void **originals = arg;
     object self;
     (void)size;
+    (void)arg;
     if (!object_read(&self, info) || is_the_library(&self)) {
         return 0;
     }
@@ -264,6 +268,26 @@ is_patched(const object *self)
     return false;
 }
 
+/* Whether the word is ours now. */
+static bool
+word_patch(void **word, const pmt__preload_function *f, bool is_variable)
+{
+    if (!is_variable) {
+        __atomic_store_n(word, f->ours, __ATOMIC_RELEASE);
+        return true;
+    }
+    void *const expected[] = {originals[f - functions], canonical[f - functions]};
+    for (size_t i = 0; i < sizeof expected / sizeof *expected; i++) {
+        void *held = expected[i];
+        if (held != NULL
+            && __atomic_compare_exchange_n(word, &held, f->ours, false, __ATOMIC_RELEASE,
+                                           __ATOMIC_RELAXED)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Puts our functions into its tables, which the loader has filled. */
 static void
 object_patch(const object *self)
@@ -275,7 +299,9 @@ object_patch(const object *self)
         for (size_t i = 0; self->tables[t] != NULL && i < self->counts[t]; i++) {
             const ElfW(Rela) *r = &self->tables[t][i];
             uint32_t symbol = (uint32_t)ELF64_R_SYM(r->r_info);
-            if (symbol == 0 || r->r_addend != 0 || !IS_SLOT(ELF64_R_TYPE(r->r_info))
+            bool is_variable = IS_VARIABLE(ELF64_R_TYPE(r->r_info));
+            if (symbol == 0 || r->r_addend != 0
+                || !(is_variable || IS_SLOT(ELF64_R_TYPE(r->r_info)))
                 || self->symbols[symbol].st_shndx != SHN_UNDEF) {
                 continue;
             }
@@ -291,8 +317,7 @@ object_patch(const object *self)
                     continue;
                 }
             }
-            __atomic_store_n(word, f->ours, __ATOMIC_RELEASE);
-            places_count++;
+            places_count += word_patch(word, f, is_variable);
         }
     }
     if (opened) {
@@ -358,9 +383,9 @@ pmt__native_patch(const char *library, pmt_error *err)
         functions = get(&function_count);
         connect_address = dlsym(handle, PMT_PRELOAD_CONNECT);
         children_address = dlsym(handle, PMT_PRELOAD_CHILDREN);
-        void *originals[PMT_PRELOAD_FUNCTIONS_MAX] = {NULL};
-        dl_iterate_phdr(find_originals, originals);
+        dl_iterate_phdr(find_originals, NULL);
         for (size_t i = 0; i < function_count; i++) {
+            canonical[i] = dlsym(RTLD_DEFAULT, functions[i].name);
             if (originals[i] != NULL && functions[i].original != NULL) {
                 *functions[i].original = originals[i];
             }

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -173,6 +174,47 @@ with pymemtrace.record("x.pmt", interval_s=0.01):
         ctypes.CDLL("./" + copy)
 print("done")
 """
+
+
+@pytest.mark.parametrize("options", [{}, {"sample_bytes": 65536}], ids=["full", "sampled"])
+def test_variables_that_the_program_has_changed(tmp_path: Path, options: Any) -> None:
+    """decimal's C library has variables for malloc and free, into which it puts PyMem_Malloc and
+    PyMem_Free: what was allocated by these must not be freed by another."""
+    script = tmp_path / "decimals.py"
+    script.write_text(
+        "import decimal, pymemtrace\n"
+        "decimal.getcontext().prec = 300\n"  # 128 bytes: of pymalloc
+        "kept = [decimal.Decimal(2).sqrt() * i for i in range(50)]\n"
+        f"with pymemtrace.record('x.pmt', **{options!r}):\n"
+        "    more = [one * one for one in kept]\n"
+        "    del kept\n"
+        "    most = [one * one for one in more]\n"
+        "print(round(more[3], 3))\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "18.000\n", "")
+
+
+def test_modules_that_are_imported_while_others_are_patched(tmp_path: Path) -> None:
+    script = tmp_path / "imports.py"
+    script.write_text(
+        "import os, sys, time, pymemtrace\n"
+        "with pymemtrace.record('x.pmt', sample_bytes=65536, interval_s=0.01, force=True):\n"
+        "    for number in range(60):\n"
+        "        pid = os.fork()\n"
+        "        if pid == 0:\n"
+        "            time.sleep(number % 20 / 1000)\n"
+        "            import decimal\n"
+        "            decimal.getcontext().prec = 300\n"
+        "            kept = [decimal.Decimal(2).sqrt() * i for i in range(500)]\n"
+        "            time.sleep(0.03)\n"
+        "            del kept\n"
+        "            os._exit(0)\n"
+        "        assert os.waitpid(pid, 0)[1] == 0\n"
+        "print('well')\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "well\n", "")
 
 
 def test_a_library_that_is_being_loaded(tmp_path: Path) -> None:
