@@ -283,10 +283,18 @@ fs_or_none(PyObject *object, void *out)
 
 /* --- forks ---------------------------------------------------------------------------------------------------------------------- */
 
+static const void *fork_frame; /* which called os.fork; with the GIL */
+
 static int
 writer_restart(void *unused)
 {
     (void)unused;
+    if (pmt__cpython_is_called_by(
+            fork_frame)) { /* in another callback (logging has one): not yet */
+        Py_AddPendingCall(writer_restart, NULL);
+        return 0;
+    }
+    fork_frame = NULL;
     pmt__writer_restart_now();
     return 0;
 }
@@ -298,6 +306,7 @@ forked(PyObject *self, PyObject *unused)
 {
     (void)self;
     (void)unused;
+    fork_frame = pmt__cpython_frame_now();
     Py_AddPendingCall(writer_restart, NULL);
     Py_RETURN_NONE;
 }

@@ -44,6 +44,19 @@ pmt__cpython_native_table(void)
     return NULL;
 }
 
+const void *
+pmt__cpython_frame_now(void)
+{
+    return NULL;
+}
+
+int
+pmt__cpython_is_called_by(const void *frame)
+{
+    (void)frame;
+    return 0;
+}
+
 void
 pmt__cpython_check_hooks(void)
 {

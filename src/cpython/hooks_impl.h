@@ -1479,6 +1479,36 @@ pmt__cpython_install(int native, pmt_error *err)
     return 0;
 }
 
+static PMT_FRAME *
+frame_or_caller(PMT_FRAME *f)
+{
+    while (f != NULL && PMT_FRAME_IS_ENTRY(f)) {
+        f = PMT_FRAME_PREVIOUS(f);
+    }
+    return f;
+}
+
+const void *
+pmt__cpython_frame_now(void)
+{
+    PyThreadState *state = PMT_CURRENT_STATE();
+    return state == NULL ? NULL : frame_or_caller(PMT_CURRENT_FRAME(state));
+}
+
+int
+pmt__cpython_is_called_by(const void *frame)
+{
+    PyThreadState *state = PMT_CURRENT_STATE();
+    PMT_FRAME *f = state == NULL ? NULL : frame_or_caller(PMT_CURRENT_FRAME(state));
+    if (f == NULL || f == frame) {
+        return 0;
+    }
+    while (f != NULL && f != frame) {
+        f = PMT_FRAME_PREVIOUS(f);
+    }
+    return f != NULL;
+}
+
 void
 pmt__cpython_check_hooks(void)
 {

@@ -31,6 +31,11 @@ const pmt__native_table *pmt__cpython_sampled_native_table(void);
    Then they are put on again, and the capture counts it: what happened meanwhile is lost. */
 void pmt__cpython_check_hooks(void);
 
+/* The frame of Python that the calling thread is in now, not to be looked into; NULL: none. */
+const void *pmt__cpython_frame_now(void);
+/* Is that frame a caller of the one that the calling thread is in now? No: it is that one, or has returned. */
+int pmt__cpython_is_called_by(const void *frame);
+
 /* Takes them off where they still are on top; hooks that others have wrapped stay and pass everything through. The hooks of raw
    stay for ever: threads without the GIL can be between reading a function and its context. */
 void pmt__cpython_uninstall(void);

@@ -1062,6 +1062,11 @@ thread_stop(void)
     __atomic_store_n(&stop, 1, __ATOMIC_RELEASE);
     __atomic_fetch_add(&wake, 1, __ATOMIC_RELEASE);
     pmt__wake_word(&wake);
+    while (__atomic_load_n(&w.thread_native_id, __ATOMIC_ACQUIRE) == 0) {
+        pmt__wait_word(
+            &stop, 1,
+            20000); /* it has hardly begun: without its id, who forks would still count it */
+    }
     pmt__thread_join(w.thread, __atomic_load_n(&w.thread_native_id, __ATOMIC_ACQUIRE));
     w.thread_runs = 0;
 }

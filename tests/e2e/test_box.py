@@ -223,7 +223,8 @@ def test_children_have_boxes_of_their_own() -> None:
 
 @pytest.mark.parametrize("options", [["--sample", "512K"], []])
 def test_who_waits_for_a_child_is_written_meanwhile(options: list[str]) -> None:
-    program = "import os, time\nx = bytearray(9_000_000)\npid = os.fork()\n" \
+    # logging runs code in Python after a fork, within os.fork, which then warns of threads (3.12+)
+    program = "import logging, os, time\nx = bytearray(9_000_000)\npid = os.fork()\n" \
               "if pid: os.waitpid(pid, 0)\nelse: time.sleep(2.5); os._exit(0)\n"  # fmt: skip
     command = [sys.executable, "-W", "error", "-m", "pymemtrace", "run", "-q", *options]
     done = subprocess.run([*command, "-o", "x.pmt", "-c", program], capture_output=True, text=True)
