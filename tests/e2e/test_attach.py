@@ -58,6 +58,7 @@ class Program:
 
     def __init__(self, *words: object, python: str = sys.executable, options: Any = (),
                  prefix: Any = (), env: Any = None) -> None:  # fmt: skip
+        self.forks = "forks" in words
         self.process = subprocess.Popen(
             [*map(str, prefix), python, *options, str(SCRIPT), *map(str, words)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -101,6 +102,9 @@ def start() -> Iterator[Callable[..., Program]]:
     yield begin
     for program in programs:
         program.kill()
+        if program.forks:  # a child may still have been asked for the script: then it stays
+            for folder in leftovers(program):
+                shutil.rmtree(folder)
         assert leftovers(program) == set()
 
 
