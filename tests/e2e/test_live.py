@@ -1,5 +1,6 @@
 """`pymemtrace live` and `run --live` as a user sees them: through tmux, 80x24."""
 
+import contextlib
 import os
 import pty
 import re
@@ -324,6 +325,9 @@ def test_it_ends_with_its_terminal(words: tuple[str, ...], tmp_path: Path) -> No
         output += os.read(ours, 4096)
     os.close(ours)
     assert process.wait(WAIT_S) in (-signal.SIGHUP, 128 + signal.SIGHUP)
+    for path in tmp_path.glob("pymemtrace-app.py.*.pmt"):  # the program of `run` goes on
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(path.name.split(".")[-2]), signal.SIGKILL)
 
 
 def in_terminal(*command: object) -> tuple[int, str]:
