@@ -59,6 +59,11 @@ def is_done(reader: _core.Reader, order: str, marks_before: int) -> bool:
     return str(reader.info()["sample_bytes_now"]) == order
 
 
+def is_so_already(order: str, labels: list[str]) -> bool:
+    last = [label for label in labels if label in ("sampling off", "sampling on")][-1:]
+    return last == [f"sampling {order}"] or (order == "on" and not last)
+
+
 def run(args: argparse.Namespace) -> int:
     path = capture_of(int(args.target)) if is_pid(args.target) else args.target
     if path is None:
@@ -70,7 +75,11 @@ def run(args: argparse.Namespace) -> int:
              "start it with `pymemtrace run --sample SIZE`")  # fmt: skip
     if info["ended"] != "running":
         raise Failure(EXIT_USAGE, "the process has ended", path, "there is nothing to be changed")
-    before = len(_core.Reader(path).marks())
+    labels = [mark["label"] for mark in _core.Reader(path).marks()]
+    before = len(labels)
+    if args.order in ("off", "on") and is_so_already(args.order, labels):
+        print(f"sampling of process {info['pid']}: {args.order}, as it was")
+        return 0
     now = str(info["sample_bytes_now"])
     write_order(path, args.order)
     end = time.monotonic() + PATIENCE_S

@@ -121,7 +121,7 @@ def test_the_command_changes_the_rate() -> None:
             done = order(str(process.pid), size)
             assert done.returncode == 0, done.stderr
             assert info()["sample_bytes_now"] == number
-        for what in ("off", "on", "off"):
+        for what in ("on", "off", "off", "on", "off"):
             done = order("x.pmt", what)
             assert done.returncode == 0, done.stderr
         assert labels() == ["sampling off", "sampling on", "sampling off"]

@@ -135,6 +135,20 @@ def test_every_tab_has_a_picture(watch: Watch, tab: str, process: str | None) ->
         assert picture.lines
 
 
+def test_every_tab_of_a_sampled_capture() -> None:
+    watch = Watch(["a.pmt"])
+    with pymemtrace.record("a.pmt", sample_bytes=4096, box_bytes=1 << 20) as recording:
+        kept = [hoard(3_000_000)]
+        recording.flush()
+        assert watch.refresh()
+        for tab in TABS:
+            picture = watch.picture(Wish(tab=tab))
+            assert picture.running
+            if tab == "threads":
+                assert "-" in picture.lines[0].cells  # what was temporary is not known
+        del kept
+
+
 def test_order_filter_and_thread(watch: Watch) -> None:
     def names(**wish: object) -> str:
         return first(watch.picture(Wish(view="peak", **wish)))  # type: ignore[arg-type]

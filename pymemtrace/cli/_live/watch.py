@@ -509,6 +509,11 @@ def thread_columns(several: bool) -> tuple[Column, ...]:
     )
 
 
+def temporary_text(size_bytes: int | None) -> str:
+    """None: of samples it is not known."""
+    return "-" if size_bytes is None else _format.size(size_bytes)
+
+
 def thread_line(row: dict[str, Any], process: Process, several: bool, chosen: bool) -> Line:
     name = _options.thread_text(row) if row["id"] else "not known"
     if row["ended"]:
@@ -522,7 +527,7 @@ def thread_line(row: dict[str, Any], process: Process, several: bool, chosen: bo
             _format.size(row["peak_bytes"]),
             _format.size(row["allocated_bytes"]),
             _format.count(row["allocations"]),
-            _format.size(row["temporary_bytes"]),
+            temporary_text(row["temporary_bytes"]),
             f"* {name}" if chosen else name,
         ),
         "dim" if row["ended"] else "",
